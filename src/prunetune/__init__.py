@@ -1,0 +1,53 @@
+"""Prune small, tune fast, train full: hyperparameter search on a pruned proxy of your network.
+
+The names below are loaded on first use, so that `import prunetune` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunetune.backends.space import Categorical, Float, Int, SearchSpace
+    from prunetune.engine import DependencyGraph, PruningPlan
+    from prunetune.pruning import PruneResult, prune
+    from prunetune.tuner import TuneResult, tune
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Categorical": "prunetune.backends.space",
+    "DependencyGraph": "prunetune.engine",
+    "Float": "prunetune.backends.space",
+    "Int": "prunetune.backends.space",
+    "PruneResult": "prunetune.pruning",
+    "PruningPlan": "prunetune.engine",
+    "SearchSpace": "prunetune.backends.space",
+    "TuneResult": "prunetune.tuner",
+    "prune": "prunetune.pruning",
+    "tune": "prunetune.tuner",
+}
+
+__all__ = [
+    "Categorical",
+    "DependencyGraph",
+    "Float",
+    "Int",
+    "PruneResult",
+    "PruningPlan",
+    "SearchSpace",
+    "TuneResult",
+    "prune",
+    "tune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'prunetune' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,31 @@
+"""Graph surgery: what of a network belongs together, what a cut costs, and the cut itself.
+
+Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its errors.
+"""
+
+from prunetune.engine.cost import Cost, cost, step_time
+from prunetune.engine.dependency import DependencyGraph, Frozen, Group
+from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
+from prunetune.engine.selection import by_percentile, by_ratio
+from prunetune.engine.surgery import apply
+from prunetune.engine.trace import ExampleInputs, call_arguments, trace
+from prunetune.engine.weights import fresh_proxy
+
+__all__ = [
+    "AttributeChange",
+    "Cost",
+    "DependencyGraph",
+    "ExampleInputs",
+    "Frozen",
+    "Group",
+    "PruningPlan",
+    "TensorCut",
+    "apply",
+    "by_percentile",
+    "by_ratio",
+    "call_arguments",
+    "cost",
+    "fresh_proxy",
+    "step_time",
+    "trace",
+]

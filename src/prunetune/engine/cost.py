@@ -1,0 +1,104 @@
+"""What a network costs: parameters and FLOPs of any cut without applying it, and step time by measurement."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from prunetune.engine.dependency import DependencyGraph
+from prunetune.engine.plan import PruningPlan
+from prunetune.engine.trace import ExampleInputs, call_arguments
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`flops` of one forward pass on the example inputs (2 a multiply-add, contractions only), and `parameters`."""
+
+    parameters: int
+    flops: int
+
+
+def cost(graph: DependencyGraph, plan: PruningPlan | None = None) -> Cost:
+    """Cost of the network after `plan`, or as it is. Counts what `torch.utils.flop_counter` counts."""
+    keep = np.ones(graph.unit_count + 1, dtype=bool) if plan is None else plan.kept(graph)
+    return cost_of(graph, keep)
+
+
+def cost_of(graph: DependencyGraph, keep: NDArray[np.bool_]) -> Cost:
+    """Cost of the network that has only the units for which `keep` is true (shape (unit_count + 1,))."""
+    stays = keep.copy()
+    stays[0] = True
+    parameters = 0
+    for name in graph.parameters:
+        size = 1
+        for dim, n in enumerate(graph.shapes[name]):
+            units = graph.axes.get((name, dim))
+            size *= n if units is None else int(stays[units].sum())
+        parameters += size
+    flops = 0
+    for term in graph.flops:
+        product = term.constant
+        for units in term.units:
+            product *= int(stays[units].sum())
+        flops += product
+    return Cost(parameters, flops)
+
+
+def step_time(
+    models: Mapping[str, nn.Module], example_inputs: ExampleInputs, *, seconds: float = 3.0
+) -> dict[str, float]:
+    """Median seconds of one training step (forward and backward) of each model on the example inputs.
+
+    The models take turns for about `seconds` in all, so that a machine that slows down does so for all of them.
+    Weights, buffers, gradients and the random state are as before.
+    """
+    args, kwargs = call_arguments(example_inputs)
+    times: dict[str, list[float]] = {name: [] for name in models}
+    device = next((p.device for m in models.values() for p in m.parameters()), torch.device("cpu"))
+    saved = {name: {k: b.clone() for k, b in model.named_buffers()} for name, model in models.items()}
+    modes = {name: {m: m.training for m in model.modules()} for name, model in models.items()}
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+        for model in models.values():
+            model.train()
+            _step(model, args, kwargs, device)  # warm-up
+        deadline = time.perf_counter() + seconds
+        while time.perf_counter() < deadline or min(map(len, times.values())) < 3:
+            for name, model in models.items():
+                times[name].append(_step(model, args, kwargs, device))
+    for name, model in models.items():
+        for key, buffer in model.named_buffers():
+            buffer.copy_(saved[name][key])
+        for module, training in modes[name].items():
+            module.training = training
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _step(model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], device: torch.device) -> float:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    _synchronise(device)
+    start = time.perf_counter()
+    out = model(*args, **kwargs)
+    loss = torch.stack([t.float().mean() for t in _floats(out)]).sum()
+    if loss.requires_grad:
+        torch.autograd.grad(loss, parameters, allow_unused=True)
+    _synchronise(device)
+    return time.perf_counter() - start
+
+
+def _floats(value: object) -> Iterator[Tensor]:
+    for leaf in pytree.tree_leaves(value):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            yield leaf
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

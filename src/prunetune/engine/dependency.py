@@ -1,0 +1,235 @@
+"""The dependency graph of a model: units (what can be removed) and groups (units that lie on the same axes).
+
+Units are the connected components of the tied labels; see `labels.py`. One unit is, for example, channel 17 of a
+residual stage with all that belongs to it: filters, batch norms, and the input channels of whatever reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import fx, nn
+
+from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, tensors_in
+from prunetune.engine.rules import Context, rules
+from prunetune.engine.trace import ExampleInputs, Trace, trace
+
+if TYPE_CHECKING:
+    import networkx
+
+SIGNATURE_SEED = 0x5EED
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that lie on the same axes: a residual stage, or the inner width of a block."""
+
+    name: str
+    """The first weight that produces it."""
+    units: tuple[int, ...]
+    """Numbers of its units, in the order of their first channel."""
+    axes: tuple[Axis, ...]
+    """All axes it is cut from: (qualified name, dimension)."""
+    producers: tuple[Axis, ...]
+    """Those of them that are output axes of weights."""
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Channels that stay, the operation that keeps them, and why."""
+
+    node: str
+    reason: str
+    channels: int
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating point operations of one node: `constant` times the number of kept indices of every axis in `units`."""
+
+    node: str
+    constant: int
+    units: tuple[Vec, ...]
+
+
+@dataclass(frozen=True)
+class DependencyGraph:
+    """What belongs together in a model. Made by `DependencyGraph.of(model, example_inputs)`."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    """Shape of every parameter and buffer."""
+    parameters: frozenset[str]
+    """Names of those that are parameters."""
+    axes: Mapping[Axis, Vec]
+    """For every axis that can be cut, the unit of every index; 0 means that it stays."""
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+    flops: tuple[Flops, ...]
+    attributes: Mapping[str, tuple[int, tuple[tuple[Vec, int], ...]]]
+    """Module attributes to set: a constant, and units to count with a factor."""
+    unit_count: int
+
+    @staticmethod
+    def of(model: nn.Module, example_inputs: ExampleInputs) -> DependencyGraph:
+        """Analyse `model`, run on `example_inputs` in training and in evaluation mode; the model is not changed.
+
+        Raises
+        ------
+        TraceError
+            If the model cannot be run on the inputs.
+        """
+        space = LabelSpace()
+        traced = trace(model, example_inputs, training=False)
+        evaluation = walk(traced, space)
+        training = walk(trace(model, example_inputs, training=True), space)
+        producers = {**evaluation.producers, **training.producers}
+        return _solve(space, evaluation, producers, traced.parameters)
+
+    def unit_of(self, axis: Axis) -> Vec:
+        """Unit of every index of an axis (0: it stays)."""
+        found = self.axes.get(axis)
+        return np.zeros(self.shapes[axis[0]][axis[1]], dtype=np.int64) if found is None else found
+
+    def networkx(self) -> networkx.Graph:
+        """Groups and weights as a bipartite `networkx` graph, for drawing and for graph algorithms."""
+        import networkx
+
+        graph = networkx.Graph()
+        for group in self.groups:
+            graph.add_node(group.name, kind="group", units=len(group))
+            for name, dim in group.axes:
+                graph.add_node(f"tensor:{name}", kind="tensor", shape=str(self.shapes[name]))
+                graph.add_edge(group.name, f"tensor:{name}", dim=dim, produces=(name, dim) in group.producers)
+        return graph
+
+
+def walk(traced: Trace, space: LabelSpace) -> Context:
+    """Let every node of a trace say what it ties; the ties go to `space`."""
+    values: dict[fx.Node, Any] = {}
+    ctx = Context(space, next(iter(traced.graph.nodes)), dict(traced.shapes))
+    for node in traced.graph.nodes:
+        ctx.node = node
+        values[node] = _interpret(ctx, node, values)
+    return ctx
+
+
+def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+    if node.op == "placeholder":
+        return ctx.fixed()
+    if node.op == "get_attr":
+        name = str(node.target)
+        return Labelled(ctx.shapes[name], (None,) * len(ctx.shapes[name]), name=name)
+    args = fx.node.map_arg(node.args, lambda n: values[n])
+    kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+    if node.op == "output":
+        for tensor in tensors_in(args):
+            ctx.freeze_all([tensor], "it is the model's output")
+        return None
+    rule = rules.get(node.target)
+    if rule is None:
+        ctx.freeze_all(list(tensors_in((*args, kwargs))), "no rule for this operation")
+        return ctx.fixed()
+    return rule(ctx, *args, **kwargs)
+
+
+def _solve(space: LabelSpace, ctx: Context, producers: Iterable[Axis], parameters: frozenset[str]) -> DependencyGraph:
+    component = space.solve()
+    produced = np.unique(component[np.concatenate(space.produced)]) if space.produced else np.zeros(0, dtype=np.int64)
+    prunable = produced[produced != 0]
+    unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
+    unit[prunable] = np.arange(1, len(prunable) + 1)
+    of_label = unit[component]
+    axes = {axis: of_label[vec] for axis, vec in space.axes.items()}
+    axes = {axis: vec for axis, vec in axes.items() if vec.any()}
+    direct = list(producers)
+    indirect = _indirect_producers(space, axes, ctx.shapes, {name for name, _ in direct})
+    known = {axis: None for axis in (*direct, *indirect) if axis in axes}
+    shapes = ctx.shapes
+    return DependencyGraph(
+        shapes=shapes,
+        parameters=parameters,
+        axes=axes,
+        groups=_groups(axes, tuple(known), len(prunable)),
+        frozen=_frozen(space, component, of_label),
+        flops=tuple(Flops(t.node, t.constant, tuple(of_label[v] for v in t.vecs)) for t in ctx.flops),
+        attributes=_attributes(space, of_label),
+        unit_count=len(prunable),
+    )
+
+
+def _indirect_producers(
+    space: LabelSpace, axes: Mapping[Axis, Vec], shapes: Mapping[str, tuple[int, ...]], direct: set[str]
+) -> list[Axis]:
+    """Output axes of parameters that become a weight only through other operations, as under weight normalisation."""
+    first = {int(vec[0]) for vec in space.produced}
+    return [
+        (name, dim)
+        for name, dim in axes
+        if dim == 0 and len(shapes[name]) > 1 and name not in direct and int(space.axes[name, dim][0]) in first
+    ]
+
+
+def _groups(axes: Mapping[Axis, Vec], producers: tuple[Axis, ...], unit_count: int) -> tuple[Group, ...]:
+    """Units with the same signature, a sum of random numbers, one for each axis a unit lies on."""
+    rng = np.random.default_rng(SIGNATURE_SEED)
+    signature = np.zeros(unit_count + 1, dtype=np.uint64)
+    for vec in axes.values():
+        counts = np.bincount(vec, minlength=unit_count + 1).astype(np.uint64)
+        signature += counts * rng.integers(1, 2**63, dtype=np.uint64)
+    _, group_of = np.unique(signature[1:], return_inverse=True)
+    members: dict[int, list[int]] = {}
+    for unit, group in enumerate(group_of.tolist(), start=1):
+        members.setdefault(group, []).append(unit)
+    lies_on: dict[int, list[Axis]] = {}
+    for axis, vec in axes.items():
+        for group in np.unique(group_of[vec[vec > 0] - 1]).tolist():
+            lies_on.setdefault(group, []).append(axis)
+    produces: dict[int, list[Axis]] = {}
+    first: dict[int, Axis] = {}
+    for axis in producers:
+        for group in np.unique(group_of[axes[axis][axes[axis] > 0] - 1]).tolist():
+            first.setdefault(group, axis)
+            produces.setdefault(group, []).append(axis)
+    result: list[Group] = []
+    names: dict[str, int] = {}
+    order = {axis: i for i, axis in enumerate(producers)}
+    for group in sorted(members, key=lambda g: order.get(first.get(g, ("", 0)), len(order))):
+        name, dim = first.get(group, lies_on[group][0])
+        label = name.removesuffix(".weight") if dim == 0 else f"{name.removesuffix('.weight')}[{dim}]"
+        names[label] = names.get(label, 0) + 1
+        unique = label if names[label] == 1 else f"{label}#{names[label]}"
+        result.append(Group(unique, tuple(members[group]), tuple(lies_on[group]), tuple(produces.get(group, ()))))
+    return tuple(result)
+
+
+def _frozen(space: LabelSpace, component: Vec, of_label: Vec) -> tuple[Frozen, ...]:
+    """What keeps output channels of weights from being removed, each operation and reason once."""
+    produced = np.zeros(len(component), dtype=bool)
+    if space.produced:
+        produced[np.concatenate(space.produced)] = True
+    reach: dict[tuple[str, str], set[int]] = {}
+    for freeze in space.freezes:
+        reach.setdefault((freeze.where, freeze.reason), set()).update(np.unique(freeze.vec[freeze.vec > 0]).tolist())
+    held = {key: int(produced[list(labels)].sum()) for key, labels in reach.items() if labels}
+    return tuple(Frozen(where, reason, n) for (where, reason), n in held.items() if n)
+
+
+def _attributes(space: LabelSpace, of_label: Vec) -> dict[str, tuple[int, tuple[tuple[Vec, int], ...]]]:
+    """For every attribute that a cut can change: its constant part, and units to count with a factor."""
+    found: dict[str, tuple[int, tuple[tuple[Vec, int], ...]]] = {}
+    for name, form in space.attributes.items():
+        terms = [(of_label[vec], int(c)) for vec, c in form.terms if c]
+        constant = int(form.constant) + sum(c * int((units == 0).sum()) for units, c in terms)
+        moving = tuple((units[units > 0], c) for units, c in terms if units.any())
+        if moving:
+            found[name] = (constant, moving)
+    return found
+
+
+__all__ = ["DependencyGraph", "Flops", "Frozen", "Group", "LinearForm", "walk"]

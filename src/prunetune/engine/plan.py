@@ -1,0 +1,122 @@
+"""What stays: a plain value that can be printed, saved, and applied to a fresh copy of the same architecture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunetune.engine.dependency import DependencyGraph
+from prunetune.errors import PlanError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TensorCut:
+    """What stays of one parameter or buffer."""
+
+    shape: tuple[int, ...]
+    """Its shape before."""
+    keep: Mapping[int, tuple[int, ...]]
+    """For every dimension that is cut, the indices that stay, ascending."""
+
+    @property
+    def shape_after(self) -> tuple[int, ...]:
+        return tuple(len(self.keep[d]) if d in self.keep else n for d, n in enumerate(self.shape))
+
+
+@dataclass(frozen=True)
+class AttributeChange:
+    """An integer attribute of a module (`layer1.0.conv.groups`) that follows the cut."""
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Which indices of which tensors stay, and which attributes follow.
+
+    Only what is cut is named; a plan without tensors cuts nothing. Frozen, comparable, and portable as JSON.
+    """
+
+    tensors: Mapping[str, TensorCut]
+    attributes: Mapping[str, AttributeChange]
+
+    @staticmethod
+    def of(graph: DependencyGraph, keep: NDArray[np.bool_]) -> PruningPlan:
+        """The plan that keeps the units for which `keep` is true.
+
+        Parameters
+        ----------
+        keep
+            Shape (graph.unit_count + 1,); entry u is unit u, entry 0 is ignored (what is frozen stays).
+
+        Raises
+        ------
+        PlanError
+            If an axis would be left empty.
+        """
+        stays = keep.copy()
+        stays[0] = True
+        cuts: dict[str, dict[int, tuple[int, ...]]] = {}
+        for (name, dim), units in graph.axes.items():
+            mask = stays[units]
+            if mask.all():
+                continue
+            if not mask.any():
+                raise PlanError(f"the plan leaves nothing of {name} (dimension {dim}); keep at least one unit of every group")
+            cuts.setdefault(name, {})[dim] = tuple(np.flatnonzero(mask).tolist())
+        attributes = {}
+        for path, (constant, terms) in graph.attributes.items():
+            before = constant + sum(c * len(units) for units, c in terms)
+            after = constant + sum(c * int(stays[units].sum()) for units, c in terms)
+            if after != before:
+                attributes[path] = AttributeChange(before, after)
+        return PruningPlan({n: TensorCut(graph.shapes[n], dict(sorted(c.items()))) for n, c in cuts.items()}, attributes)
+
+    def kept(self, graph: DependencyGraph) -> NDArray[np.bool_]:
+        """Which units of `graph` this plan keeps; shape (unit_count + 1,)."""
+        keep = np.ones(graph.unit_count + 1, dtype=bool)
+        for (name, dim), units in graph.axes.items():
+            if name in self.tensors and dim in self.tensors[name].keep:
+                gone = np.ones(len(units), dtype=bool)
+                gone[list(self.tensors[name].keep[dim])] = False
+                keep[units[gone]] = False
+        return keep
+
+    def to_json(self) -> str:
+        """The plan as text; `from_json` gives an equal plan back."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "tensors": {
+                    name: {"shape": cut.shape, "keep": {str(d): list(i) for d, i in cut.keep.items()}}
+                    for name, cut in self.tensors.items()
+                },
+                "attributes": {name: [c.before, c.after] for name, c in self.attributes.items()},
+            }
+        )
+
+    @staticmethod
+    def from_json(text: str) -> PruningPlan:
+        """The plan that `to_json` wrote. Raises PlanError if the text is none."""
+        try:
+            data = json.loads(text)
+            if data["format"] != FORMAT:
+                raise PlanError(f"the plan has format {data['format']!r}; this version reads format {FORMAT}")
+            tensors = {
+                str(name): TensorCut(
+                    tuple(int(n) for n in cut["shape"]),
+                    {int(d): tuple(int(i) for i in kept) for d, kept in cut["keep"].items()},
+                )
+                for name, cut in data["tensors"].items()
+            }
+            changes = {str(n): AttributeChange(int(b), int(a)) for n, (b, a) in data["attributes"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanError(f"this is not a pruning plan: {type(error).__name__}: {error}") from error
+        return PruningPlan(tensors, changes)

@@ -1,0 +1,18 @@
+"""Rules: for each torch function, which indices it ties together. One file a family of operations."""
+
+from prunetune.engine.rules import contractions, elementwise, movement, norms, reductions, sizes
+from prunetune.engine.rules.context import Context, Rule
+from prunetune.engine.rules.table import rule, rules
+
+__all__ = [
+    "Context",
+    "Rule",
+    "contractions",
+    "elementwise",
+    "movement",
+    "norms",
+    "reductions",
+    "rule",
+    "rules",
+    "sizes",
+]

@@ -1,0 +1,227 @@
+"""Operations that sum over an index: what is summed is tied, what is left is the result's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
+from prunetune.engine.rules.context import Context, Rule
+from prunetune.engine.rules.table import rule
+
+
+@rule("linear")
+def linear(ctx: Context, input: Labelled, weight: Labelled, bias: Labelled | None = None) -> Labelled:
+    """x (..., I) times W (O, I) transposed."""
+    ctx.bind(weight, 1, ctx.vec(input, -1))
+    out = ctx.produce(weight, 0)
+    ctx.bind(bias, 0, out)
+    lead = ctx.vecs(input)[:-1]
+    count(ctx, 2, [*zip(lead, input.shape, strict=False), (ctx.vec(weight, 1), weight.shape[1]), (out, weight.shape[0])])
+    return ctx.result([*lead, out])
+
+
+def count(ctx: Context, factor: float, sizes: Sequence[tuple[Vec | None, int]]) -> None:
+    ctx.count(factor, sizes)
+
+
+def convolution(spatial: int, transposed: bool) -> Rule:
+    """The rule of a convolution over `spatial` dimensions; weight (O, I/groups, ...), transposed (I, O/groups, ...)."""
+
+    def conv(ctx: Context, input: Labelled, weight: Labelled, bias: Labelled | None = None, *args: Any, **kwargs: Any) -> Labelled:
+        names = ("stride", "padding", "output_padding", "groups", "dilation") if transposed else (
+            "stride", "padding", "dilation", "groups")  # fmt: skip
+        options = {**dict(zip(names, args, strict=False)), **kwargs}
+        groups = options.get("groups", 1)
+        channel = input.ndim - spatial - 1
+        for dim in range(channel + 1, input.ndim):
+            ctx.freeze(ctx.vec(input, dim), "a convolution slides over it")
+        for dim in range(2, weight.ndim):
+            ctx.bind(weight, dim, None)
+        x = ctx.vec(input, channel)
+        out = _channels(ctx, x, input.shape[channel], weight, groups, transposed)
+        ctx.bind(bias, 0, out)
+        batch = ctx.vecs(input)[:channel]
+        places = input.shape[channel + 1 :] if transposed else ctx.shape[channel + 1 :]
+        ctx.count(
+            2 * math.prod(places) * math.prod(weight.shape[2:]),
+            [*zip(batch, input.shape, strict=False), *((ctx.vec(weight, d), weight.shape[d]) for d in (0, 1))],
+        )
+        return ctx.result([*batch, out, *[None] * spatial])
+
+    return conv
+
+
+def _channels(
+    ctx: Context, x: Vec | None, size: int, weight: Labelled, groups: LinearForm | int, transposed: bool
+) -> Vec | None:
+    """Tie the input channels to the weight and return the labels of the output channels."""
+    g = plain(groups)
+    first, second = (1, 0) if transposed else (0, 1)  # output and input axis of the weight
+    if g == 1:
+        ctx.bind(weight, second, x)
+        return ctx.produce(weight, first)
+    if g == size:  # depthwise: each output channel follows the input channel that it filters
+        ctx.require(groups, x, g)
+        if transposed:
+            ctx.bind(weight, 0, x)
+            multiplier = weight.shape[1]
+            if multiplier > 1:
+                ctx.bind(weight, 1, None)
+            return None if x is None else x.repeat(multiplier)
+        out = ctx.produce(weight, 0)
+        if out is None:
+            return None
+        multiplier = weight.shape[0] // g
+        if x is None:
+            ctx.freeze(out, "filters a channel that is fixed")
+            return None
+        ctx.space.tie(out.reshape(g, multiplier), x[:, None])
+        return out
+    ctx.require(groups, None, g)
+    if transposed:  # weight (I, O/groups): input axis whole, output axis within a group
+        ctx.bind(weight, 0, x)
+        ctx.across(ctx.vec(weight, 0), g)
+        part = ctx.produce(weight, 1)
+        return None if part is None else _tile(part, g, weight.shape[1])
+    ctx.bind(weight, 1, ctx.across(x, g))
+    out = ctx.produce(weight, 0)
+    ctx.across(out, g)
+    return out
+
+
+def _tile(part: Vec, groups: int, size: int) -> Vec:
+    import numpy as np
+
+    return np.tile(part, groups)
+
+
+for _n in (1, 2, 3):
+    rule(getattr(torch, f"conv{_n}d"))(convolution(_n, transposed=False))
+    rule(getattr(torch, f"conv_transpose{_n}d"))(convolution(_n, transposed=True))
+
+
+@rule("matmul", "bmm", "mm", "mv", "dot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
+def matmul(ctx: Context, input: Labelled, other: Labelled) -> Labelled:
+    """(..., M, K) times (..., K, N); vectors as in `torch.matmul`."""
+    if ctx.node.target is torch.Tensor.__rmatmul__:
+        input, other = other, input
+    return _product(ctx, input, other)
+
+
+def _product(ctx: Context, a: Labelled, b: Labelled) -> Labelled:
+    k_b = -2 if b.ndim > 1 else -1
+    if a.shape[-1] > 1:
+        if b.name is not None:
+            ctx.bind(b, k_b, ctx.vec(a, -1))
+        elif a.name is not None:
+            ctx.bind(a, -1, ctx.vec(b, k_b))
+        else:
+            left, right = ctx.vec(a, -1), ctx.vec(b, k_b)
+            if left is not None or right is not None:
+                ctx.tie(left, right)
+    contracted = ctx.vec(a, -1)
+    rows = [_free(ctx, a, -2, b)] if a.ndim > 1 else []
+    columns = [_free(ctx, b, -1, a)] if b.ndim > 1 else []
+    lead = _batch(ctx, a, b)
+    dims = [*lead, *rows, *columns]
+    ctx.count(2, [*zip(dims, ctx.shape, strict=True), (contracted, a.shape[-1])])
+    return ctx.result(dims)
+
+
+def _free(ctx: Context, weight: Labelled, dim: int, other: Labelled) -> Vec | None:
+    """An index that is not summed over: an output channel, if it is a weight's and meets an activation."""
+    is_weight = weight.name is not None or weight.from_weights
+    meets_activation = not (other.name is not None or other.from_weights)
+    return ctx.produce(weight, dim) if is_weight and meets_activation else ctx.vec(weight, dim)
+
+
+def _batch(ctx: Context, a: Labelled, b: Labelled) -> list[Vec | None]:
+    """Labels of the leading dimensions, broadcast."""
+    from prunetune.engine.rules.elementwise import join_dim
+
+    n = max(a.ndim, b.ndim) - 2
+    dims: list[Vec | None] = []
+    for dim in range(-n - 2, -2):
+        size = max(t.shape[dim] for t in (a, b) if t.ndim >= -dim)
+        members = [t for t in (a, b) if t.ndim >= -dim and t.shape[dim] == size]
+        dims.append(join_dim(ctx, members, dim) if size > 1 else None)
+    return dims
+
+
+@rule("addmm", "baddbmm", "addbmm", "addmv")
+def addmm(ctx: Context, input: Labelled, mat1: Labelled, mat2: Labelled, **kwargs: Any) -> Labelled:
+    """`input` plus the product."""
+    from prunetune.engine.rules.elementwise import join
+
+    product = _product(ctx, mat1, mat2)
+    return join(ctx, [product, input])
+
+
+@rule("embedding")
+def embedding(ctx: Context, input: Labelled, weight: Labelled, *args: Any, **kwargs: Any) -> Labelled:
+    """Rows of W (V, C) by index: the width C can shrink, the vocabulary can't."""
+    ctx.bind(weight, 0, None)
+    return ctx.result([*ctx.vecs(input), ctx.produce(weight, 1)])
+
+
+@rule("einsum")
+def einsum(ctx: Context, equation: str, *operands: Any) -> Labelled:
+    """Equal letters are tied."""
+    tensors: list[Labelled] = list(operands[0]) if isinstance(operands[0], (tuple, list)) else list(operands)
+    if not isinstance(equation, str) or "..." in equation:
+        ctx.freeze_all(tensors, "no rule for this form of einsum")
+        return ctx.fixed()  # type: ignore[no-any-return]
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    letters = inputs.split(",")
+    if "->" not in equation:
+        output = "".join(sorted(c for c in set("".join(letters)) if "".join(letters).count(c) == 1))
+    has_activation = any(t.name is None and not t.from_weights for t in tensors)
+    labels: dict[str, Vec | None] = {}
+    sizes: dict[str, int] = {}
+    order = sorted(range(len(tensors)), key=lambda i: tensors[i].name is not None)  # activations first
+    for i in order:
+        tensor = tensors[i]
+        for dim, letter in enumerate(letters[i]):
+            if tensor.shape[dim] == 1 and sizes.get(letter, 1) > 1:
+                continue
+            if letter in labels:
+                ctx.bind(tensor, dim, labels[letter])
+            else:
+                weight = tensor.name is not None or tensor.from_weights
+                produced = weight and has_activation and letter in output
+                labels[letter] = ctx.produce(tensor, dim) if produced else ctx.vec(tensor, dim)
+                sizes[letter] = tensor.shape[dim]
+    ctx.count(2 if len(tensors) > 1 else 0, [(labels[c], sizes[c]) for c in labels])
+    return ctx.result([labels[c] for c in output])
+
+
+@rule("scaled_dot_product_attention")
+def attention(
+    ctx: Context,
+    query: Labelled,
+    key: Labelled,
+    value: Labelled,
+    attn_mask: Labelled | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Labelled:
+    """query (..., L, E), key (..., S, E), value (..., S, V) to (..., L, V)."""
+    e = ctx.vec(query, -1)
+    if e is not None or ctx.vec(key, -1) is not None:
+        ctx.tie(e, ctx.vec(key, -1))
+    if scale is None:
+        ctx.freeze(e, "the attention's default scale is computed from it")
+    for tensor in (query, key, value):
+        for dim in range(tensor.ndim - 1):
+            ctx.freeze(ctx.vec(tensor, dim), "attention is taken over it")
+    v = ctx.vec(value, -1)
+    pairs = [*((None, n) for n in query.shape[:-1]), (None, key.shape[-2])]
+    ctx.count(2, [*pairs, (e, query.shape[-1])])
+    ctx.count(2, [*pairs, (v, value.shape[-1])])
+    return ctx.result([*[None] * (query.ndim - 1), v])

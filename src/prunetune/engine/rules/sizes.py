@@ -1,0 +1,78 @@
+"""Sizes in the model's code: `x.shape[1] // 2`, `self.groups`."""
+
+from __future__ import annotations
+
+import operator
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from prunetune.engine.labels import Labelled, LinearForm, plain
+from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.table import rule
+from prunetune.engine.trace import attribute, constant, hidden
+
+Size = LinearForm | int
+
+
+@rule(torch.Tensor.size)
+def size(ctx: Context, input: Labelled, dim: int) -> LinearForm:
+    return LinearForm.count(ctx.vec(input, dim), input.shape[dim])
+
+
+@rule(attribute)
+def attribute_size(ctx: Context, target: str, index: int | None) -> LinearForm:
+    name = target if index is None else f"{target}[{index}]"
+    value = ctx.node.meta["size"]
+    ctx.space.attribute_values[name] = value
+    return LinearForm(value, Fraction(0), (), ((name, Fraction(1)),))
+
+
+@rule(operator.add)
+def add(ctx: Context, left: Size, right: Size) -> LinearForm:
+    return LinearForm.of(left).plus(LinearForm.of(right), 1)
+
+
+@rule(operator.sub)
+def sub(ctx: Context, left: Size, right: Size) -> LinearForm:
+    return LinearForm.of(left).plus(LinearForm.of(right), -1)
+
+
+@rule(operator.mul)
+def mul(ctx: Context, left: Size, right: Size) -> LinearForm:
+    if _varies(right) and not _varies(left):
+        left, right = right, left
+    return LinearForm.of(left).scaled(Fraction(_pinned(ctx, right)), plain(left) * plain(right))
+
+
+@rule(operator.floordiv)
+def floordiv(ctx: Context, left: Size, right: Size) -> LinearForm:
+    value = plain(left) // plain(right)
+    if plain(left) % plain(right):
+        return LinearForm.of(_pinned(ctx, left) // _pinned(ctx, right))
+    return LinearForm.of(left).scaled(Fraction(1, _pinned(ctx, right)), value)
+
+
+def _varies(form: Size) -> bool:
+    return isinstance(form, LinearForm) and bool(form.terms)
+
+
+def _pinned(ctx: Context, form: Size) -> int:
+    """A size that is multiplied by another or divides it: it must stay what it is."""
+    if isinstance(form, LinearForm):
+        ctx.space.require(form, form.value, ctx.where)
+    return plain(form)
+
+
+@rule(constant)
+def constant_tensor(ctx: Context) -> Any:
+    return ctx.fixed()
+
+
+@rule(hidden)
+def hidden_tensor(ctx: Context) -> Any:
+    """Nobody saw where this came from: whatever came before may be behind it, so all of it stays."""
+    for name, dim in list(ctx.space.axes):
+        ctx.freeze(ctx.space.axes[name, dim], "an operation hidden from tracing may depend on it")
+    return ctx.fixed()

@@ -1,0 +1,44 @@
+"""The table from a torch function to its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from prunetune.engine.rules.context import Rule
+from prunetune.errors import InputError
+
+rules: dict[Any, Rule] = {}
+
+
+def functions(*names: str) -> list[Any]:
+    """All torch functions of these names: `torch.x`, `torch.Tensor.x`, `torch.nn.functional.x`, and in place."""
+    found: list[Any] = []
+    for name in names:
+        for place in (torch, torch.Tensor, functional, torch._C._nn, torch.special, torch.linalg):
+            for variant in (name, f"{name}_"):
+                function = getattr(place, variant, None)
+                if callable(function) and function not in found:
+                    found.append(function)
+    if not found:
+        raise InputError(f"torch has no function of the names {names}")
+    return found
+
+
+def rule(*targets: Any) -> Callable[[Rule], Rule]:
+    """Register the rule of these functions; a string stands for all torch functions of that name.
+
+    Raises InputError if a function has a rule already.
+    """
+
+    def register(function: Rule) -> Rule:
+        for target in targets:
+            for key in functions(target) if isinstance(target, str) else [target]:
+                if rules.setdefault(key, function) is not function:
+                    raise InputError(f"{key!r} has a rule already")
+        return function
+
+    return register

@@ -1,0 +1,127 @@
+"""Apply a plan: the only place where a network is cut, and it is a copy that is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunetune.engine.plan import PruningPlan, TensorCut
+from prunetune.engine.trace import copy_with, named_tensors
+from prunetune.errors import PlanError
+
+
+def apply(plan: PruningPlan, model: nn.Module) -> nn.Module:
+    """A copy of `model`, of its own class, cut as `plan` says; `model` itself is not changed.
+
+    Device, dtype, training flag, `requires_grad`, hooks and tied weights are as in `model`; gradients are not carried.
+
+    Raises
+    ------
+    PlanError
+        If the plan was made for another architecture (a tensor or attribute is missing or has another size).
+    """
+    tensors = named_tensors(model)
+    _check(plan, model, tensors)
+    replacements = {id(tensors[name]): _cut(tensors[name], cut) for name, cut in plan.tensors.items()}
+    smaller = copy_with(model, replacements)
+    for path, change in plan.attributes.items():
+        _set_attribute(smaller, path, change.after)
+    for module in smaller.modules():
+        _describe(module)
+    return smaller
+
+
+def _check(plan: PruningPlan, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    kind = type(model).__name__
+    for name, cut in plan.tensors.items():
+        if name not in tensors:
+            raise PlanError(f"the plan does not fit {kind}: it cuts {name}, which {kind} does not have")
+        shape = tuple(tensors[name].shape)
+        if shape != cut.shape:
+            raise PlanError(f"the plan does not fit {kind}: {name} has shape {shape}, the plan was made for {cut.shape}")
+        for dim, kept in cut.keep.items():
+            if not 0 <= dim < len(shape) or not kept or min(kept) < 0 or max(kept) >= shape[dim]:
+                raise PlanError(f"the plan is broken: {name} of shape {shape} has no such indices in dimension {dim}")
+    for path, change in plan.attributes.items():
+        value = _get_attribute(model, path)
+        if value != change.before:
+            raise PlanError(f"the plan does not fit {kind}: {path} is {value!r}, the plan was made for {change.before}")
+
+
+def _cut(tensor: Tensor, cut: TensorCut) -> Tensor:
+    smaller = tensor.detach()
+    for dim, kept in cut.keep.items():
+        smaller = smaller.index_select(dim, torch.tensor(kept, device=tensor.device))
+    smaller = smaller.contiguous()
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(smaller, requires_grad=tensor.requires_grad)
+    return smaller
+
+
+_PATH = re.compile(r"^(?:(?P<module>.*)\.)?(?P<name>\w+)(?:\[(?P<index>\d+)\])?$")
+
+
+def _split(model: nn.Module, path: str) -> tuple[nn.Module | None, str, int | None]:
+    match = _PATH.match(path)
+    if match is None:
+        return None, path, None
+    try:
+        module = model.get_submodule(match["module"] or "")
+    except AttributeError:
+        return None, path, None
+    return module, match["name"], None if match["index"] is None else int(match["index"])
+
+
+def _get_attribute(model: nn.Module, path: str) -> Any:
+    module, name, index = _split(model, path)
+    value = None if module is None else vars(module).get(name)
+    if index is None or not isinstance(value, (tuple, list)) or index >= len(value):
+        return None if index is not None else value
+    return value[index]
+
+
+def _set_attribute(model: nn.Module, path: str, value: int) -> None:
+    module, name, index = _split(model, path)
+    assert module is not None  # _check has read it
+    if index is None:
+        vars(module)[name] = value
+        return
+    items = list(vars(module)[name])
+    items[index] = value
+    vars(module)[name] = items if isinstance(vars(module)[name], list) else tuple(items)
+
+
+def _convolution(module: Any) -> dict[str, int]:
+    out, within = (1, 0) if module.transposed else (0, 1)
+    sizes = {out: module.weight.shape[out], within: module.weight.shape[within]}
+    if module.transposed:
+        return {"in_channels": sizes[0], "out_channels": sizes[1] * module.groups}
+    return {"in_channels": sizes[1] * module.groups, "out_channels": sizes[0]}
+
+
+def _batch_norm(module: Any) -> dict[str, int]:
+    tensor = module.weight if module.weight is not None else module.running_mean
+    return {} if tensor is None else {"num_features": tensor.shape[0]}
+
+
+# What a module says of its own size without reading it in `forward`: derived from its tensors after a cut.
+DESCRIPTIONS: dict[type[nn.Module], Callable[[Any], dict[str, int]]] = {
+    nn.modules.conv._ConvNd: _convolution,
+    nn.Linear: lambda m: {"in_features": m.weight.shape[1], "out_features": m.weight.shape[0]},
+    nn.modules.batchnorm._NormBase: _batch_norm,
+    nn.GroupNorm: lambda m: {} if m.weight is None else {"num_channels": m.weight.shape[0]},
+    nn.Embedding: lambda m: {"num_embeddings": m.weight.shape[0], "embedding_dim": m.weight.shape[1]},
+    nn.PReLU: lambda m: {"num_parameters": m.weight.shape[0]},
+}
+
+
+def _describe(module: nn.Module) -> None:
+    for kind, sizes in DESCRIPTIONS.items():
+        if isinstance(module, kind):
+            for name, value in sizes(module).items():
+                if vars(module).get(name) != value:
+                    setattr(module, name, int(value))

@@ -1,0 +1,42 @@
+"""Every error that prunetune raises on purpose.
+
+One sentence each: what was wrong, what was given, what to try. The command line prints that sentence and exits with
+status 2; from Python they are ordinary exceptions with one common base.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PrunetuneError(Exception):
+    """Base of all errors that prunetune raises on purpose."""
+
+
+class InputError(PrunetuneError, ValueError):
+    """What the caller passed in cannot be used: an unknown name, an impossible range, a wrong shape."""
+
+
+class TraceError(PrunetuneError):
+    """The model could not be run on the example inputs, so nothing is known about its dependencies."""
+
+
+class PlanError(PrunetuneError):
+    """A pruning plan does not fit the model that it was to be applied to."""
+
+
+class SearchError(PrunetuneError):
+    """A search cannot go on: every trial fails, or the study belongs to another search."""
+
+
+def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
+    """An error that names what was given, the nearest known name, and all known names.
+
+    >>> str(unknown_name("scorer", "synflw", ["random", "synflow"]))
+    "unknown scorer 'synflw' (did you mean 'synflow'?); known: random, synflow"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(given, names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return InputError(f"unknown {kind} {given!r}{hint}; known: {', '.join(names) or 'none'}")

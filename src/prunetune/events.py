@@ -1,0 +1,68 @@
+"""What a running job tells whoever watches it: plain values, handed to an ``Observer``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+Phase: TypeAlias = Literal["prune", "search", "confirm", "train", "report"]
+Outcome: TypeAlias = Literal["complete", "pruned", "failed", "diverged"]
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """A phase begins; ``total`` trials are to be finished in it and ``done`` already are (from an earlier start)."""
+
+    phase: Phase
+    total: int | None = None
+    done: int = 0
+
+
+@dataclass(frozen=True)
+class PhaseEnded:
+    """A phase is over after ``seconds``; ``message`` says its result in one line."""
+
+    phase: Phase
+    seconds: float
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """Training of trial ``number`` begins with these hyperparameters."""
+
+    phase: Phase
+    number: int
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """The train function reported ``score`` after ``epoch`` (counted from 1) of ``epochs``."""
+
+    phase: Phase
+    number: int
+    epoch: int
+    epochs: int
+    score: float
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """Trial ``number`` is over; ``score`` is its last score, if it has one."""
+
+    phase: Phase
+    number: int
+    outcome: Outcome
+    score: float | None
+    seconds: float
+    message: str = ""
+
+
+Event: TypeAlias = PhaseStarted | PhaseEnded | TrialStarted | EpochEnded | TrialEnded
+Observer: TypeAlias = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The observer that shows nothing."""

@@ -1,0 +1,53 @@
+"""Parameters and FLOPs of a plan that was not applied, against torch's own counter on the network that was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from prunetune import prune
+from prunetune.engine import step_time
+from prunetune.zoo import models as zoo
+
+
+def counted(model: nn.Module, x: torch.Tensor) -> tuple[int, int]:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(x)
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", [n for n in zoo.names() if n != "resnet110"])
+def test_agrees_with_the_flop_counter(name: str) -> None:
+    model = zoo[name](10, 3)
+    x = torch.randn(3, 3, 32, 32)
+    result = prune(model, x, scorer="random", percentile=70)
+    assert (result.cost.base.parameters, result.cost.base.flops) == counted(model, x)
+    assert (result.cost.proxy.parameters, result.cost.proxy.flops) == counted(result.model, x)
+
+
+def test_flops_by_hand() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 5))
+    cost = prune(model, torch.ones(1, 3, 4, 4), scorer="random", ratio=0.5).cost
+    # Convolution: 2 * 16 places * 9 * 3 * 8 = 6912; linear: 2 * 128 * 5 = 1280; half of each after the cut.
+    assert (cost.base.flops, cost.proxy.flops) == (6912 + 1280, 3456 + 640)
+    # Weights and biases: 216 + 8 and 640 + 5, then 108 + 4 and 320 + 5.
+    assert (cost.base.parameters, cost.proxy.parameters) == (869, 437)
+
+
+def test_step_time_leaves_the_models_as_they_were() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Dropout(), nn.Flatten(), nn.LazyLinear(2))
+    x = torch.randn(4, 3, 8, 8)
+    model(x)
+    model[2].eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    times = step_time({"a": model, "b": model}, x, seconds=0.1)
+    assert torch.equal(torch.rand(1), expected)
+    assert set(times) == {"a", "b"} and all(t > 0 for t in times.values())
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert (model.training, model[2].training) == (True, False)
+    assert all(p.grad is None for p in model.parameters())

@@ -1,0 +1,169 @@
+"""Each scorer against an independent derivation, and what holds for every registered one."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from prunetune import prune
+from prunetune.engine import DependencyGraph
+from prunetune.errors import InputError
+from prunetune.plugins import scorers
+from prunetune.plugins.base import ChannelScores, Context, Scorer
+from prunetune.plugins.synflow import element_scores
+from prunetune.zoo import models as zoo
+
+
+def context(model: nn.Module, x: torch.Tensor) -> Context:
+    graph = DependencyGraph.of(model, x)
+    return Context(copy.deepcopy(model).eval(), x, graph, torch.Generator().manual_seed(0))
+
+
+def two_layers() -> nn.Module:
+    """W1 = [[1, -2], [3, 4], [0, 1]], W2 = [[2, -1, 1], [1, 1, -3]]."""
+    model = nn.Sequential(nn.Linear(2, 3, bias=False), nn.Linear(3, 2, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, -2.0], [3.0, 4.0], [0.0, 1.0]]))
+        model[1].weight.copy_(torch.tensor([[2.0, -1.0, 1.0], [1.0, 1.0, -3.0]]))
+    return model
+
+
+def test_synflow_by_hand() -> None:
+    # R = sum over outputs of W2 W1 x with x = (1, 1). dR/dW1[i, j] = (column sum i of W2) * x_j; column sums: 3, 0, -2.
+    # S1 = W1 * that: [[3, -6], [0, 0], [0, -2]]; means over the fan-in: -1.5, 0, -1.
+    result = prune(two_layers(), torch.ones(1, 2), scorer="synflow", ratio=0.34)
+    assert result.scores[1:].tolist() == [-1.5, 0.0, -1.0]
+    assert result.plan.tensors["0.weight"].keep == {0: (1,)}
+
+
+def test_absolute_synflow_by_hand() -> None:
+    # |S1| = [[3, 6], [0, 0], [0, 2]]; means 4.5, 0, 1.
+    result = prune(two_layers(), torch.ones(1, 2), scorer="synflow-absolute", ratio=0.34)
+    assert result.scores[1:].tolist() == [4.5, 0.0, 1.0]
+
+
+def test_synflow_conserves_flow_from_layer_to_layer() -> None:
+    """Without bias and batch norm every layer's scores sum to R (Tanaka et al. 2020, theorem 2)."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.Conv2d(8, 5, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(80, 7, bias=False)
+    ).double()  # fmt: skip
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    total = model(x).sum().item()
+    ctx = context(model, x)
+    sums = [s.sum().item() for s in element_scores(ctx).values()]
+    assert len(sums) == 2  # the classifier's outputs can't be removed, so it is not scored
+    assert sums == pytest.approx([total, total], rel=1e-10)
+
+
+def test_synflow_follows_the_sign_of_the_output_sum() -> None:
+    """What the paper does not say: turning the last layer's signs around turns the ranking around."""
+    model = two_layers()
+    turned = two_layers()
+    with torch.no_grad():
+        turned[1].weight.neg_()
+    a = prune(model, torch.ones(1, 2), scorer="synflow").scores
+    b = prune(turned, torch.ones(1, 2), scorer="synflow").scores
+    assert a.tolist() == (-b).tolist()
+
+
+def test_synflow_does_not_rank_rounding_noise() -> None:
+    """In training mode a filter under batch norm scores zero, whatever its weights; in evaluation mode it does not."""
+    torch.manual_seed(0)
+    model = zoo["resnet8"](10, 3).train()
+    x = torch.randn(4, 3, 16, 16)
+    ctx = context(model, x)
+    filters = {axis: (s.sum((1, 2, 3)), s.abs().sum((1, 2, 3))) for axis, s in element_scores(ctx).items()}
+    in_evaluation = torch.cat([total.abs() / size for total, size in filters.values()])
+    assert in_evaluation.nanmedian() > 1e-3
+    ctx.model.train()
+    filters = {axis: (s.sum((1, 2, 3)), s.abs().sum((1, 2, 3))) for axis, s in element_scores(ctx).items()}
+    in_training = torch.cat([total.abs() / size for total, size in filters.values()])
+    assert in_training.nanmedian() < 1e-3 * in_evaluation.nanmedian()
+
+
+def test_magnitude_by_hand() -> None:
+    # Mean |w| of the rows of W1: 1.5, 3.5, 0.5.
+    result = prune(two_layers(), torch.ones(1, 2), scorer="magnitude", ratio=0.34)
+    assert result.scores[1:].tolist() == [1.5, 3.5, 0.5]
+    assert result.plan.tensors["0.weight"].keep == {0: (1,)}
+
+
+def test_a_coupled_unit_is_worth_the_mean_of_its_members() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.out = nn.Linear(2, 3, bias=False), nn.Linear(3, 3, bias=False), nn.Linear(3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.a(x)
+            return self.out(y + self.b(y))
+
+    model = Residual()
+    with torch.no_grad():
+        model.a.weight.copy_(torch.tensor([[1.0, 1.0], [2.0, 2.0], [6.0, 6.0]]))
+        model.b.weight.copy_(torch.tensor([[9.0, 9.0, 9.0], [4.0, 4.0, 4.0], [0.0, 0.0, 0.0]]))
+    # Means of (1, 9), (2, 4) and (6, 0).
+    assert prune(model, torch.ones(1, 2), scorer="magnitude").scores[1:].tolist() == [5.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("name", scorers.names())
+def test_every_scorer_is_deterministic_and_leaves_everything_as_it_was(name: str) -> None:
+    torch.manual_seed(0)
+    model = zoo["resnet8"](10, 3).train()
+    x = torch.randn(2, 3, 16, 16)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first = prune(model, x, scorer=name, seed=5)
+    assert torch.equal(torch.rand(3), expected), "the random state was touched"
+    second = prune(model, x, scorer=name, seed=5)
+    assert first.plan == second.plan
+    assert np.array_equal(first.scores, second.scores)
+    assert len(set(first.scores[1:])) > 0.9 * first.graph.unit_count, "most channels score alike"
+    assert model.training and all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_random_follows_its_seed() -> None:
+    x = torch.ones(1, 3, 16, 16)
+    a, b = (prune(zoo["resnet8"](10, 3), x, scorer="random", seed=s).plan for s in (1, 2))
+    assert a.tensors != b.tensors
+
+
+def test_single_shot_scores_keep_more_of_the_early_layers() -> None:
+    """Section 5.2 of the paper: relatively more channels of low-level than of high-level layers are left.
+
+    True of the absolute form; the signed one keeps them or removes them with the sign of R.
+    """
+    torch.manual_seed(0)
+    groups = prune(zoo["vgg16-bn"](10, 3), torch.randn(2, 3, 32, 32), scorer="synflow-absolute").groups
+    kept = [g.after / g.before for g in groups]
+    assert sum(kept[:4]) / 4 > 2 * sum(kept[-4:]) / 4
+
+
+def test_the_paper_keeps_a_floor_of_every_layer() -> None:
+    for group in prune(zoo["vgg16-bn"](10, 3), torch.ones(1, 3, 32, 32), scorer="synflow").groups:
+        assert group.after >= 0.15 * group.before
+
+
+def test_a_scorer_of_ones_own() -> None:
+    class First(Scorer):
+        def channel_scores(self, context: Context) -> ChannelScores:
+            return {axis: -torch.arange(w.shape[axis[1]]) for axis, w in context.weights().items()}
+
+    plan = prune(nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2)), torch.ones(1, 2), scorer=First(), ratio=0.5).plan
+    assert plan.tensors["0.weight"].keep == {0: (0, 1)}
+
+
+def test_scores_that_are_not_finite_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[0].weight[1, 1] = float("nan")
+    with pytest.raises(InputError, match="Magnitude gave scores that are not finite"):
+        prune(model, torch.ones(1, 2), scorer="magnitude")

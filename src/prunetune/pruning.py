@@ -22,8 +22,8 @@ from prunetune.engine import (
     apply,
     by_percentile,
     by_ratio,
+    check_runs,
     cost,
-    trace,
 )
 from prunetune.engine.selection import Mask, Scores
 from prunetune.errors import InputError, PlanError, TraceError
@@ -175,7 +175,10 @@ def prune(
         keep = by_percentile(graph, scores, percentile=p, floor=floor)
     plan = PruningPlan.of(graph, keep)
     proxy = apply(plan, model)
-    _check_runs(proxy, example_inputs)
+    try:  # the last line of defence: the cut network must run before anyone gets it
+        check_runs(proxy, example_inputs)
+    except TraceError as error:
+        raise PlanError(f"the cut network does not run, which is a fault of prunetune's rules: {error}") from error
     change = CostChange(cost(graph), cost(graph, plan))
     return PruneResult(proxy, plan, graph, scores, change, time.perf_counter() - start)
 
@@ -206,15 +209,6 @@ def _to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleIn
         lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, example_inputs
     )
     return moved
-
-
-def _check_runs(proxy: nn.Module, example_inputs: ExampleInputs) -> None:
-    """The last line of defence: the cut network must run, in both modes, before anyone gets it."""
-    for training in (False, True):
-        try:
-            trace(proxy, example_inputs, training=training)
-        except TraceError as error:
-            raise PlanError(f"the cut network does not run, which is a fault of prunetune's rules: {error}") from error
 
 
 __all__ = ["CostChange", "GroupChange", "LayerChange", "PruneResult", "prune", "score"]

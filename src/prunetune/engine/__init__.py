@@ -8,7 +8,7 @@ from prunetune.engine.dependency import DependencyGraph, Frozen, Group
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
 from prunetune.engine.selection import by_percentile, by_ratio
 from prunetune.engine.surgery import apply
-from prunetune.engine.trace import ExampleInputs, call_arguments, trace
+from prunetune.engine.trace import ExampleInputs, call_arguments, check_runs, traces
 from prunetune.engine.weights import fresh_proxy
 
 __all__ = [
@@ -24,8 +24,9 @@ __all__ = [
     "by_percentile",
     "by_ratio",
     "call_arguments",
+    "check_runs",
     "cost",
     "fresh_proxy",
     "step_time",
-    "trace",
+    "traces",
 ]

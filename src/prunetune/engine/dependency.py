@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, tensors_in
 from prunetune.engine.rules import Context, rules
-from prunetune.engine.trace import ExampleInputs, Trace, trace
+from prunetune.engine.trace import ExampleInputs, Trace, traces
 
 if TYPE_CHECKING:
     import networkx
@@ -85,11 +85,10 @@ class DependencyGraph:
             If the model cannot be run on the inputs.
         """
         space = LabelSpace()
-        traced = trace(model, example_inputs, training=False)
-        evaluation = walk(traced, space)
-        training = walk(trace(model, example_inputs, training=True), space)
+        traced = traces(model, example_inputs)
+        evaluation, training = (walk(t, space) for t in traced)
         producers = {**evaluation.producers, **training.producers}
-        return _solve(space, evaluation, producers, traced.parameters)
+        return _solve(space, evaluation, producers, traced[0].parameters)
 
     def unit_of(self, axis: Axis) -> Vec:
         """Unit of every index of an axis (0: it stays)."""

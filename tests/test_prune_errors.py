@@ -21,7 +21,7 @@ class Untraceable(nn.Module):
         self.layer = nn.Linear(4, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x) if x.sum().item() > 0 else x
+        raise RuntimeError("this needs the moon's phase")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_example_inputs_of_the_wrong_shape() -> None:
 
 
 def test_a_model_that_cannot_be_traced() -> None:
-    with pytest.raises(TraceError, match=r"Untraceable could not be run .* check that model\(example_inputs\) works"):
+    with pytest.raises(TraceError, match="Untraceable could not be run .*RuntimeError.*moon's phase; check that"):
         prune(Untraceable(), X)
 
 

@@ -108,6 +108,18 @@ def _batch_norm(module: Any) -> dict[str, int]:
     return {} if tensor is None else {"num_features": tensor.shape[0]}
 
 
+def _recurrent(module: Any) -> dict[str, int]:
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+    return {"input_size": module.weight_ih_l0.shape[1], "hidden_size": module.weight_hh_l0.shape[1]}
+
+
+def _attention(module: Any) -> dict[str, int]:
+    width = module.out_proj.weight.shape[1]
+    sources = (module.k_proj_weight, module.v_proj_weight)
+    kdim, vdim = (module.embed_dim if w is None else w.shape[1] for w in sources)
+    return {"head_dim": width // module.num_heads, "kdim": kdim, "vdim": vdim}
+
+
 # What a module says of its own size without reading it in `forward`: derived from its tensors after a cut.
 DESCRIPTIONS: dict[type[nn.Module], Callable[[Any], dict[str, int]]] = {
     nn.modules.conv._ConvNd: _convolution,
@@ -115,6 +127,8 @@ DESCRIPTIONS: dict[type[nn.Module], Callable[[Any], dict[str, int]]] = {
     nn.modules.batchnorm._NormBase: _batch_norm,
     nn.GroupNorm: lambda m: {} if m.weight is None else {"num_channels": m.weight.shape[0]},
     nn.Embedding: lambda m: {"num_embeddings": m.weight.shape[0], "embedding_dim": m.weight.shape[1]},
+    nn.RNNBase: _recurrent,
+    nn.MultiheadAttention: _attention,
     nn.PReLU: lambda m: {"num_parameters": m.weight.shape[0]},
 }
 

@@ -13,6 +13,7 @@ import copy
 import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -202,6 +203,10 @@ def _run(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return func(*args, **kwargs)
 
 
+def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    return func(*args, **kwargs)
+
+
 class _ShapesOnly(TorchFunctionMode):
     """Runs a model for its shapes, without recording."""
 
@@ -214,8 +219,10 @@ class _ShapesOnly(TorchFunctionMode):
 class _Recorder(TorchFunctionMode):
     """Appends every torch function that is called to a graph."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, values: bool) -> None:
         super().__init__()
+        self.run = _call if values else _run
+        self.device = "values" if values else "meta"
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
         self.constants = {id(t) for t in _all_tensors(model)} - set(self.names)
         self.scope: list[str] = []
@@ -235,7 +242,7 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.Tensor.size or func == _GET_SHAPE:
             return self._shape(func, args, kwargs)
-        out = _run(func, args, kwargs)
+        out = self.run(func, args, kwargs)
         if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
             self._remember(out, self._call(func, args, kwargs))
         elif func is torch.Tensor.__setitem__:
@@ -264,7 +271,7 @@ class _Recorder(TorchFunctionMode):
             if name is not None:
                 node = self.graph.create_node("get_attr", name)
             else:
-                outside = id(tensor) in self.constants or tensor.device.type != "meta"
+                outside = id(tensor) in self.constants or (self.device == "meta" and not tensor.is_meta)
                 node = self.graph.create_node("call_function", constant if outside else hidden, ())
             self._remember(tensor, node)
         return self.known[id(tensor)]
@@ -373,15 +380,34 @@ def _tensors_in(value: Any, depth: int = 3) -> Iterator[Tensor]:
 def traces(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Trace, Trace]:
     """The graphs of one run of `model` on `example_inputs` in evaluation mode, and of one in training mode.
 
-    Nothing is computed (the runs are on the meta device) and `model` is not touched.
+    Nothing is computed (the runs are on the meta device), unless the model's code asks for the value of a tensor: then
+    it runs on the example inputs themselves. `model` and the random state are not touched.
 
     Raises
     ------
     TraceError
         If the model cannot be run on the inputs; the message names the module and what went wrong.
     """
-    shadow = meta_copy(model)
-    recorder = _Recorder(shadow)
+    try:
+        return _traces(model, meta_copy(model), example_inputs, values=False)
+    except TraceError as error:
+        if not _asks_for_values(error.__cause__):
+            raise
+    with torch.random.fork_rng():
+        return _traces(model, _value_copy(model), example_inputs, values=True)
+
+
+def _asks_for_values(error: BaseException | None) -> bool:
+    return isinstance(error, NotImplementedError) or "meta" in str(error)
+
+
+def _value_copy(model: nn.Module) -> nn.Module:
+    """A copy that shares the parameters, which a run does not change, and has buffers of its own."""
+    return copy_with(model, {id(p): p for p in model.parameters()} | {id(b): b.clone() for b in model.buffers()})
+
+
+def _traces(model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, *, values: bool) -> tuple[Trace, Trace]:
+    recorder = _Recorder(shadow, values=values)
     recorder.trace_attributes(shadow)
     recorder.trace_scopes(shadow)
     tensors = named_tensors(model)
@@ -390,7 +416,7 @@ def traces(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Trace, Trac
     graphs = []
     for training in (False, True):
         recorder.restart(shadow)
-        args, kwargs = _meta_arguments(example_inputs)
+        args, kwargs = _arguments(example_inputs, torch.clone if values else _meta_like)
         for i, leaf in enumerate(pytree.tree_leaves((args, kwargs))):
             if isinstance(leaf, Tensor):
                 recorder.placeholder(leaf, f"input_{i}")
@@ -402,22 +428,39 @@ def traces(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Trace, Trac
 
 def check_runs(model: nn.Module, example_inputs: ExampleInputs) -> None:
     """Run `model` for its shapes in both modes; raises TraceError as `traces` does."""
-    shadow = meta_copy(model)
+    try:
+        _check(meta_copy(model), example_inputs, _ShapesOnly(), _meta_like)
+    except TraceError as error:
+        if not _asks_for_values(error.__cause__):
+            raise
+        with torch.random.fork_rng():
+            _check(_value_copy(model), example_inputs, None, torch.clone)
+
+
+def _check(
+    shadow: nn.Module, example_inputs: ExampleInputs, mode: TorchFunctionMode | None, each: Callable[[Tensor], Tensor]
+) -> None:
     for training in (False, True):
-        args, kwargs = _meta_arguments(example_inputs)
-        _forward(shadow.train(training), args, kwargs, _ShapesOnly(), [])
+        args, kwargs = _arguments(example_inputs, each)
+        _forward(shadow.train(training), args, kwargs, mode, [])
 
 
-def _meta_arguments(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(example_inputs: ExampleInputs, each: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     args, kwargs = pytree.tree_map(
-        lambda leaf: _meta_like(leaf) if isinstance(leaf, Tensor) else leaf, call_arguments(example_inputs)
+        lambda leaf: each(leaf) if isinstance(leaf, Tensor) else leaf, call_arguments(example_inputs)
     )
     return args, kwargs
 
 
-def _forward(model: nn.Module, args: Any, kwargs: Any, mode: TorchFunctionMode, scope: list[str]) -> Any:
+def _forward(model: nn.Module, args: Any, kwargs: Any, mode: TorchFunctionMode | None, scope: list[str]) -> Any:
+    meta = any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in pytree.tree_leaves((args, kwargs)))
     try:
-        with torch.no_grad(), torch.device("meta"), mode:
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            if meta:
+                stack.enter_context(torch.device("meta"))
+            if mode is not None:
+                stack.enter_context(mode)
             return model(*args, **kwargs)
     except Exception as error:
         where = f" in module {scope[-1]!r}" if scope and scope[-1] else ""

@@ -1,6 +1,6 @@
 """Rules: for each torch function, which indices it ties together. One file a family of operations."""
 
-from prunetune.engine.rules import contractions, elementwise, movement, norms, reductions, sizes
+from prunetune.engine.rules import contractions, elementwise, movement, norms, recurrent, reductions, sizes
 from prunetune.engine.rules.context import Context, Rule
 from prunetune.engine.rules.table import rule, rules
 
@@ -11,6 +11,7 @@ __all__ = [
     "elementwise",
     "movement",
     "norms",
+    "recurrent",
     "reductions",
     "rule",
     "rules",

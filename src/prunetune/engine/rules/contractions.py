@@ -211,12 +211,13 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Labelled:
-    """query (..., L, E), key (..., S, E), value (..., S, V) to (..., L, V)."""
+    """query (..., L, E), key (..., S, E), value (..., S, V) to (..., L, V).
+
+    The default scale, 1 / sqrt(E), is that of the E that is left, as a normalisation sees only what was kept.
+    """
     e = ctx.vec(query, -1)
     if e is not None or ctx.vec(key, -1) is not None:
         ctx.tie(e, ctx.vec(key, -1))
-    if scale is None:
-        ctx.freeze(e, "the attention's default scale is computed from it")
     for tensor in (query, key, value):
         for dim in range(tensor.ndim - 1):
             ctx.freeze(ctx.vec(tensor, dim), "attention is taken over it")

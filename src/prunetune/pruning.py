@@ -100,7 +100,9 @@ class PruneResult:
         widths = [max([len(row[i]) for row in rows] or [0]) for i in range(3)]
         lines = [f"{name:<{widths[0]}}  {a:>{widths[1]}}  ->  {b:>{widths[2]}}" for name, a, b in rows]
         base, proxy = self.cost.base, self.cost.proxy
-        lines.append(f"parameters  {base.parameters:,} -> {proxy.parameters:,}  ({_share(proxy.parameters, base.parameters)})")
+        lines.append(
+            f"parameters  {base.parameters:,} -> {proxy.parameters:,}  ({_share(proxy.parameters, base.parameters)})"
+        )
         lines.append(f"FLOPs       {base.flops:,} -> {proxy.flops:,}  ({_share(proxy.flops, base.flops)})")
         lines.extend(f"kept whole  {f.channels} channels: {f.node}: {f.reason}" for f in self.frozen)
         return "\n".join(lines)

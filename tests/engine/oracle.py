@@ -46,7 +46,8 @@ def without_consumers(model: nn.Module, plan: PruningPlan) -> nn.Module:
     with torch.no_grad():
         for name, cut in plan.tensors.items():
             dim = 0 if name in transposed or name in getattr(model, "matrices", ()) else 1
-            if name.rpartition(".")[0] in getattr(model, "multiplied", ()) and 0 in cut.keep:
+            layer = name.rpartition(".")[0]
+            if name in parameters and layer in getattr(model, "multiplied", ()) and 0 in cut.keep:
                 gone = sorted(set(range(cut.shape[0])) - set(cut.keep[0]))
                 parameters[name].index_fill_(0, torch.tensor(gone), 0.0)
             if name in parameters and len(cut.shape) > 1 and dim in cut.keep:
@@ -92,7 +93,7 @@ class _MaskedNorm(nn.Module):
             part = nn.functional.rms_norm(part, weight.shape, weight, self.norm.eps)
         else:
             part = nn.functional.layer_norm(part, weight.shape, weight, bias, self.norm.eps)
-        (dim, kept), = self.keep
+        ((dim, kept),) = self.keep
         return torch.zeros_like(x).index_copy(1 if channels_first else x.ndim - self.norm.weight.ndim + dim, kept, part)
 
 

@@ -15,7 +15,6 @@ from prunetune import prune
 from prunetune.zoo import models as zoo
 
 
-
 def vgg11(batch_norm: bool) -> nn.Module:
     """torchvision's VGG-11 with a narrow classifier (its own has 120 million weights, which only cost time here)."""
     model = (torchvision.models.vgg11_bn if batch_norm else torchvision.models.vgg11)(init_weights=False)
@@ -32,12 +31,18 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "torchvision mobilenet_v2": (lambda: torchvision.models.mobilenet_v2(num_classes=10), 48),
     "torchvision densenet121": (lambda: torchvision.models.densenet121(num_classes=10), 48),
     "torchvision shufflenet_v2_x0_5": (lambda: torchvision.models.shufflenet_v2_x0_5(num_classes=10), 48),
-    **{f"zoo {name}": ((lambda name=name: zoo[name](10, 3)), 32) for name in zoo.names() if name not in ("resnet110", "vgg19-bn")},
+    **{
+        f"zoo {name}": ((lambda name=name: zoo[name](10, 3)), 32)
+        for name in zoo.names()
+        if name not in ("resnet110", "vgg19-bn")
+    },
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("seed", "options"), [(0, {"ratio": 0.5}), (1, {"percentile": 85.0}), (2, {"percentile": 40.0})])
+@pytest.mark.parametrize(
+    ("seed", "options"), [(0, {"ratio": 0.5}), (1, {"percentile": 85.0}), (2, {"percentile": 40.0})]
+)
 def test_a_random_cut_is_exact_and_trains(name: str, seed: int, options: dict[str, float]) -> None:
     make, size = NETWORKS[name]
     model = randomise(make(), seed)

@@ -12,7 +12,9 @@ from prunetune.errors import InputError
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in REFUSED])
-@pytest.mark.parametrize(("seed", "options"), [(0, {"ratio": 0.5}), (1, {"percentile": 50.0, "floor": 0.1}), (2, {"ratio": 0.3})])
+@pytest.mark.parametrize(
+    ("seed", "options"), [(0, {"ratio": 0.5}), (1, {"percentile": 50.0, "floor": 0.1}), (2, {"ratio": 0.3})]
+)
 def test_exact(name: str, seed: int, options: dict[str, float]) -> None:
     make, inputs = NETWORKS[name]
     torch.manual_seed(seed)

@@ -72,7 +72,9 @@ def test_json_round_trip() -> None:
     assert PruningPlan.from_json(plan.to_json()) == plan
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "tensors": {"a": 1}, "attributes": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "tensors": {"a": 1}, "attributes": {}}']
+)
 def test_text_that_is_no_plan(text: str) -> None:
     with pytest.raises(PlanError):
         PruningPlan.from_json(text)

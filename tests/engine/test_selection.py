@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from prunetune.errors import InputError, PlanError
 
 def chain(*widths: int) -> DependencyGraph:
     """Linear layers of these widths; each inner width is a group."""
-    layers = [nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
     return DependencyGraph.of(nn.Sequential(*layers), torch.ones(1, widths[0]))
 
 

@@ -95,11 +95,11 @@ class DependencyGraph:
         found = self.axes.get(axis)
         return np.zeros(self.shapes[axis[0]][axis[1]], dtype=np.int64) if found is None else found
 
-    def networkx(self) -> networkx.Graph:
+    def networkx(self) -> networkx.Graph[str]:
         """Groups and weights as a bipartite `networkx` graph, for drawing and for graph algorithms."""
         import networkx
 
-        graph = networkx.Graph()
+        graph: networkx.Graph[str] = networkx.Graph()
         for group in self.groups:
             graph.add_node(group.name, kind="group", units=len(group))
             for name, dim in group.axes:

@@ -44,7 +44,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class LinearForm:
-    """An integer of the model's code: `constant + sum of coefficient * (number of labels of vec that stay) + attributes`."""
+    """An integer of the model's code: `constant + sum(coefficient * number of vec that stays) + attributes`."""
 
     value: int
     constant: Fraction
@@ -155,7 +155,7 @@ class LabelSpace:
         return np.where(renamed == renamed[0], 0, np.where(renamed == 0, renamed[0], renamed))
 
     def solve(self) -> Vec:
-        """Components after every equation holds: where it does not yet, labels are tied, or frozen if that can't help."""
+        """Components once every equation holds: where one does not, labels are tied, or frozen if that can't help."""
         equations = [e for e in map(self._without_attributes, self.equations) if e is not None]
         tried: set[int] = set()
         while True:

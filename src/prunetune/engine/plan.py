@@ -69,7 +69,9 @@ class PruningPlan:
             if mask.all():
                 continue
             if not mask.any():
-                raise PlanError(f"the plan leaves nothing of {name} (dimension {dim}); keep at least one unit of every group")
+                raise PlanError(
+                    f"the plan leaves nothing of {name} (dimension {dim}); keep at least one unit of every group"
+                )
             cuts.setdefault(name, {})[dim] = tuple(np.flatnonzero(mask).tolist())
         attributes = {}
         for path, (constant, terms) in graph.attributes.items():
@@ -77,7 +79,9 @@ class PruningPlan:
             after = constant + sum(c * int(stays[units].sum()) for units, c in terms)
             if after != before:
                 attributes[path] = AttributeChange(before, after)
-        return PruningPlan({n: TensorCut(graph.shapes[n], dict(sorted(c.items()))) for n, c in cuts.items()}, attributes)
+        return PruningPlan(
+            {n: TensorCut(graph.shapes[n], dict(sorted(c.items()))) for n, c in cuts.items()}, attributes
+        )
 
     def kept(self, graph: DependencyGraph) -> NDArray[np.bool_]:
         """Which units of `graph` this plan keeps; shape (unit_count + 1,)."""

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunetune.engine.copies import copy_with, named_tensors
 from prunetune.engine.plan import PruningPlan, TensorCut
-from prunetune.engine.trace import copy_with, named_tensors
 from prunetune.errors import PlanError
 
 
@@ -42,7 +42,9 @@ def _check(plan: PruningPlan, model: nn.Module, tensors: Mapping[str, Tensor]) -
             raise PlanError(f"the plan does not fit {kind}: it cuts {name}, which {kind} does not have")
         shape = tuple(tensors[name].shape)
         if shape != cut.shape:
-            raise PlanError(f"the plan does not fit {kind}: {name} has shape {shape}, the plan was made for {cut.shape}")
+            raise PlanError(
+                f"the plan does not fit {kind}: {name} has shape {shape}, the plan was made for {cut.shape}"
+            )
         for dim, kept in cut.keep.items():
             if not 0 <= dim < len(shape) or not kept or min(kept) < 0 or max(kept) >= shape[dim]:
                 raise PlanError(f"the plan is broken: {name} of shape {shape} has no such indices in dimension {dim}")

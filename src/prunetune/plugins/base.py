@@ -42,7 +42,7 @@ def mean_over_members(values: NDArray[np.float64], units: NDArray[np.int64], n: 
     """The mean over all channels of a unit: a sum would make large groups hard to prune only for being large."""
     total = np.bincount(units, weights=values, minlength=n)
     members = np.bincount(units, minlength=n)
-    return total / np.maximum(members, 1)  # type: ignore[no-any-return]
+    return total / np.maximum(members, 1)
 
 
 class Scorer(ABC):

@@ -59,7 +59,9 @@ def element_scores(context: Context) -> dict[Axis, Tensor]:
         out = model(*args, **kwargs)
         leaves = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad]
         if not leaves:
-            raise InputError("synflow needs an output that depends on the weights; the model's outputs carry no gradient")
+            raise InputError(
+                "synflow needs an output that depends on the weights; the model's outputs carry no gradient"
+            )
         total = torch.stack([t.sum() for t in leaves]).sum()
     gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
     return {

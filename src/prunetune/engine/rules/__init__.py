@@ -1,6 +1,16 @@
 """Rules: for each torch function, which indices it ties together. One file a family of operations."""
 
-from prunetune.engine.rules import contractions, elementwise, movement, norms, recurrent, reductions, sizes
+from prunetune.engine.rules import (
+    contractions,
+    elementwise,
+    movement,
+    norms,
+    parts,
+    recurrent,
+    reductions,
+    shapes,
+    sizes,
+)
 from prunetune.engine.rules.context import Context, Rule
 from prunetune.engine.rules.table import rule, rules
 
@@ -11,9 +21,11 @@ __all__ = [
     "elementwise",
     "movement",
     "norms",
+    "parts",
     "recurrent",
     "reductions",
     "rule",
     "rules",
+    "shapes",
     "sizes",
 ]

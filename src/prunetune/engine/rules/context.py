@@ -112,9 +112,10 @@ class Context:
         """Tie the same position in each of `groups` equal parts, so that all parts stay equal; returns one part."""
         if vec is None or groups == 1:
             return vec
-        parts = vec.reshape(groups, -1)
+        parts: Vec = vec.reshape(groups, -1)
         self.space.tie(parts[1:], parts[:1])
-        return parts[0]
+        first: Vec = parts[0]
+        return first
 
     # -- weights -----------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,9 @@ def linear(ctx: Context, input: Labelled, weight: Labelled, bias: Labelled | Non
     out = ctx.produce(weight, 0)
     ctx.bind(bias, 0, out)
     lead = ctx.vecs(input)[:-1]
-    count(ctx, 2, [*zip(lead, input.shape, strict=False), (ctx.vec(weight, 1), weight.shape[1]), (out, weight.shape[0])])
+    count(
+        ctx, 2, [*zip(lead, input.shape, strict=False), (ctx.vec(weight, 1), weight.shape[1]), (out, weight.shape[0])]
+    )
     return ctx.result([*lead, out])
 
 
@@ -31,7 +33,9 @@ def count(ctx: Context, factor: float, sizes: Sequence[tuple[Vec | None, int]]) 
 def convolution(spatial: int, transposed: bool) -> Rule:
     """The rule of a convolution over `spatial` dimensions; weight (O, I/groups, ...), transposed (I, O/groups, ...)."""
 
-    def conv(ctx: Context, input: Labelled, weight: Labelled, bias: Labelled | None = None, *args: Any, **kwargs: Any) -> Labelled:
+    def conv(
+        ctx: Context, input: Labelled, weight: Labelled, bias: Labelled | None = None, *args: Any, **kwargs: Any
+    ) -> Labelled:
         names = ("stride", "padding", "output_padding", "groups", "dilation") if transposed else (
             "stride", "padding", "dilation", "groups")  # fmt: skip
         options = {**dict(zip(names, args, strict=False)), **kwargs}

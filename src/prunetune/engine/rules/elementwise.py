@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -15,7 +16,7 @@ from prunetune.engine.rules.table import rule
 
 def join(ctx: Context, tensors: list[Labelled]) -> Labelled:
     """Broadcast the tensors together: what meets in one place is cut alike."""
-    shape: tuple[int, ...] = torch.broadcast_shapes(*(t.shape for t in tensors))
+    shape = tuple(np.broadcast_shapes(*(t.shape for t in tensors)))
     dims: list[Vec | None] = []
     for dim in range(-len(shape), 0):
         members = [t for t in tensors if t.ndim >= -dim and t.shape[dim] == shape[dim]]
@@ -57,7 +58,9 @@ def elementwise(ctx: Context, *args: Any, **kwargs: Any) -> Labelled:
 @rule("threshold", "rrelu", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "square")
 @rule("reciprocal", "abs", "absolute", "neg", "negative", "sign", "sgn", "sin", "cos", "tan", "asin", "acos", "atan")
 @rule("sinh", "cosh", "asinh", "acosh", "atanh", "erf", "erfc", "erfinv", "floor", "ceil", "round", "trunc", "frac")
-@rule("isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "nan_to_num", "logit", "positive", "digamma", "lgamma")
+@rule(
+    "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "nan_to_num", "logit", "positive", "digamma", "lgamma"
+)
 @rule("dropout", "alpha_dropout", "feature_dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout")
 @rule("softmax", "log_softmax", "softmin", "clone", "detach", "contiguous", "requires_grad_", "float", "double", "half")
 @rule("bfloat16", "to", "type", "type_as", "cpu", "cuda", "int", "long", "bool", "alias_copy", "bernoulli", "fill_")

@@ -126,7 +126,13 @@ def _times(vec: Vec | None, n: int) -> Vec | None:
 
 
 def _count_attention(
-    ctx: Context, query: Labelled, key: Labelled, value: Labelled, inner: Vec | None, stream: Vec | None, out: Vec | None
+    ctx: Context,
+    query: Labelled,
+    key: Labelled,
+    value: Labelled,
+    inner: Vec | None,
+    stream: Vec | None,
+    out: Vec | None,
 ) -> None:
     width = query.shape[-1]
     for source in (query, key, value):

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from prunetune.engine.labels import Labelled, LinearForm, plain
+from prunetune.engine.recorder import attribute, constant, hidden
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
-from prunetune.engine.trace import attribute, constant, hidden
 
 Size = LinearForm | int
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn import functional
@@ -28,13 +28,16 @@ def functions(*names: str) -> list[Any]:
     return found
 
 
-def rule(*targets: Any) -> Callable[[Rule], Rule]:
+F = TypeVar("F", bound=Rule)
+
+
+def rule(*targets: Any) -> Callable[[F], F]:
     """Register the rule of these functions; a string stands for all torch functions of that name.
 
     Raises InputError if a function has a rule already.
     """
 
-    def register(function: Rule) -> Rule:
+    def register(function: F) -> F:
         for target in targets:
             for key in functions(target) if isinstance(target, str) else [target]:
                 if rules.setdefault(key, function) is not function:

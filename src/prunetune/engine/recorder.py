@@ -1,0 +1,220 @@
+"""The recorder: a `TorchFunctionMode` that writes every torch function a model calls into a `torch.fx.Graph`."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from prunetune.engine.copies import all_tensors, named_tensors, own_attributes
+from prunetune.engine.sizes import AttributeProxy, SizeProxy, SizeTuple
+
+_GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
+
+# Results of these have the shape of their first argument. Saying so is a hundred times faster than letting the meta
+# kernels find out: that of batch norm alone takes milliseconds.
+_KEEPS_SHAPE: frozenset[Any] = frozenset(
+    [
+        *(functional.batch_norm, functional.layer_norm, functional.group_norm, functional.instance_norm),
+        *(
+            functional.relu,
+            functional.relu6,
+            functional.leaky_relu,
+            functional.elu,
+            functional.silu,
+            functional.hardswish,
+        ),
+        *(functional.hardsigmoid, functional.gelu, functional.softmax, functional.log_softmax, functional.dropout),
+        *(functional.dropout2d, functional.sigmoid, functional.tanh, functional.hardtanh, functional.mish),
+        *(torch.relu, torch.sigmoid, torch.tanh, torch.softmax, torch.nn.functional.softplus),
+    ]
+)
+_KEEPS_SHAPE_IN_PLACE: frozenset[Any] = frozenset(
+    [torch.relu_, torch.Tensor.relu_, torch.Tensor.add_, torch.Tensor.mul_]
+)
+
+
+def _run(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """The result of a torch function on meta tensors."""
+    if func in _KEEPS_SHAPE and kwargs.get("dtype") is None:
+        first = args[0] if args else kwargs["input"]
+        return first if kwargs.get("inplace") is True else torch.empty_like(first)
+    if func in _KEEPS_SHAPE_IN_PLACE:
+        return args[0]
+    return func(*args, **kwargs)
+
+
+def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    return func(*args, **kwargs)
+
+
+class ShapesOnly(TorchFunctionMode):
+    """Runs a model for its shapes, without recording."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return _run(func, args, kwargs or {})
+
+
+class Recorder(TorchFunctionMode):
+    """Appends every torch function that is called to a graph."""
+
+    def __init__(self, model: nn.Module, *, values: bool) -> None:
+        super().__init__()
+        self.run = _call if values else _run
+        self.device = "values" if values else "meta"
+        self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
+        self.constants = {id(t) for t in all_tensors(model)} - set(self.names)
+        self.scope: list[str] = []
+        self.restart(model)
+
+    def restart(self, model: nn.Module) -> None:
+        """Begin a new graph."""
+        self.graph = fx.Graph()
+        self.known: dict[int, fx.Node] = {}
+        self.alive: list[Any] = []  # keeps ids from being reused
+        self.attributes: dict[tuple[str, int | None], fx.Node] = {}
+        self.scope.clear()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.Tensor.size or func == _GET_SHAPE:
+            return self._shape(func, args, kwargs)
+        if func is torch.Tensor.numel and args[0].ndim == 1:
+            return self._shape(torch.Tensor.size, (args[0], 0), {})
+        out = self.run(func, args, kwargs)
+        if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
+            self._remember(out, self._call(func, args, kwargs))
+        elif func is torch.Tensor.__setitem__:
+            self._remember(args[0], self._call(func, args, kwargs))
+        return out
+
+    def _call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> fx.Node:
+        node_args = map_aggregate(tuple(args), self.argument)
+        node_kwargs = map_aggregate(kwargs, self.argument) if kwargs else {}
+        node = self.graph.create_node("call_function", func, node_args, node_kwargs)
+        node.meta["module"] = self.scope[-1] if self.scope else ""
+        return node
+
+    def argument(self, value: Any) -> Any:
+        """What stands for `value` in the graph."""
+        if isinstance(value, SizeProxy):
+            return value.make_node()
+        if isinstance(value, Tensor):
+            return self.node_of(value)
+        return value
+
+    def node_of(self, tensor: Tensor) -> fx.Node:
+        """The node that made a tensor: a parameter, a constant, or an operation that was not seen."""
+        if id(tensor) not in self.known:
+            name = self.names.get(id(tensor))
+            if name is not None:
+                node = self.graph.create_node("get_attr", name)
+            else:
+                outside = id(tensor) in self.constants or (self.device == "meta" and not tensor.is_meta)
+                node = self.graph.create_node("call_function", constant if outside else hidden, ())
+            self._remember(tensor, node)
+        return self.known[id(tensor)]
+
+    def placeholder(self, tensor: Tensor, name: str) -> None:
+        """An input of the model."""
+        self._remember(tensor, self.graph.placeholder(name))
+
+    def _remember(self, out: Any, node: fx.Node) -> None:
+        """Note which node made each tensor of `out`, with its shape as it is now."""
+        self.alive.append(out)
+        node.meta["shape"] = _shapes(out)
+        if isinstance(out, Tensor):
+            self.known[id(out)] = node
+        elif isinstance(out, (tuple, list)):
+            for i, item in enumerate(out):
+                if isinstance(item, (Tensor, tuple, list)):
+                    self._remember(item, self.graph.call_function(operator.getitem, (node, i)))
+
+    def _shape(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        tensor = args[0]
+        sizes = func(*args, **kwargs)
+        source = self.node_of(tensor)
+
+        def proxy(dim: int, value: int) -> SizeProxy:
+            return SizeProxy.of(value, lambda: self.graph.call_function(torch.Tensor.size, (source, dim)))
+
+        if isinstance(sizes, int):
+            dim = args[1] if len(args) > 1 else kwargs["dim"]
+            return proxy(int(dim) % tensor.ndim, sizes)
+        return SizeTuple(proxy(i, v) for i, v in enumerate(sizes))
+
+    def trace_attributes(self, model: nn.Module) -> None:
+        """Replace the integer attributes of the modules by proxies (and tuples of integers by tuples of proxies)."""
+        for path, module in model.named_modules():
+            for key, value in list(own_attributes(module)):
+                target = f"{path}.{key}" if path else key
+                if type(value) is int:
+                    vars(module)[key] = self._attribute(value, target)
+                elif isinstance(value, (tuple, list)) and value and all(type(v) is int for v in value):
+                    items = [self._attribute(v, target, i) for i, v in enumerate(value)]
+                    vars(module)[key] = items if isinstance(value, list) else tuple(items)
+
+    def _attribute(self, value: int, target: str, index: int | None = None) -> SizeProxy:
+        def make_node() -> fx.Node:
+            if (target, index) not in self.attributes:
+                node = self.graph.call_function(attribute, (target, index))
+                node.meta["size"] = value
+                self.attributes[target, index] = node
+            return self.attributes[target, index]
+
+        proxy = AttributeProxy(value)
+        proxy._make = make_node
+        return proxy
+
+    def trace_scopes(self, model: nn.Module) -> None:
+        """Let every module of the copy say when it runs, so that nodes know where in the model they stand."""
+        for path, module in model.named_modules():
+            vars(module)["forward"] = self._scoped(path, module.forward)
+
+    def _scoped(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(forward)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self.scope.append(path)
+            result = forward(*args, **kwargs)
+            self.scope.pop()  # not on an error: the scope then says where it happened
+            return result
+
+        return run
+
+
+def _has_tensor(out: Any) -> bool:
+    return isinstance(out, (tuple, list, dict)) and any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(out))
+
+
+def _shapes(out: Any) -> Any:
+    """The shapes of the tensors in `out`, in its structure."""
+    if isinstance(out, Tensor):
+        return tuple(out.shape)
+    return tuple(map(_shapes, out)) if isinstance(out, (tuple, list)) else None
+
+
+def constant() -> Tensor:
+    """Stands in the graph for a tensor that the code holds itself, outside parameters and buffers."""
+    raise RuntimeError("a constant of the traced code: the graph is for analysis, not for running")
+
+
+def hidden() -> Tensor:
+    """Stands in the graph for the result of an operation that the recorder could not see."""
+    raise RuntimeError("an operation hidden from tracing: the graph is for analysis, not for running")
+
+
+def attribute(target: str, index: int | None) -> int:
+    """Stands in the graph for an integer attribute of a module."""
+    raise RuntimeError("an attribute of the traced model: the graph is for analysis, not for running")

@@ -50,7 +50,9 @@ def test_example_inputs_of_the_wrong_kind() -> None:
 
 
 def test_example_inputs_of_the_wrong_shape() -> None:
-    with pytest.raises(TraceError, match=r"Sequential could not be run on the example inputs .*\(1, 5\).* in module '0'"):
+    with pytest.raises(
+        TraceError, match=r"Sequential could not be run on the example inputs .*\(1, 5\).* in module '0'"
+    ):
         prune(NET, torch.ones(1, 5))
 
 
@@ -60,5 +62,7 @@ def test_a_model_that_cannot_be_traced() -> None:
 
 
 def test_nothing_to_remove() -> None:
-    with pytest.raises(InputError, match="Linear has no channels that can be removed: output: it is the model's output"):
+    with pytest.raises(
+        InputError, match="Linear has no channels that can be removed: output: it is the model's output"
+    ):
         prune(nn.Linear(4, 2), X)

@@ -201,7 +201,8 @@ def score(
         scores = scorer.unit_scores(Context(copy.deepcopy(model).eval(), inputs, graph, generator))
     if not np.isfinite(scores).all():
         raise InputError(
-            f"{type(scorer).__name__} gave scores that are not finite; are the weights finite, or does the network overflow?"
+            f"{type(scorer).__name__} gave scores that are not finite; "
+            "are the weights finite, or does the network overflow?"
         )
     return scores
 

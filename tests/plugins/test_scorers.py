@@ -50,8 +50,13 @@ def test_synflow_conserves_flow_from_layer_to_layer() -> None:
     """Without bias and batch norm every layer's scores sum to R (Tanaka et al. 2020, theorem 2)."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.Conv2d(8, 5, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(80, 7, bias=False)
-    ).double()  # fmt: skip
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(8, 5, 3, bias=False),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(80, 7, bias=False),
+    ).double()
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     total = model(x).sum().item()
     ctx = context(model, x)

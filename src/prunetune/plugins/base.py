@@ -24,7 +24,7 @@ Reduction: TypeAlias = Callable[[NDArray[np.float64], NDArray[np.int64], int], N
 
 @dataclass(frozen=True)
 class Context:
-    """What a scorer may look at. `model` is the scorer's own copy, in evaluation mode; it may do with it as it likes."""
+    """What a scorer may look at. `model` is its own copy, in evaluation mode, to do with as it likes."""
 
     model: nn.Module
     example_inputs: ExampleInputs

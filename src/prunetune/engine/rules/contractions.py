@@ -178,7 +178,8 @@ def einsum(ctx: Context, equation: str, *operands: Any) -> Labelled:
     tensors: list[Labelled] = list(operands[0]) if isinstance(operands[0], (tuple, list)) else list(operands)
     if not isinstance(equation, str) or "..." in equation:
         ctx.freeze_all(tensors, "no rule for this form of einsum")
-        return ctx.fixed()  # type: ignore[no-any-return]
+        fixed: Labelled = ctx.fixed()
+        return fixed
     inputs, _, output = equation.replace(" ", "").partition("->")
     letters = inputs.split(",")
     if "->" not in equation:

@@ -74,7 +74,8 @@ def roll(ctx: Context, input: Labelled, shifts: Any, dims: Any = None) -> Labell
     vecs = ctx.vecs(input)
     if dims is None:
         ctx.freeze_all([input], "rolled over all dimensions")
-        return ctx.fixed()  # type: ignore[no-any-return]
+        fixed: Labelled = ctx.fixed()
+        return fixed
     amounts = shifts if isinstance(shifts, (tuple, list)) else (shifts,)
     for shift, dim in zip(amounts, plain_all(dims), strict=True):
         vec = vecs[dim]

@@ -117,11 +117,12 @@ def _looked_up(ctx: Context, input: Labelled, index: tuple[Any, ...]) -> Labelle
     simple = all(isinstance(i, (Labelled, list)) or i == slice(None) for i in index)
     tensors = [i for i in index if isinstance(i, Labelled)]
     for d, vec in enumerate(vecs):
-        if d < len(index) and index[d] != slice(None) or not simple:
+        if (d < len(index) and index[d] != slice(None)) or not simple:
             ctx.freeze(vec, "looked up by index")
     ctx.freeze_all(tensors, "used as an index")
     if not simple:
-        return ctx.fixed()  # type: ignore[no-any-return]
+        fixed: Labelled = ctx.fixed()
+        return fixed
     tail = [v for d, v in enumerate(vecs) if d >= len(index)]
     lead = len(ctx.shape) - len(tail)
     return moved(ctx, input, [*[None] * lead, *tail]) if lead >= 0 else ctx.fixed()

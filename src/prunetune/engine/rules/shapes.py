@@ -164,7 +164,8 @@ def repeat(ctx: Context, input: Labelled, *args: Any, repeats: Any = None, dims:
 def repeat_interleave(ctx: Context, input: Labelled, repeats: Any, dim: Any = None, **kwargs: Any) -> Labelled:
     if dim is None or isinstance(repeats, Labelled):
         ctx.freeze_all([input], "repeated by a tensor of counts, or over all dimensions")
-        return ctx.fixed()  # type: ignore[no-any-return]
+        fixed: Labelled = ctx.fixed()
+        return fixed
     vecs = ctx.vecs(input)
     d, vec = plain(dim), vecs[plain(dim)]
     vecs[d] = np.repeat(vec, plain(repeats)) if vec is not None else None

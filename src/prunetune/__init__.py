@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
     from prunetune.engine import DependencyGraph, PruningPlan
     from prunetune.pruning import PruneResult, prune
+    from prunetune.settings import Pruning, Search
     from prunetune.tuner import TuneResult, tune
 
 __version__ = "0.1.0"
@@ -22,7 +23,9 @@ _HOMES = {
     "Float": "prunetune.backends.space",
     "Int": "prunetune.backends.space",
     "PruneResult": "prunetune.pruning",
+    "Pruning": "prunetune.settings",
     "PruningPlan": "prunetune.engine",
+    "Search": "prunetune.settings",
     "SearchSpace": "prunetune.backends.space",
     "TuneResult": "prunetune.tuner",
     "prune": "prunetune.pruning",
@@ -35,7 +38,9 @@ __all__ = [
     "Float",
     "Int",
     "PruneResult",
+    "Pruning",
     "PruningPlan",
+    "Search",
     "SearchSpace",
     "TuneResult",
     "prune",

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from prunetune.engine import (
     Cost,
@@ -24,6 +23,7 @@ from prunetune.engine import (
     by_ratio,
     check_runs,
     cost,
+    to_device,
 )
 from prunetune.engine.selection import Mask, Scores
 from prunetune.errors import InputError, PlanError, TraceError
@@ -195,7 +195,7 @@ def score(
     """One score a unit; runs on a copy of the model, and the random state is as before."""
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
-    inputs: Any = _to_device(example_inputs, device)
+    inputs: Any = to_device(example_inputs, device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         scores = scorer.unit_scores(Context(copy.deepcopy(model).eval(), inputs, graph, generator))
@@ -205,13 +205,6 @@ def score(
             "are the weights finite, or does the network overflow?"
         )
     return scores
-
-
-def _to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInputs:
-    moved: ExampleInputs = pytree.tree_map(
-        lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, example_inputs
-    )
-    return moved
 
 
 __all__ = ["CostChange", "GroupChange", "LayerChange", "PruneResult", "prune", "score"]

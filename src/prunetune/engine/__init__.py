@@ -8,7 +8,7 @@ from prunetune.engine.dependency import DependencyGraph, Frozen, Group
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
 from prunetune.engine.selection import by_percentile, by_ratio
 from prunetune.engine.surgery import apply
-from prunetune.engine.trace import ExampleInputs, call_arguments, check_runs, traces
+from prunetune.engine.trace import ExampleInputs, call_arguments, check_runs, to_device, traces
 from prunetune.engine.weights import fresh_proxy
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "cost",
     "fresh_proxy",
     "step_time",
+    "to_device",
     "traces",
 ]

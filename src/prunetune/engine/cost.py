@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from prunetune.engine.dependency import DependencyGraph
 from prunetune.engine.plan import PruningPlan
-from prunetune.engine.trace import ExampleInputs, call_arguments
+from prunetune.engine.trace import ExampleInputs, call_arguments, to_device
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def step_time(
     The models take turns for about `seconds` in all, so that a machine that slows down does so for all of them.
     Weights, buffers, gradients and the random state are as before.
     """
-    args, kwargs = call_arguments(example_inputs)
     times: dict[str, list[float]] = {name: [] for name in models}
     device = next((p.device for m in models.values() for p in m.parameters()), torch.device("cpu"))
+    args, kwargs = call_arguments(to_device(example_inputs, device))
     saved = {name: {k: b.clone() for k, b in model.named_buffers()} for name, model in models.items()}
     modes = {name: {m: m.training for m in model.modules()} for name, model in models.items()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():

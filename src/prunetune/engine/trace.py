@@ -64,6 +64,14 @@ def _tensors_in(value: Any, depth: int = 3) -> Iterator[Tensor]:
             yield from _tensors_in(dict(vars(leaf)), depth - 1)
 
 
+def to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInputs:
+    """The same inputs with all tensors on `device`."""
+    moved: ExampleInputs = pytree.tree_map(
+        lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, example_inputs
+    )
+    return moved
+
+
 def traces(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Trace, Trace]:
     """The graphs of one run of `model` on `example_inputs` in evaluation mode, and of one in training mode.
 

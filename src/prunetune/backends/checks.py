@@ -1,0 +1,39 @@
+"""Checks of single values, each failing with one sentence that names the value."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import SupportsIndex
+
+from prunetune.errors import InputError
+
+
+def whole_number(name: str, value: object, *, minimum: int) -> int:
+    """``value`` as an int. Raises InputError unless it is a whole number of at least ``minimum``.
+
+    >>> whole_number("epochs", 0, minimum=1)
+    Traceback (most recent call last):
+        ...
+    prunetune.errors.InputError: epochs is 0, but it must be a whole number of at least 1
+    """
+    number = operator.index(value) if isinstance(value, SupportsIndex) and not isinstance(value, bool) else None
+    if number is None or number < minimum:
+        raise InputError(f"{name} is {value!r}, but it must be a whole number of at least {minimum}")
+    return number
+
+
+def real_number(what: str, value: object) -> float:
+    """``value`` as a float, NaN and infinity included. Raises InputError for what is no single number.
+
+    A tensor or array with one element is a number; text and truth values are not.
+    """
+    if not isinstance(value, bool | str | bytes) and hasattr(value, "__float__"):
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):  # an array or tensor of several elements
+            pass
+        except OverflowError:  # a whole number beyond the range of floats
+            return math.inf
+    shown = repr(value)
+    raise InputError(f"{what} must be one number, not {shown if len(shown) <= 80 else f'{shown[:80]}…'}")

@@ -1,0 +1,242 @@
+"""What is searched: a ``SearchSpace`` gives each hyperparameter its ``Float``, ``Int`` or ``Categorical`` range."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+
+from prunetune.errors import InputError, unknown_name
+from prunetune.registry import Registry
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Choice: TypeAlias = bool | int | float | str | None
+Params: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number from ``low`` to ``high``, uniform, or uniform in its logarithm if ``log``.
+
+    >>> Float(1e-5, 0.2, log=True)
+    Float(low=1e-05, high=0.2, log=True)
+    """
+
+    low: float
+    high: float
+    log: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for end in ("low", "high"):
+            value = getattr(self, end)
+            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+                raise InputError(f"{self}: {end} must be a finite number")
+            object.__setattr__(self, end, float(value))
+        _check_range(self)
+
+    def to_optuna(self) -> BaseDistribution:
+        """The same as Optuna's distribution."""
+        from optuna.distributions import FloatDistribution
+
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+    def plain(self, value: Any) -> float:
+        """``value`` as a Python float."""
+        return float(value)
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number from ``low`` to ``high``, both included; ``log`` as for ``Float``."""
+
+    low: int
+    high: int
+    log: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for end in ("low", "high"):
+            value = getattr(self, end)
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+                raise InputError(f"{self}: {end} must be a whole number")
+            object.__setattr__(self, end, int(value))
+        _check_range(self)
+
+    def to_optuna(self) -> BaseDistribution:
+        """The same as Optuna's distribution."""
+        from optuna.distributions import IntDistribution
+
+        return IntDistribution(self.low, self.high, log=self.log)
+
+    def plain(self, value: Any) -> int:
+        """``value`` as a Python int."""
+        return int(value)
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One of ``choices``, which have no order. A choice is None, a truth value, a number or text."""
+
+    choices: tuple[Choice, ...]
+
+    def __init__(self, choices: Sequence[Choice]) -> None:
+        if isinstance(choices, str) or not isinstance(choices, Sequence | np.ndarray):
+            raise InputError(f"Categorical({choices!r}): choices must be a list or tuple")
+        values = tuple(value.item() if isinstance(value, np.generic) else value for value in choices)
+        object.__setattr__(self, "choices", values)
+        if not values:
+            raise InputError("Categorical([]): give at least one choice")
+        for position, value in enumerate(values):
+            if not isinstance(value, bool | int | float | str | None):
+                raise InputError(f"Categorical: {value!r} cannot be a choice; use None, bool, int, float or str")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"Categorical: {value!r} cannot be a choice; numbers must be finite")
+            if value in values[:position]:  # 1, 1.0 and True are equal, and Optuna cannot tell them apart either
+                raise InputError(f"Categorical{values!r}: {value!r} is there twice; choices must differ")
+
+    def to_optuna(self) -> BaseDistribution:
+        """The same as Optuna's distribution."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.choices)
+
+    def plain(self, value: Any) -> Choice:
+        """The choice that equals ``value``."""
+        return self.choices[self.choices.index(value)]
+
+
+Distribution: TypeAlias = Float | Int | Categorical
+
+_TYPES: Final[Mapping[str, type[Float | Int | Categorical]]] = {"float": Float, "int": Int, "categorical": Categorical}
+
+
+def _check_range(distribution: Float | Int) -> None:
+    if not isinstance(distribution.log, bool):
+        raise InputError(f"{distribution}: log must be True or False")
+    if not distribution.low < distribution.high:
+        raise InputError(f"{distribution}: low must be below high (for one fixed value use Categorical([value]))")
+    if distribution.log and distribution.low <= 0:
+        raise InputError(f"{distribution}: a log range must begin above 0")
+
+
+class SearchSpace(Mapping[str, Distribution]):
+    """A frozen mapping from the name of each hyperparameter to where its values come from.
+
+    >>> space = SearchSpace({"learning_rate": Float(1e-5, 0.2, log=True), "batch_size": Int(32, 1024, log=True)})
+    >>> SearchSpace.from_json(space.to_json()) == space
+    True
+    """
+
+    def __init__(self, dimensions: Mapping[str, Distribution]) -> None:
+        if not isinstance(dimensions, Mapping):
+            raise InputError(f"a search space maps names to distributions; {dimensions!r} is no mapping")
+        if not dimensions:
+            raise InputError("the search space is empty; give at least one hyperparameter")
+        for name, distribution in dimensions.items():
+            if not isinstance(name, str) or not name:
+                raise InputError(f"{name!r} cannot be the name of a hyperparameter; use text that is not empty")
+            if not isinstance(distribution, Distribution):
+                raise InputError(
+                    f"{name}: {distribution!r} is no distribution; "
+                    "use Float(low, high), Int(low, high) or Categorical(choices)"
+                )
+        self._dimensions = dict(dimensions)
+
+    def __getitem__(self, name: str) -> Distribution:
+        return self._dimensions[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._dimensions)
+
+    def __len__(self) -> int:
+        return len(self._dimensions)
+
+    def __repr__(self) -> str:
+        return f"SearchSpace({self._dimensions!r})"
+
+    def to_optuna(self) -> dict[str, BaseDistribution]:
+        """Optuna's distributions, in the same order."""
+        return {name: distribution.to_optuna() for name, distribution in self.items()}
+
+    def plain(self, params: Mapping[str, Any]) -> Params:
+        """The hyperparameters in ``params`` as plain Python values (no numpy), in the order of this space."""
+        return {name: distribution.plain(params[name]) for name, distribution in self.items()}
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """As nested plain values: ``{"momentum": {"type": "float", "low": 0.1, "high": 0.99, "log": False}}``."""
+        names = {cls: name for name, cls in _TYPES.items()}
+        return {
+            name: {"type": names[type(distribution)], **_listed(asdict(distribution))}
+            for name, distribution in self.items()
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Mapping[str, Any]]) -> SearchSpace:
+        """The space that ``to_dict`` described. Raises InputError with a sentence that begins with the key."""
+        if not isinstance(data, Mapping):
+            raise InputError(f"a search space maps names to distributions; {data!r} is no mapping")
+        return cls({name: _read(name, description) for name, description in data.items()})
+
+    def to_json(self) -> str:
+        """``to_dict`` as JSON text."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> SearchSpace:
+        """The space that ``to_json`` wrote. Raises InputError."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"this search space is not JSON: {error}") from None
+        return cls.from_dict(data)
+
+
+def _listed(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _read(name: str, description: Mapping[str, Any]) -> Distribution:
+    if not isinstance(description, Mapping) or "type" not in description:
+        raise InputError(f"{name}: {description!r} is no distribution; give type ({', '.join(_TYPES)}) and its limits")
+    kind, given = (description["type"], {key: value for key, value in description.items() if key != "type"})
+    if kind not in _TYPES:
+        raise InputError(f"{name}: {unknown_name('distribution', str(kind), _TYPES)}")
+    known = [each.name for each in fields(_TYPES[kind])]
+    for key in given:
+        if key not in known:
+            raise InputError(f"{name}: {unknown_name('key', str(key), known)}")
+    for key in known:
+        if key not in given and key != "log":
+            raise InputError(f"{name}: {key} is missing")
+    try:
+        return _TYPES[kind](**given)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+spaces: Registry[SearchSpace] = Registry("search space")
+
+_TABLE_2: Final[Mapping[str, Distribution]] = {  # the paper's Table 2
+    "learning_rate": Float(1e-5, 0.2, log=True),
+    "weight_decay": Float(1e-5, 2e-2, log=True),
+    "batch_size": Int(32, 1024, log=True),
+}
+spaces.register("paper", SearchSpace(_TABLE_2))
+spaces.register("paper-extra", SearchSpace({**_TABLE_2, "lr_decay": Float(0.1, 1.0), "momentum": Float(0.1, 0.99)}))
+
+
+def resolve_space(space: str | Mapping[str, Distribution]) -> SearchSpace:
+    """The space of that name, or the mapping itself as a space. Raises InputError.
+
+    >>> list(resolve_space("paper"))
+    ['learning_rate', 'weight_decay', 'batch_size']
+    """
+    if isinstance(space, str):
+        return spaces[space]
+    return space if isinstance(space, SearchSpace) else SearchSpace(space)

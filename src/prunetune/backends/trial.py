@@ -1,0 +1,150 @@
+"""One trial as the objective sees it: ``Report``, and the exceptions with which a report ends a trial."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeAlias
+
+import optuna
+from optuna import TrialPruned
+
+from prunetune.backends.checks import real_number, whole_number
+from prunetune.backends.space import Params
+from prunetune.errors import InputError
+from prunetune.events import EpochEnded, Observer, Phase
+
+Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
+
+
+class TrialDiverged(TrialPruned):
+    """The score is NaN or infinite: the trial is over. Where a clean-up catches TrialPruned it catches this too."""
+
+
+class Misuse(InputError):
+    """The objective breaks its contract (returns None, reports text); it will most likely do so in every trial."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended, as plain values: an exception would keep the trial's network alive.
+
+    ``score`` is there if it is complete, ``traceback`` if it raised; ``misuse`` says that it broke its contract.
+    """
+
+    outcome: Outcome
+    score: float | None = None
+    message: str = ""
+    traceback: str = ""
+    misuse: bool = False
+
+
+class Report:
+    """Tells a trial's score after each epoch: ``report(score, epoch)``. Raises TrialPruned to end the trial.
+
+    Attributes
+    ----------
+    number
+        The trial's number in its study.
+    seed
+        The seed for everything random in this trial, 0..2**32 - 1; no other trial has the same.
+    epochs
+        How many epochs to train.
+    """
+
+    def __init__(self, trial: optuna.Trial, *, seed: int, epochs: int, phase: Phase, observer: Observer) -> None:
+        self.number: int = trial.number
+        self.seed = seed
+        self.epochs = epochs
+        self._trial = trial
+        self._phase: Phase = phase
+        self._observer = observer
+        self._epoch = 0
+        self._score: float | None = None
+        self._stopped: Ending | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch reported; 0 before the first report."""
+        return self._epoch
+
+    @property
+    def score(self) -> float | None:
+        """The last finite score reported, if there is one."""
+        return self._score
+
+    @property
+    def stopped(self) -> Ending | None:
+        """How ``report`` ended the trial, if it did, whatever the objective made of the exception."""
+        return self._stopped
+
+    def note(self, name: str, value: Any) -> None:
+        """Store ``value`` (plain JSON values only) as the trial's user attribute ``name``."""
+        self._trial.set_user_attr(name, value)
+
+    def __call__(self, score: float, epoch: int) -> None:
+        """Record ``score`` after ``epoch``, the first being 1.
+
+        Raises
+        ------
+        TrialPruned
+            This trial is not worth finishing, or (TrialDiverged) ``score`` is NaN or infinite.
+        InputError
+            ``score`` is no number, or ``epoch`` is not a later one than last time, at most ``epochs``.
+        """
+        if self._stopped is not None:
+            _raise(self._stopped)
+        value, number = self._checked(score, epoch)
+        self._epoch = number
+        if not math.isfinite(value):
+            self._stopped = Ending("diverged", message=f"the score is {value} after epoch {number}")
+            _raise(self._stopped)
+        self._score = value
+        self._trial.report(value, number)
+        self._observer(EpochEnded(self._phase, self.number, number, self.epochs, value))
+        # Optuna's rungs include the last epoch, where stopping would save nothing and lose a finished trial
+        if number < self.epochs and self._trial.should_prune():
+            self._stopped = Ending("pruned", message=f"stopped after epoch {number} of {self.epochs}")
+            _raise(self._stopped)
+
+    def _checked(self, score: object, epoch: object) -> tuple[float, int]:
+        try:
+            value = real_number("report: the score", score)
+            number = whole_number("report: epoch", epoch, minimum=1)
+        except InputError as error:
+            raise Misuse(str(error)) from None
+        if number <= self._epoch:
+            raise Misuse(f"report: epoch is {number} after {self._epoch}; call report once an epoch, counting from 1")
+        if number > self.epochs:
+            raise Misuse(f"report: epoch is {number}, but a trial has {self.epochs} epochs (report.epochs)")
+        return value, number
+
+
+def _raise(stopped: Ending) -> NoReturn:
+    raise (TrialDiverged if stopped.outcome == "diverged" else TrialPruned)(stopped.message)
+
+
+def attempt(objective: Callable[[Params, Report], float], params: Params, report: Report) -> Ending:
+    """Run ``objective`` and say how that ended. Only what is no ``Exception`` (Ctrl-C) is raised."""
+    try:
+        returned = objective(params, report)
+    except TrialPruned as error:
+        return report.stopped or Ending("pruned", message=str(error))
+    except Exception as error:  # the user's code may raise anything, and the study goes on
+        misuse = isinstance(error, Misuse)
+        message = str(error) if misuse else f"{type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(error))
+        return report.stopped or Ending("failed", message=message, traceback=trace, misuse=misuse)
+    return report.stopped or _judge(returned)
+
+
+def _judge(returned: object) -> Ending:
+    try:
+        score = real_number("the train function's return value, its final score,", returned)
+    except InputError as error:
+        return Ending("failed", message=str(error), misuse=True)
+    if not math.isfinite(score):
+        return Ending("diverged", message=f"the final score is {score}")
+    return Ending("complete", score)

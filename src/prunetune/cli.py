@@ -1,0 +1,168 @@
+"""The command ``prunetune``. Whatever is heavy is imported inside the commands, so that ``--help`` is there at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunetune import __version__
+from prunetune.errors import PrunetuneError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from prunetune.config import Config
+
+BAD_INPUT = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+TERMINATED = 143  # 128 + SIGTERM
+
+app = typer.Typer(
+    name="prunetune",
+    help="Prune small, tune fast, train full: find a network's hyperparameters on a small pruned proxy of it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+class Kind(StrEnum):
+    """What ``prunetune list`` can list."""
+
+    SCORERS = "scorers"
+    OPTIMIZERS = "optimizers"
+    TRIAL_PRUNERS = "trial-pruners"
+    SPACES = "spaces"
+    MODELS = "models"
+    DATASETS = "datasets"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the run ends as with Ctrl-C, so that the trial is recorded as interrupted."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"prunetune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def prunetune(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Prune small, tune fast, train full: find a network's hyperparameters on a small pruned proxy of it."""
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="A TOML file; examples/run.toml has every key.", show_default=False)],
+) -> None:
+    """Do the whole job that CONFIG describes; the same command again continues a run that was stopped.
+
+    Example: prunetune run examples/run.toml
+    """
+    with _exit_statuses(f"prunetune run {config}"):
+        from prunetune.config import read_config
+
+        _run(read_config(config))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
+) -> None:
+    """Do the main job on scans of handwritten digits: VGG-16, a few minutes on two CPU cores, nothing to download.
+
+    Example: prunetune demo
+    """
+    with _exit_statuses("prunetune demo" if folder == Path("runs/demo") else f"prunetune demo --folder {folder}"):
+        from prunetune.demo import demo_config
+
+        _run(demo_config(folder))
+
+
+@app.command(name="list")
+def list_names(
+    kind: Annotated[Kind | None, typer.Argument(help="Without it, all of them.", show_default=False)] = None,
+) -> None:
+    """List the names that a configuration can use.
+
+    Example: prunetune list scorers
+    """
+    from prunetune.backends import optimizers, spaces, trial_pruners
+    from prunetune.data import datasets
+    from prunetune.plugins import scorers
+    from prunetune.zoo import models
+
+    names: dict[Kind, Callable[[], list[str]]] = {
+        Kind.SCORERS: scorers.names,
+        Kind.OPTIMIZERS: optimizers.names,
+        Kind.TRIAL_PRUNERS: trial_pruners.names,
+        Kind.SPACES: spaces.names,
+        Kind.MODELS: models.names,
+        Kind.DATASETS: datasets.names,
+    }
+    if kind is not None:
+        typer.echo("\n".join(names[kind]()))
+        return
+    for each, listed in names.items():
+        typer.echo(f"{each.value}: {', '.join(listed())}")
+
+
+def _run(config: Config) -> None:
+    """Do the job with progress on the terminal, and print what came out."""
+    from rich.console import Console
+
+    from prunetune.jobs.launch import launch
+    from prunetune.progress import show_progress
+    from prunetune.summary import print_summary
+
+    console = Console()
+    with show_progress(console) as progress:
+        result = launch(config, observer=progress)
+    if result.already_finished:
+        _say(
+            console,
+            f"The run in {result.run_dir} is finished already; for another, delete it or choose another folder.",
+        )
+    print_summary(console, result.run_dir)
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _exit_statuses(command: str) -> Iterator[None]:
+    """Errors on purpose become their sentence and status 2; Ctrl-C and SIGTERM become a hint to go on."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except PrunetuneError as error:
+        typer.echo(f"prunetune: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    except KeyboardInterrupt as interrupt:
+        typer.echo(f"\nStopped; what is finished is kept. Go on with: {command}", err=True)
+        raise typer.Exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,270 @@
+"""The configuration of ``prunetune run``: a TOML file, checked as a whole before anything runs.
+
+Whatever is wrong in it becomes one sentence that names the key, what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+
+from prunetune.complaints import allowed, first_sentence
+from prunetune.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from prunetune.backends import Distribution, SearchSpace
+    from prunetune.registry import Registry
+
+
+class Section(BaseModel):
+    """A table of the file: immutable, and every key in it is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Model(Section):
+    """``[model]``: the full network."""
+
+    name: str
+
+
+class Data(Section):
+    """``[data]``: the images. Without ``image_size`` they keep their own; ``seed`` is that of the split."""
+
+    name: str
+    image_size: int | None = Field(default=None, ge=8, le=1024)
+    root: str | None = None
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class Pruning(Section):
+    """``[pruning]``: how the proxy is cut. ``percentile`` and ``floor`` are the paper's p and γ.
+
+    ``ratio`` instead keeps that share of every group's channels.
+    """
+
+    scorer: str = "synflow"
+    percentile: float | None = Field(default=None, gt=0, lt=100)
+    floor: float | None = Field(default=None, ge=0, le=1)
+    ratio: float | None = Field(default=None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        for other in ("percentile", "floor"):
+            if self.ratio is not None and getattr(self, other) is not None:
+                raise ValueError(f"pruning.ratio and pruning.{other} are both given, but only one can decide; drop one")
+        return self
+
+
+class Dimension(Section):
+    """``[search.space.NAME]``: ``low`` to ``high``, on a logarithmic scale if ``log``; or a list of ``choices``."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[float, ...] | None = Field(default=None, min_length=1, strict=False)
+
+    @model_validator(mode="after")
+    def _range_or_choices(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("has choices as well as a range (low, high, log), but can have only one of them")
+            for value in self.choices:
+                if self.choices.count(value) > 1:
+                    raise ValueError(f"has the choice {value:g} twice")
+        elif self.low is None or self.high is None:
+            raise ValueError("needs low and high, or choices")
+        elif not self.low < self.high:
+            raise ValueError(f"goes from low = {self.low:g} to high = {self.high:g}, but low must be below high")
+        elif self.log and self.low <= 0:
+            raise ValueError(f"has log = true and low = {self.low:g}, but a logarithmic range must begin above 0")
+        return self
+
+
+def _space_form(value: object) -> str | None:
+    return "<name>" if isinstance(value, str) else "<table>" if isinstance(value, dict) else None
+
+
+Space: TypeAlias = Annotated[
+    Annotated[str, Tag("<name>")] | Annotated[dict[str, Dimension], Field(min_length=1), Tag("<table>")],
+    Discriminator(
+        _space_form,
+        custom_error_type="space_form",
+        custom_error_message="a name or tables such as [search.space.learning_rate]",
+    ),
+]
+
+
+class Search(Section):
+    """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best are trained in full."""
+
+    optimizer: str = "tpe"
+    trial_pruner: str = "hyperband"
+    n_trials: int = Field(default=50, ge=1, le=1_000_000)
+    epochs: int = Field(default=160, ge=1, le=1_000_000)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    confirm: int = Field(default=3, ge=0)
+    space: Space = "paper"
+
+    @model_validator(mode="after")
+    def _confirm_trials(self) -> Self:
+        if "confirm" in self.model_fields_set and self.confirm > self.n_trials:
+            raise ValueError(
+                f"search.confirm is {self.confirm}, but there are only search.n_trials = {self.n_trials} to confirm"
+            )
+        return self
+
+
+class Train(Section):
+    """``[train]``: the learning-rate schedule, and hyperparameters that are fixed instead of searched."""
+
+    schedule: Literal["cosine", "step"] = "step"
+    learning_rate: float | None = Field(default=None, gt=0)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    batch_size: int | None = Field(default=None, ge=2)
+    lr_decay: float | None = Field(default=None, gt=0, le=1)
+
+    def fixed(self) -> dict[str, Any]:
+        """The hyperparameters that were given a value."""
+        return self.model_dump(exclude={"schedule"}, exclude_none=True)
+
+
+class Run(Section):
+    """``[run]``: the folder that everything is written to, and the device (auto: a GPU if there is one)."""
+
+    folder: str
+    device: str = "auto"
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+            raise ValueError(f"run.device is {device!r}, but it must be 'auto', 'cpu', 'cuda', 'cuda:1' (…) or 'mps'")
+        return device
+
+
+class Config(Section):
+    """A whole configuration file."""
+
+    model: Model
+    data: Data
+    pruning: Pruning = Pruning()
+    search: Search = Search()
+    train: Train = Train()
+    run: Run
+
+
+def read_config(path: Path) -> Config:
+    """The configuration in a TOML file. Raises InputError with one sentence that begins with the file's name."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"no configuration file at {str(path)!r}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the configuration file {str(path)!r}: {error}") from None
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return parse_config(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def parse_config(content: Mapping[str, Any]) -> Config:
+    """The configuration in nested tables. Raises InputError with one sentence for the first thing that is wrong."""
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as error:
+        raise InputError(first_sentence(error, Config)) from None
+    _check_names(config)
+    _check_space(config)
+    return config
+
+
+def search_space(config: Config) -> SearchSpace:
+    """What a configuration searches: a space by its name, or the ranges and choices that it lists."""
+    from prunetune.backends import SearchSpace, spaces
+
+    if isinstance(config.search.space, str):
+        return spaces[config.search.space]
+    return SearchSpace({name: _distribution(name, each) for name, each in config.search.space.items()})
+
+
+def _check_names(config: Config) -> None:
+    """Raise InputError for a name that is in no registry, or a folder for a dataset that reads none."""
+    from prunetune.backends import optimizers, spaces, trial_pruners
+    from prunetune.data import datasets
+    from prunetune.plugins import scorers
+    from prunetune.zoo import models
+
+    named: list[tuple[str, str, Registry[Any]]] = [
+        ("model.name", config.model.name, models),
+        ("data.name", config.data.name, datasets),
+        ("pruning.scorer", config.pruning.scorer, scorers),
+        ("search.optimizer", config.search.optimizer, optimizers),
+        ("search.trial_pruner", config.search.trial_pruner, trial_pruners),
+    ]
+    if isinstance(config.search.space, str):
+        named.append(("search.space", config.search.space, spaces))
+    for key, given, registry in named:
+        if given not in registry:
+            raise InputError(f"{key}: {unknown_name(registry.kind, given, registry.names())}")
+    if config.data.root is not None and not datasets[config.data.name].reads_files:
+        raise InputError(
+            f"data.root is {config.data.root!r}, but {config.data.name} is not read from a folder; drop it"
+        )
+
+
+def _check_space(config: Config) -> None:
+    """Raise InputError where the space and the fixed values contradict each other or the job's possible values."""
+    if not isinstance(config.search.space, str):
+        known = sorted(set(Train.model_fields) - {"schedule"})
+        for name, dimension in config.search.space.items():
+            key = f"search.space.{name}"
+            if name not in known:
+                raise InputError(f"{key}: {unknown_name('hyperparameter', name, known)}")
+            for end, value in _ends(dimension):
+                _check_value(f"{key}.{end}", name, value)
+    searched, fixed = set(search_space(config)), set(config.train.fixed())
+    if both := searched & fixed:
+        raise InputError(f"train.{min(both)} fixes a hyperparameter that search.space searches; drop one of them")
+    if config.train.schedule != "step" and "lr_decay" in searched | fixed:
+        raise InputError(
+            f"train.schedule is {config.train.schedule!r}, in which lr_decay has no part; drop lr_decay or take 'step'"
+        )
+
+
+def _ends(dimension: Dimension) -> Iterable[tuple[str, float]]:
+    """The extreme values of a dimension, each with the key that it comes from."""
+    if dimension.choices is not None:
+        yield from (("choices", value) for value in dimension.choices)
+    elif dimension.low is not None and dimension.high is not None:
+        yield from (("low", dimension.low), ("high", dimension.high))
+
+
+def _distribution(name: str, dimension: Dimension) -> Distribution:
+    """The distribution of the hyperparameter ``name``: whole numbers for one that ``[train]`` takes as such."""
+    from prunetune.backends import Categorical, Float, Int
+
+    whole = Train.model_fields[name].annotation == int | None
+    if dimension.choices is not None:
+        return Categorical([int(value) if whole else value for value in dimension.choices])
+    (_, low), (_, high) = _ends(dimension)
+    return Int(int(low), int(high), log=dimension.log) if whole else Float(low, high, log=dimension.log)
+
+
+def _check_value(key: str, name: str, value: float) -> None:
+    """Raise InputError unless ``[train]`` would take ``value`` for the hyperparameter ``name``."""
+    whole = Train.model_fields[name].annotation == int | None and value == int(value)
+    try:
+        Train.model_validate({name: int(value) if whole else value})
+    except ValidationError as error:
+        raise InputError(f"{key} is {value:g}, but it must be {allowed(error.errors()[0], Train, name)}") from None

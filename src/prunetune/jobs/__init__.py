@@ -1,0 +1,7 @@
+"""Built-in jobs: train functions for those who bring no training loop of their own."""
+
+from __future__ import annotations
+
+from prunetune.jobs.image_classification import Hyperparameters, ImageClassification
+
+__all__ = ["Hyperparameters", "ImageClassification"]

@@ -1,0 +1,124 @@
+"""From a configuration to the whole job: load the data, build the network, and hand both to the tuner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from prunetune.backends import Categorical, SearchSpace
+from prunetune.config import Config, search_space
+from prunetune.data import ImageData, datasets
+from prunetune.errors import InputError
+from prunetune.events import Observer, silent
+from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
+from prunetune.jobs.schedules import SCHEDULES
+from prunetune.runfolder import RunFolder
+from prunetune.settings import Pruning, Search
+from prunetune.tuner import TuneResult, tune
+from prunetune.zoo import models
+
+if TYPE_CHECKING:
+    from torch import nn
+
+EXAMPLE_BATCH: Final = 128  # images that FLOPs are counted and a step is timed on
+
+
+def launch(config: Config, *, observer: Observer = silent) -> TuneResult:
+    """Do the whole job that ``config`` describes, or what is left of it, in its run folder.
+
+    Raises InputError before anything is trained if the data, the device, the batch sizes or the folder do not fit.
+    """
+    device = choose_device(config.run.device)
+    space = search_space(config)
+    data = _load_data(config)
+    _check_batch_sizes(config, space, data)
+    data = data.to(device)
+    defaults = Hyperparameters().updated(config.train.fixed())
+    job = ImageClassification(data, defaults, SCHEDULES[config.train.schedule])
+    builder = models[config.model.name]
+
+    def model_fn() -> nn.Module:
+        return builder(data.num_classes, data.channels).to(device)
+
+    keep_config(config)
+    return tune(
+        model_fn,
+        job,
+        space,
+        example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
+        epochs=config.search.epochs,
+        run_dir=config.run.folder,
+        pruning=Pruning(**config.pruning.model_dump(exclude_none=True)),
+        search=Search(
+            n_trials=config.search.n_trials,
+            confirm=config.search.confirm,
+            optimizer=config.search.optimizer,
+            trial_pruner=config.search.trial_pruner,
+        ),
+        seed=config.search.seed,
+        evaluate=job.evaluate,
+        observer=observer,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is a GPU if there is one. Raises InputError if there is no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    usable = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not usable[device.type]:
+        raise InputError(f"run.device is {name!r}, but there is no such device here; take 'auto' or 'cpu'")
+    return device
+
+
+def keep_config(config: Config) -> None:
+    """Write ``config`` into the run folder as ``config.json``, or check it against the one that is there.
+
+    What the tuner knows of (search, pruning) it compares itself; here it is the job: model, data and training.
+    Raises InputError that names the first key that differs.
+    """
+    now = config.model_dump(mode="json", exclude={"run"})
+    with RunFolder(config.run.folder) as folder:
+        path = folder.path / "config.json"
+        stored = folder.read_json(path)
+        if stored is None:
+            folder.write_json(path, now)
+            return
+    before = _flat(stored)
+    for key, value in _flat(now).items():
+        if key.split(".")[0] in {"model", "data", "train"} and before.get(key) != value:
+            raise InputError(
+                f"the run in {config.run.folder} was started with {key} = {before.get(key)!r}, now it is {value!r}; "
+                "continue it with the same configuration, or choose another folder"
+            )
+
+
+def _flat(tables: dict[str, Any]) -> dict[str, Any]:
+    return {f"{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()}
+
+
+def _load_data(config: Config) -> ImageData:
+    root = None if config.data.root is None else Path(config.data.root)
+    return datasets[config.data.name].load(config.data.image_size, root, config.data.seed)
+
+
+def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData) -> None:
+    """Raise InputError unless every batch size that may be tried fits into the training set."""
+    distribution = space.get("batch_size")
+    if distribution is None:
+        sizes = [("train.batch_size", Hyperparameters().updated(config.train.fixed()).batch_size)]
+    else:
+        ends = distribution.choices if isinstance(distribution, Categorical) else (distribution.low, distribution.high)
+        sizes = [("search.space.batch_size", int(str(end))) for end in ends]
+    for key, size in sizes:
+        try:
+            check_batch_size(size, data)
+        except InputError as error:
+            raise InputError(f"{key}: {error}") from None

@@ -1,0 +1,155 @@
+"""The parts of ``result.json``: plain values out of studies, plans and the machine."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import optuna
+    from torch import nn
+
+    from prunetune.backends import SearchSpace
+    from prunetune.pruning import PruneResult
+
+Record: TypeAlias = dict[str, Any]
+
+
+def versions() -> Record:
+    """Versions of what a result depends on."""
+    import optuna
+    import torch
+
+    from prunetune import __version__
+
+    return {
+        "prunetune": __version__,
+        "torch": str(torch.__version__),
+        "optuna": optuna.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def machine(model: nn.Module) -> Record:
+    """The processor, the number of cores that this process may use, and the device that ``model`` is on."""
+    import torch
+
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": _cpu(), "cores": cores, "device": name}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def pruning_part(result: PruneResult) -> Record:
+    """What was cut and what could not be."""
+    return {
+        "seconds": result.seconds,
+        "layers": [{"name": x.name, "before": list(x.before), "after": list(x.after)} for x in result.layers],
+        "groups": [asdict(group) for group in result.groups],
+        "frozen": [{"node": each.node, "reason": each.reason} for each in result.frozen],
+    }
+
+
+def cost_part(result: PruneResult, step_seconds: Mapping[str, float]) -> Record:
+    """What the full network ("base") and its proxy cost."""
+    return {
+        name: {"parameters": cost.parameters, "flops": cost.flops, "step_seconds": step_seconds[name]}
+        for name, cost in (("base", result.cost.base), ("proxy", result.cost.proxy))
+    }
+
+
+def search_part(study: optuna.Study, space: SearchSpace) -> Record:
+    """Totals of a study, interrupted trials included as far as their time is known, and its best trial."""
+    from prunetune.backends.study import count_outcomes, top_trials
+
+    trials = study.get_trials(deepcopy=False)
+    best = top_trials(study, 1)
+    return {
+        "seconds": sum(trial.user_attrs.get("seconds", 0.0) for trial in trials),
+        "epochs": sum(trial.user_attrs.get("epochs", trial.last_step or 0) for trial in trials),
+        "trials": count_outcomes(study),
+        "best": choice(best[0].number, best[0], space) if best else None,
+    }
+
+
+def choice(number: int, trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
+    """The hyperparameters and the score of ``trial``, under the ``number`` that they had in the search."""
+    return {"trial": number, "params": space.plain(trial.params), "score": trial.value}
+
+
+def confirmation_part(study: optuna.Study, space: SearchSpace) -> list[Record]:
+    """One entry for each training of the full network, in order."""
+    from prunetune.backends.study import outcome
+
+    entries = []
+    for trial in study.get_trials(deepcopy=False):
+        ended, notes = outcome(trial), trial.user_attrs
+        if ended is not None:
+            entries.append(
+                {
+                    "trial": notes["search_trial"],
+                    "params": space.plain(trial.params) if trial.params else {},
+                    "proxy_score": notes["proxy_score"],
+                    "base_score": trial.value if ended == "complete" else None,
+                    "outcome": ended,
+                    "message": notes.get("message", ""),
+                    "seconds": notes.get("seconds"),
+                    "epochs": notes.get("epochs", trial.last_step or 0),
+                    "seed": notes.get("seed"),
+                }
+            )
+    return entries
+
+
+def estimate_part(search: optuna.Study, confirm: optuna.Study) -> Record:
+    """What the search would have taken on the full network, from the configurations that ran on both.
+
+    It is the search's training time, times the ratio of the sums of seconds per epoch, base over proxy.
+    """
+    from prunetune.backends.study import outcome
+
+    on_proxy = {trial.number: trial for trial in search.get_trials(deepcopy=False)}
+    both = [
+        (trial, on_proxy[trial.user_attrs["search_trial"]])
+        for trial in confirm.get_trials(deepcopy=False)
+        if outcome(trial) == "complete"
+    ]
+    proxy_pace = sum(_seconds_per_epoch(proxy) for _, proxy in both)
+    if not proxy_pace:
+        return {"search_on_base_estimate": None, "estimate_basis": "no configuration ran on both networks"}
+    ratio = sum(_seconds_per_epoch(base) for base, _ in both) / proxy_pace
+    trained = sum(trial.user_attrs.get("train_seconds", 0.0) for trial in on_proxy.values())
+    count = f"the {len(both)} configurations that ran" if len(both) > 1 else "the one configuration that ran"
+    return {
+        "search_on_base_estimate": trained * ratio,
+        "estimate_basis": (
+            f"an estimate: {trained:.4g} s of training on the proxy x {ratio:.4g}, the full network's seconds per "
+            f"epoch over the proxy's in {count} on both, the same trials being stopped at the same epochs"
+        ),
+    }
+
+
+def _seconds_per_epoch(trial: optuna.trial.FrozenTrial) -> float:
+    """Without reports the whole training counts as one epoch, on either network."""
+    seconds: float = trial.user_attrs["train_seconds"]
+    return seconds / (trial.user_attrs["epochs"] or 1)
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Plain numbers that JSON can hold: NaN and infinity become None."""
+    plain = {str(name): float(value) for name, value in values.items()}
+    return {name: value if math.isfinite(value) else None for name, value in plain.items()}

@@ -1,0 +1,132 @@
+"""The answer in sentences: what was found, how good it is, what it cost and what it saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prunetune.report.run import Run
+from prunetune.report.words import NONE, clip, duration, number, percent, ratio
+
+STATUS = {
+    "searching": "This run has not finished: it is still searching, or was stopped while it did.",
+    "confirming": "This run has not finished: it is still confirming, or was stopped while it did.",
+    "failed": "This run failed. What it had recorded by then is below.",
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One large figure of the answer, what it is, and how it came about."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The answer: a warning where the run did not end well, one sentence, and the large figures."""
+
+    warning: str
+    sentence: str
+    facts: tuple[Fact, ...]
+
+
+def headline(run: Run) -> str:
+    """The page's title."""
+    return f"prunetune report: {run.name}"
+
+
+def lead(run: Run) -> Lead:
+    """The top of the page."""
+    status = run.result.status
+    warning = "" if run.finished else STATUS.get(status, f"This run has the unknown status “{clip(status)}”.")
+    if run.result.error and not run.finished:
+        warning += f" It ended with {clip(run.result.error)}."
+    return Lead(warning, _sentence(run), tuple(fact for fact in _facts(run) if fact.value != NONE))
+
+
+def _sentence(run: Run) -> str:
+    chosen = run.chosen
+    if chosen is None:
+        return "No trial has been completed, so there are no best hyperparameters yet."
+    name = f"Trial {chosen.trial}" if chosen.trial is not None else "One configuration"
+    if run.result.winner is None:
+        return f"{name} is the best on the proxy so far; nothing has been decided on the full network."
+    if run.result.confirm == 0:
+        return f"{name} was the best on the proxy, and the full network was trained with it without comparison."
+    confirmed = [row for row in run.result.confirmation or () if row.base_score is not None]
+    if not confirmed:
+        return f"{name} was the best on the proxy. It was not compared with others on the full network."
+    if len(confirmed) == 1:
+        return f"{name} won: the only one that was confirmed on the full network."
+    return f"{name} won: the best of {len(confirmed)} configurations that were confirmed on the full network."
+
+
+def _facts(run: Run) -> list[Fact]:
+    result = run.result
+    facts = [_score(run)]
+    facts += [_test(name, value) for name, value in (result.test or {}).items()]
+    time = result.time
+    if time:
+        spent = tuning_seconds(run)
+        facts.append(Fact("time to tune" if run.finished else "time so far", duration(spent), _phases(run)))
+        if time.search_on_base_estimate is not None:
+            estimate = f"≈ {duration(time.search_on_base_estimate)}"
+            facts.append(Fact("search on the full network", estimate, "an estimate; how it was made is said below"))
+            if run.finished:
+                facts.append(saving(spent, time.search_on_base_estimate))
+    cost = result.cost
+    if cost and cost.base and cost.proxy:
+        flops = ratio(cost.base.flops, cost.proxy.flops)
+        step = ratio(cost.base.step_seconds, cost.proxy.step_seconds)
+        if flops:
+            facts.append(
+                Fact("FLOPs of the proxy", percent(1 / flops), f"of the full network: {flops:.3g} times fewer")
+            )
+        if step:
+            facts.append(Fact("a step of the proxy", duration(cost.proxy.step_seconds), _step_note(run, step)))
+    return facts
+
+
+def _test(name: str, value: float | None) -> Fact:
+    return Fact(f"test {name}", percent(value) if name == "accuracy" else number(value), "of the full network")
+
+
+def _step_note(run: Run, times: float) -> str:
+    cost = run.result.cost
+    base = duration(cost.base.step_seconds) if cost and cost.base else NONE
+    return f"{times:.3g} times cheaper than {base}" if times >= 1 else f"dearer than the full network's {base}"
+
+
+def _score(run: Run) -> Fact:
+    chosen = run.chosen
+    if chosen is None:
+        return Fact("validation score", NONE)
+    on_base = any(run.won(row) for row in run.result.confirmation or ())
+    return Fact("validation score", number(chosen.score), "on the full network" if on_base else "on the proxy")
+
+
+def tuning_seconds(run: Run) -> float | None:
+    """Seconds that finding the hyperparameters took, from pruning to confirmation."""
+    time = run.result.time
+    phases = (time.prune, time.measure, time.search, time.confirm) if time else ()
+    known = [seconds for seconds in phases if seconds is not None]
+    return sum(known) if known else None
+
+
+def _phases(run: Run) -> str:
+    time = run.result.time
+    if time is None:
+        return ""
+    parts = [("pruning", time.prune), ("search", time.search), ("confirmation", time.confirm)]
+    return ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts if seconds)
+
+
+def saving(spent: float | None, estimate: float) -> Fact:
+    """How many times faster tuning was than the estimate, also where it was slower."""
+    if not spent or not estimate:
+        return Fact("saved", NONE)
+    if estimate >= spent:
+        return Fact("saved (estimate)", duration(estimate - spent), f"{estimate / spent:.2g} times faster")
+    return Fact("lost (estimate)", duration(spent - estimate), f"{spent / estimate:.2g} times slower: no gain here")

@@ -1,0 +1,243 @@
+"""A run folder as plain values. Everything in it is untrusted: read as JSON and SQL, checked, never unpickled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import TypeAdapter, ValidationError
+
+from prunetune.errors import InputError
+from prunetune.report.trials import Trial, read_trials
+
+SEARCH_STUDY = "search"
+CONFIRM_STUDY = "confirm"
+MAX_RESULT_BYTES = 50_000_000
+
+Params: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's weight: its shape in the base and in the proxy."""
+
+    name: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Weights in the base and in the proxy."""
+        return math.prod(self.before), math.prod(self.after)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that are pruned together: how many the base and the proxy have."""
+
+    name: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A node of the traced graph that made channels stay, why, and how many."""
+
+    node: str
+    reason: str
+    channels: int | None = None
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How the proxy was made, and what it left."""
+
+    scorer: str | None = None
+    percentile: float | None = None
+    floor: float | None = None
+    ratio: float | None = None
+    seconds: float | None = None
+    layers: tuple[Layer, ...] = ()
+    groups: tuple[Group, ...] = ()
+    frozen: tuple[Frozen, ...] = ()
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What one network costs: parameters, FLOPs of one forward pass, measured seconds of one training step."""
+
+    parameters: float | None = None
+    flops: float | None = None
+    step_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The base's cost beside the proxy's."""
+
+    base: NetworkCost | None = None
+    proxy: NetworkCost | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A trial of the search with its hyperparameters; ``score`` is the one that it was chosen by."""
+
+    trial: int | None = None
+    params: Params = field(default_factory=dict)
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """Totals of the search on the proxy."""
+
+    seconds: float | None = None
+    epochs: float | None = None
+    trials: dict[str, int] = field(default_factory=dict)
+    best: Choice | None = None
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """One configuration trained on the base, with the score that it had on the proxy."""
+
+    trial: int
+    params: Params = field(default_factory=dict)
+    proxy_score: float | None = None
+    base_score: float | None = None
+    outcome: str | None = None
+    message: str = ""
+    seconds: float | None = None
+    epochs: float | None = None
+    seed: Any = None
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds by phase, and the estimate of what the same search would have taken on the base."""
+
+    prune: float | None = None
+    measure: float | None = None
+    search: float | None = None
+    confirm: float | None = None
+    total: float | None = None
+    search_on_base_estimate: float | None = None
+    estimate_basis: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The contents of ``result.json``. What a run has not come to yet is None or empty."""
+
+    format: int
+    status: str = "searching"
+    error: str | None = None
+    seed: Any = None
+    direction: Literal["maximize", "minimize"] = "maximize"
+    command: str | None = None
+    versions: dict[str, Any] | None = None
+    machine: dict[str, Any] | None = None
+    space: dict[str, Any] | None = None
+    optimizer: str | None = None
+    trial_pruner: str | None = None
+    n_trials: int | None = None
+    epochs: float | None = None
+    confirm: int | None = None
+    pruning: Pruning | None = None
+    cost: Cost | None = None
+    search: Search | None = None
+    confirmation: tuple[Confirmation, ...] | None = None
+    winner: Choice | None = None
+    time: Time | None = None
+    test: dict[str, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read: its result, the trials of both studies, and what could not be read (in sentences)."""
+
+    name: str
+    result: Result
+    trials: tuple[Trial, ...] = ()
+    confirm_trials: tuple[Trial, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run says that it has ended well."""
+        return self.result.status == "finished"
+
+    def won(self, row: Confirmation) -> bool:
+        """Whether this confirmation is the winner's."""
+        winner = self.result.winner
+        return winner is not None and row.trial == winner.trial and row.base_score is not None
+
+    @property
+    def estimate_basis(self) -> str:
+        """How the estimate of the search on the full network was made, or why there is none."""
+        basis = (
+            self.result.time.estimate_basis if self.result.time else None
+        ) or "the run does not say how it was made"
+        return basis.removeprefix("an estimate: ")
+
+    @property
+    def chosen(self) -> Choice | None:
+        """The winner; before there is one, the best of the search so far; None where nothing was scored."""
+        return self.result.winner or (self.result.search.best if self.result.search else None) or self._best_trial
+
+    @property
+    def _best_trial(self) -> Choice | None:
+        scored = [trial for trial in self.trials if trial.outcome == "complete" and trial.score is not None]
+        if not scored:
+            return None
+        best = min(scored, key=lambda trial: self.rank_key(trial.score))
+        return Choice(best.number, dict(best.params), best.score)
+
+    def rank_key(self, score: float | None) -> float:
+        """A key that sorts scores best first, and what has no score last."""
+        if score is None or math.isnan(score):
+            return math.inf
+        return -score if self.result.direction == "maximize" else score
+
+
+_RESULT = TypeAdapter(Result)
+
+
+def load_run(run_dir: str | Path, *, storage: str | None = None) -> Run:
+    """The run in ``run_dir``. A study that is missing or cannot be read is a sentence in ``Run.problems``.
+
+    Raises
+    ------
+    InputError
+        ``result.json`` is missing, or is not one that prunetune wrote.
+    """
+    folder = Path(run_dir)
+    result = read_result(folder / "result.json")
+    trials, problem = read_trials(folder / "study.db", SEARCH_STUDY, storage=storage)
+    problems = [problem] if problem else []
+    confirm_trials: tuple[Trial, ...] = ()
+    if not problem and result.confirmation:
+        confirm_trials, _ = read_trials(folder / "study.db", CONFIRM_STUDY, storage=storage)
+    return Run(folder.resolve().name, result, trials, confirm_trials, tuple(problems))
+
+
+def read_result(path: Path) -> Result:
+    """The checked contents of the ``result.json`` at ``path``. Raises InputError in one sentence."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_RESULT_BYTES:
+            raise InputError(f"{path} has {size:,} bytes; prunetune writes no result.json that large")
+        result = _RESULT.validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}); give the folder of a prunetune run") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(f"{path} is not a result.json of prunetune: {where}: {first['msg']}") from None
+    if result.format != 1:
+        raise InputError(f"{path} has format {result.format}; this prunetune reads format 1")
+    return result

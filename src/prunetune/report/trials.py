@@ -1,0 +1,178 @@
+"""Trials of an Optuna study as plain values, read from a copy of the database."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+OUTCOME_ATTRIBUTE = "outcome"
+MESSAGE_ATTRIBUTE = "message"
+SECONDS_ATTRIBUTE = "seconds"
+SOURCE_ATTRIBUTE = "search_trial"  # of a confirmation: the trial of the search that it repeats
+_MALFORMED = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError)  # what Optuna raises on odd contents
+OUTCOMES = ("complete", "pruned", "diverged", "failed", "interrupted", "running")
+
+_BY_STATE = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial, as it ended; a confirmation has the number of the trial that it confirms.
+
+    ``score`` is the final one of a complete trial, and of any other the last that it reported: the value that Optuna
+    has for a trial that diverged is only what the optimizer was told. ``curve`` are the reports, (epoch, finite value
+    or None).
+    """
+
+    number: int
+    outcome: str
+    score: float | None
+    params: Mapping[str, Any]
+    distributions: Mapping[str, optuna.distributions.BaseDistribution]
+    curve: tuple[tuple[int, float | None], ...]
+    seconds: float | None
+    message: str
+    frozen: FrozenTrial
+
+
+def read_trials(database: Path, study_name: str, *, storage: str | None = None) -> tuple[tuple[Trial, ...], str | None]:
+    """Trials of the study in order, and a sentence that says why there are none where they can't be read.
+
+    The SQLite file is copied first, so that a report never changes, upgrades or locks the database of a run that may
+    still be going, and works on a folder that is read-only. ``storage`` is read in its place if given.
+    """
+    if storage is None and not database.is_file():
+        return (), f"There is no {database.name} in the run folder, so nothing is shown trial by trial."
+    try:
+        with contextlib.ExitStack() as stack:
+            url = storage or stack.enter_context(_copied(database))
+            found = _load(url, study_name)
+    except KeyError:
+        return (), f"The study database has no study named “{study_name}” yet, so nothing is shown trial by trial."
+    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, *_MALFORMED) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return (), f"The study database could not be read ({reason}), so nothing is shown trial by trial."
+    return tuple(trial for trial in map(plain_trial, found) if trial is not None), None
+
+
+@contextlib.contextmanager
+def _copied(database: Path) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="prunetune-report-") as folder:
+        copy = Path(folder) / "study.db"
+        with (
+            contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as source,
+            contextlib.closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+        yield f"sqlite:///{copy}"
+
+
+def _load(url: str, study_name: str) -> list[FrozenTrial]:
+    storage = optuna.storages.RDBStorage(url)
+    try:
+        return optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def plain_trial(trial: FrozenTrial) -> Trial | None:
+    """An Optuna trial as a plain value; None for one that only waits."""
+    if trial.state not in _BY_STATE:
+        return None
+    notes = trial.user_attrs
+    said, source, seconds = (notes.get(name) for name in (OUTCOME_ATTRIBUTE, SOURCE_ATTRIBUTE, SECONDS_ATTRIBUTE))
+    outcome = said if isinstance(said, str) and said in OUTCOMES else _BY_STATE[trial.state]
+    curve = tuple((step, _finite(value)) for step, value in sorted(trial.intermediate_values.items()))
+    final = _finite(trial.values[0]) if trial.values and outcome == "complete" else None
+    reported = [value for _, value in curve if value is not None]
+    return Trial(
+        number=source if type(source) is int else trial.number,
+        outcome=outcome,
+        score=final if final is not None else (reported[-1] if reported else None),
+        params=trial.params,
+        distributions=trial.distributions,
+        curve=curve,
+        seconds=_finite(seconds) if type(seconds) is float else _lifetime(trial),
+        message="" if outcome in ("complete", "pruned") else str(notes.get(MESSAGE_ATTRIBUTE, "")),
+        frozen=trial,
+    )
+
+
+def _lifetime(trial: FrozenTrial) -> float | None:
+    return trial.duration.total_seconds() if trial.duration else None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the values of one hyperparameter lie between 0 and 1: log, linear, or one place for each choice."""
+
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    choices: tuple[Any, ...] | None = None
+
+    def place(self, value: Any) -> float | None:
+        """Position in [0, 1], or None for a value that is not on the scale."""
+        if not self.holds(value):
+            return None
+        if self.choices is not None:
+            return self.choices.index(value) / (len(self.choices) - 1) if len(self.choices) > 1 else 0.5
+        if self.high <= self.low:
+            return 0.5
+        transform = math.log if self.log else float
+        return (transform(value) - transform(self.low)) / (transform(self.high) - transform(self.low))
+
+    def holds(self, value: Any) -> bool:
+        """Whether a slice can show the value: one of the choices, or a number."""
+        return value in self.choices if self.choices is not None else isinstance(value, int | float)
+
+    def ticks(self) -> list[Any]:
+        """Values to label: every choice up to six, the ends and powers of ten between them, or ends and middle."""
+        if self.choices is not None:
+            return list(self.choices) if len(self.choices) <= 6 else [self.choices[0], self.choices[-1]]
+        if self.high <= self.low:
+            return [self.low]
+        if not self.log:
+            return [self.low, (self.low + self.high) / 2, self.high]
+        powers = [10.0**k for k in range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)]
+        inner = [power for power in powers if 0.12 < (self.place(power) or 0.0) < 0.88]
+        return [self.low, *(inner if len(inner) <= 4 else []), self.high]
+
+
+def scale_of(distribution: optuna.distributions.BaseDistribution) -> Scale:
+    """The scale of an Optuna distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return Scale(choices=tuple(distribution.choices))
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        return Scale(float(distribution.low), float(distribution.high), distribution.log)
+    return Scale()
+
+
+def parameters(trials: tuple[Trial, ...]) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Every hyperparameter that any trial has, in order of appearance, with the distribution first seen."""
+    found: dict[str, optuna.distributions.BaseDistribution] = {}
+    for trial in trials:
+        for name, distribution in trial.distributions.items():
+            found.setdefault(name, distribution)
+    return found

@@ -1,0 +1,353 @@
+"""One run from start or restart to end: what ``prunetune.tune`` does once its arguments are checked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunetune import record as parts
+from prunetune.errors import InputError, SearchError
+from prunetune.events import Event, Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded
+from prunetune.record import Record
+from prunetune.runfolder import FORMAT, RunFolder, load_weights
+from prunetune.settings import Settings
+
+if TYPE_CHECKING:
+    import optuna
+
+    from prunetune.backends.trial import Report
+    from prunetune.engine import ExampleInputs, PruningPlan
+
+ModelFunction: TypeAlias = Callable[[], nn.Module]
+TrainFunction: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
+EvaluateFunction: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """The winner of a run, and where everything else about the run is."""
+
+    run_dir: Path
+    params: dict[str, Any]
+    """The winner's hyperparameters."""
+    score: float
+    """The winner's score on the full network."""
+    record: Record
+    """All of ``result.json``."""
+    already_finished: bool
+    """Whether the run had been finished before, so that nothing was done now."""
+
+    @property
+    def weights(self) -> Path:
+        """The trained weights of the full network, as safetensors."""
+        return self.run_dir / "weights.safetensors"
+
+    def load_weights(self, model: nn.Module) -> None:
+        """Give ``model``, a full network, the winner's trained weights."""
+        load_weights(model, self.weights)
+
+
+def seed_all(seed: int) -> None:
+    """Seed ``random``, ``numpy.random`` and ``torch``."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed % 2**64)
+
+
+class Run:
+    """One run from start or restart to end; ``record`` is what ``result.json`` holds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: RunFolder,
+        model_fn: ModelFunction,
+        train: TrainFunction,
+        evaluate: EvaluateFunction | None,
+        observer: Observer,
+    ) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.model_fn = model_fn
+        self.train = train
+        self.evaluate = evaluate
+        self.observer = observer
+        self.record: Record = {}
+        self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "total"), 0.0)
+        self.clock = time.perf_counter()
+
+    def go(self, base: nn.Module, example_inputs: ExampleInputs) -> TuneResult:
+        """Do what is left of the run."""
+        stored = self.folder.read_json(self.folder.result)
+        if stored is not None:
+            self._check_stored(stored)
+            self.record = stored
+            self.seconds = {name: stored["time"][name] for name in self.seconds}
+        if self.record.get("status") == "finished":
+            return self._finished_before()
+        plan = self._stored_plan() if self.record else self._prune(base, example_inputs)
+        with self._recording():
+            self._search(plan)
+            self._confirm()
+            self._test()
+            self.record["status"] = "finished"
+        self._write_report()
+        return self._result(already_finished=False)
+
+    def _check_stored(self, stored: Any) -> None:
+        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+            raise InputError(f"{self.folder.result} is not of format {FORMAT}; choose another run folder")
+        try:
+            self.settings.check_same(stored, self.folder.path)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{self.folder.result} is damaged ({error!r}); choose another run folder") from error
+
+    def _prune(self, base: nn.Module, example_inputs: ExampleInputs) -> PruningPlan:
+        from prunetune.engine import step_time
+        from prunetune.pruning import prune
+
+        settings = self.settings
+        with self._phase("prune") as say:
+            result = prune(
+                base,
+                example_inputs,
+                scorer=settings.pruning.scorer,
+                percentile=settings.pruning.percentile,
+                floor=settings.pruning.floor,
+                ratio=settings.pruning.ratio,
+                seed=settings.seed,
+            )
+            self._lap("prune")
+            steps = step_time({"base": base, "proxy": result.model}, example_inputs)
+            self._lap("measure")
+            flops = result.cost.proxy.flops / max(1, result.cost.base.flops)
+            step = steps["proxy"] / steps["base"]
+            say(f"the proxy has {flops:.1%} of the FLOPs, its step takes {step:.1%} of the time")
+        plan_text = result.plan.to_json()
+        asked = settings.to_record()
+        self.record = {
+            "format": FORMAT,
+            "status": "searching",
+            **asked,
+            "versions": parts.versions(),
+            "machine": parts.machine(base),
+            "pruning": {**asked["pruning"], **parts.pruning_part(result), "plan_sha256": _digest(plan_text)},
+            "cost": parts.cost_part(result, steps),
+            "search": None,
+            "confirmation": [],
+            "winner": None,
+            "time": {"search_on_base_estimate": None, "estimate_basis": "not known yet"},
+            "test": {},
+        }
+        self.folder.write_text(self.folder.plan, plan_text)
+        self._save()
+        return result.plan
+
+    def _stored_plan(self) -> PruningPlan:
+        from prunetune.engine import PruningPlan, fresh_proxy
+
+        text = self.folder.plan.read_text(encoding="utf-8") if self.folder.plan.exists() else ""
+        if _digest(text) != self.record["pruning"]["plan_sha256"]:
+            raise InputError(f"{self.folder.plan} is missing or was changed since the run began; choose another folder")
+        plan = PruningPlan.from_json(text)
+        fresh_proxy(self.model_fn, plan)  # raises PlanError here and now if it is another network
+        return plan
+
+    def _search(self, plan: PruningPlan) -> None:
+        from prunetune.backends.loop import run_trials
+        from prunetune.backends.study import open_study, top_trials
+        from prunetune.engine import fresh_proxy
+
+        def objective(params: dict[str, Any], report: Report) -> float:
+            seed_all(report.seed)
+            return self._timed(fresh_proxy(self.model_fn, plan), params, report)
+
+        def update() -> None:
+            self._lap("search")
+            self.record["search"] = parts.search_part(study, self.settings.space)
+
+        settings = self.settings.study()
+        with open_study(self.folder.storage, "search", settings) as study:
+            self._set_status("searching")
+            n_trials = self.settings.search.n_trials
+            try:
+                run_trials(study, objective, settings, n_trials=n_trials, observer=self._after_trials(update))
+            finally:
+                update()
+            if not top_trials(study, 1):
+                raise SearchError(f"no trial on the proxy came to a score; {_fates(self.record['search']['trials'])}")
+        self._write_best("proxy", self.record["search"]["best"])
+
+    def _confirm(self) -> None:
+        from prunetune.backends.loop import run_trials
+        from prunetune.backends.study import open_study, top_trials
+
+        def objective(params: dict[str, Any], report: Report) -> float:
+            seed_all(report.seed)
+            model = self.model_fn()
+            score = self._timed(model, params, report)
+            self.folder.write_weights(model, self.folder.trial_weights(report.number))
+            return score
+
+        def update() -> None:
+            self._lap("confirm")
+            self.record["confirmation"] = parts.confirmation_part(confirm, self.settings.space)
+            best = top_trials(confirm, 1)
+            for path in self.folder.all_trial_weights():
+                if not best or path != self.folder.trial_weights(best[0].number):
+                    path.unlink()
+
+        phase: Phase = "confirm" if self.settings.search.confirm else "train"
+        searched = self.settings.study()
+        settings = replace(searched, optimizer="random", trial_pruner="none")
+        storage = self.folder.storage
+        with open_study(storage, "search", searched) as study, open_study(storage, "confirm", settings) as confirm:
+            self._set_status("confirming")
+            total = _enqueue(confirm, top_trials(study, max(1, self.settings.search.confirm)))
+            try:
+                run_trials(
+                    confirm, objective, settings, n_trials=total, phase=phase, observer=self._after_trials(update)
+                )
+            finally:
+                update()
+            winner = next(iter(top_trials(confirm, 1)), None)
+            if winner is None:
+                fates = "; ".join(
+                    f"trial {x['trial']} {x['outcome']}: {x['message']}" for x in self.record["confirmation"]
+                )
+                raise SearchError(f"no training of the full network came to a score ({fates})")
+            self.record["time"].update(parts.estimate_part(study, confirm))
+        self._promote(winner)
+
+    def _promote(self, winner: optuna.trial.FrozenTrial) -> None:
+        """Make the winner's weights those of the run."""
+        weights = self.folder.trial_weights(winner.number)
+        if weights.exists():
+            os.replace(weights, self.folder.weights)
+        elif not self.folder.weights.exists():
+            raise SearchError(f"the winner's weights, {weights}, are gone; choose another run folder")
+        self.record["winner"] = parts.choice(winner.user_attrs["search_trial"], winner, self.settings.space)
+        self._write_best("base", self.record["winner"])
+
+    def _test(self) -> None:
+        if self.evaluate is not None:
+            model = self.model_fn()
+            load_weights(model, self.folder.weights)
+            self.record["test"] = parts.finite(self.evaluate(model.eval()))
+
+    def _timed(self, model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        """The score from the train function; how long it took, and nothing else, is noted in the trial."""
+        started = time.perf_counter()
+        try:
+            return self.train(model, params, report)
+        finally:
+            report.note("train_seconds", time.perf_counter() - started)
+
+    def _after_trials(self, update: Callable[[], None]) -> Observer:
+        def observe(event: Event) -> None:
+            if isinstance(event, TrialEnded):
+                update()
+                self._save()
+            self.observer(event)
+
+        return observe
+
+    def _lap(self, name: str) -> None:
+        """Add the time since the last lap to phase ``name`` and to the total; both go on over restarts."""
+        now = time.perf_counter()
+        for each in {name, "total"}:
+            self.seconds[each] += now - self.clock
+        self.clock = now
+
+    @contextlib.contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Whatever ends the block, what is known by then is in ``result.json``."""
+        self.record.pop("error", None)
+        try:
+            yield
+        except Exception as error:
+            self.record.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._lap("total")
+            self._save()
+
+    @contextlib.contextmanager
+    def _phase(self, phase: Phase) -> Iterator[Callable[[str], None]]:
+        """Events around the block; what it hands to the function that it gets is the message of the last."""
+        messages = [""]
+        started = time.perf_counter()
+        self.observer(PhaseStarted(phase))
+        yield messages.append
+        self.observer(PhaseEnded(phase, time.perf_counter() - started, messages[-1]))
+
+    def _set_status(self, status: str) -> None:
+        self.record["status"] = status
+        self._save()
+
+    def _save(self) -> None:
+        self.record["time"].update(self.seconds)
+        self.folder.write_json(self.folder.result, self.record)
+
+    def _write_best(self, network: str, best: Record) -> None:
+        self.folder.write_json(self.folder.best, {"format": FORMAT, "network": network, **best})
+
+    def _write_report(self) -> None:
+        """A page that cannot be written is no reason to lose a run: the last event says why."""
+        from prunetune.report import write_report
+
+        with self._phase("report") as say:
+            try:
+                say(str(write_report(self.folder.path)))
+            except Exception as error:
+                say(f"the report could not be written ({type(error).__name__}: {error}); everything else is there")
+
+    def _finished_before(self) -> TuneResult:
+        if not self.folder.report.exists():
+            self._write_report()
+        self.observer(PhaseEnded("report", 0.0, f"the run in {self.folder.path} is finished already"))
+        return self._result(already_finished=True)
+
+    def _result(self, *, already_finished: bool) -> TuneResult:
+        winner = self.record["winner"]
+        return TuneResult(self.folder.path, winner["params"], winner["score"], self.record, already_finished)
+
+
+def _enqueue(confirm: optuna.Study, candidates: list[optuna.trial.FrozenTrial]) -> int:
+    """Queue those ``candidates`` that have no confirmation yet; returns how many trials there will be in all.
+
+    Where all were tried and none came to a score, all are queued again, with new seeds: this is another start, and
+    the search is worth more than what failed.
+    """
+    from optuna.trial import TrialState
+
+    from prunetune.backends.study import finished_trials, top_trials
+
+    finished = finished_trials(confirm)
+    waiting = confirm.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    tried = {trial.user_attrs["search_trial"] for trial in (*finished, *waiting)}
+    again = not waiting and not top_trials(confirm, 1) and tried.issuperset(trial.number for trial in candidates)
+    queued = [trial for trial in candidates if again or trial.number not in tried]
+    for trial in queued:
+        notes = {"search_trial": trial.number, "proxy_score": trial.value}
+        confirm.enqueue_trial(trial.params, user_attrs=notes)
+    return len(finished) + len(waiting) + len(queued)
+
+
+def _fates(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

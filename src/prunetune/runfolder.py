@@ -1,0 +1,296 @@
+"""A run folder: locked while a run uses it, written so that a kill at any moment leaves whole files, never unpickled.
+
+What is in it: ``run.json`` (which marks the folder as ours), ``run.lock``, ``study.db`` (both Optuna studies),
+``plan.json``, ``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from prunetune.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT: Final = 1
+MARKER: Final = "run.json"
+LOCK: Final = "run.lock"
+TEMPORARY: Final = ".writing-"
+ORPHAN_SECONDS: Final = 10.0  # how long workers that a killed process forked may go on holding its lock
+
+
+class RunFolder:
+    """The run folder at ``path``, made if need be and locked until ``close`` or the end of a ``with`` block.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written to, holds other things, has another format, or is in use by another process.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as parent, RunFolder(f"{parent}/run") as folder:
+    ...     folder.write_json(folder.best, {"params": {"learning_rate": 0.1}})
+    ...     folder.read_json(folder.best)
+    {'params': {'learning_rate': 0.1}}
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with _clear_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._refuse_foreign()
+            self._lock = _Lock(self.path / LOCK)
+            try:
+                self._check_format()
+                for leftover in self.path.glob(f"{TEMPORARY}*"):
+                    leftover.unlink()
+            except BaseException:
+                self._lock.release()
+                raise
+
+    @property
+    def study(self) -> Path:
+        """The SQLite database with the studies."""
+        return self.path / "study.db"
+
+    @property
+    def plan(self) -> Path:
+        """The pruning plan."""
+        return self.path / "plan.json"
+
+    @property
+    def best(self) -> Path:
+        """The best hyperparameters so far."""
+        return self.path / "best.json"
+
+    @property
+    def weights(self) -> Path:
+        """The winner's trained weights."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def result(self) -> Path:
+        """The machine-readable record of the run."""
+        return self.path / "result.json"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
+
+    def trial_weights(self, number: int) -> Path:
+        """Weights of one trial on the full network, while it may still win."""
+        return self.path / f"weights-trial-{number}.safetensors"
+
+    def all_trial_weights(self) -> list[Path]:
+        """Those files of ``trial_weights`` that are there."""
+        return sorted(self.path.glob("weights-trial-*.safetensors"))
+
+    @property
+    def storage(self) -> str:
+        """URL of the studies' storage."""
+        from sqlalchemy import URL
+
+        return URL.create("sqlite", database=str(self.study.absolute())).render_as_string(hide_password=False)
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Put ``text`` into the file at ``path`` as a whole: after a kill there is the old file or the new one."""
+        with _clear_errors(self.path), _replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def write_json(self, path: Path, value: Any) -> None:
+        """``write_text`` of ``value`` as JSON. Raises ValueError for NaN and infinity, which are not JSON."""
+        self.write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+    def read_json(self, path: Path) -> Any:
+        """What ``write_json`` wrote; None if there is no such file. Raises InputError if it is damaged."""
+        return _read_json(path)
+
+    def write_weights(self, model: nn.Module, path: Path) -> None:
+        """``save_weights`` as a whole, like ``write_text``."""
+        with _clear_errors(self.path), _replacing(path) as temporary:
+            save_weights(model, temporary)
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _refuse_foreign(self) -> None:
+        names = sorted(entry.name for entry in self.path.iterdir() if not entry.name.startswith("."))
+        others = [name for name in names if name != LOCK]
+        if others and MARKER not in others:
+            shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+            raise InputError(f"{self.path} holds other things than a run ({shown}); choose an empty or a new folder")
+
+    def _check_format(self) -> None:
+        marker = _read_json(self.path / MARKER)
+        if marker is None:
+            self.write_json(self.path / MARKER, {"made_by": "prunetune", "format": FORMAT})
+        elif not isinstance(marker, dict) or marker.get("made_by") != "prunetune":
+            raise InputError(f"{self.path} is not a run folder of prunetune; choose an empty or a new folder")
+        elif marker.get("format") != FORMAT:
+            raise InputError(
+                f"{self.path} has format {marker.get('format')!r}; this prunetune reads and writes format {FORMAT}"
+            )
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write ``model.state_dict()`` to a safetensors file, on the CPU, every tensor in full.
+
+    Tensors that share memory (tied weights, views) are written once for each name, so the file needs no knowledge of
+    what was shared: ``load_weights`` writes equal values to both, whether the other model shares them or not.
+    """
+    from safetensors.torch import save
+
+    state = model.state_dict()
+    check_saveable(state)
+    seen: set[int] = set()
+    own = {}
+    for name, tensor in state.items():
+        own[name] = tensor.detach().cpu().contiguous()
+        memory = own[name].untyped_storage().data_ptr()
+        own[name] = own[name].clone() if memory in seen else own[name]
+        seen.add(memory)
+    path.write_bytes(save(own))  # not save_file, which leaves files of its own behind when it is killed
+
+
+def check_saveable(state: Mapping[str, Any]) -> None:
+    """Raise InputError if a state dict holds what safetensors cannot: anything but dense tensors with values."""
+    import torch
+
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_meta:
+            kind = type(value).__name__ if not isinstance(value, torch.Tensor) else f"{value.layout} {value.device}"
+            raise InputError(f"the model's state {name!r} is a {kind}; only dense tensors can be saved as safetensors")
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Give ``model`` the weights in a safetensors file; they go to the device that each parameter is on.
+
+    Raises InputError if the file is missing or damaged, or does not fit the model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read the weights in {path}: {error}") from None
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reasons = "; ".join(line.strip() for line in str(error).splitlines()[1:])  # the first names the class
+        raise InputError(f"the weights in {path} do not fit {type(model).__name__}: {reasons}") from None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); delete the run folder or choose another") from None
+
+
+@contextlib.contextmanager
+def _clear_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot use the run folder {folder}: {reason}; choose another folder") from error
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A new file beside ``path`` that takes its place when the block ends well."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the file, or the folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Lock:
+    """An exclusive lock on a file, which the system releases when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._acquire(path)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def _acquire(self, path: Path) -> None:
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while not _try_lock(self._descriptor):
+            owner = path.read_text(encoding="ascii", errors="replace").strip()
+            if _alive(owner) or time.monotonic() > deadline:
+                by = f" by process {owner}" if owner else " by another process"
+                raise InputError(f"the run folder {path.parent} is in use{by}; wait for it, or choose another folder")
+            time.sleep(0.1)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        """Give the lock up; a second time does nothing."""
+        if self._descriptor >= 0:
+            _unlock(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _try_lock(descriptor: int) -> bool:
+    import fcntl  # not on Windows, where importing this module must work all the same
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unlock(descriptor: int) -> None:
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough where a forked worker has the file open too
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:  # it lives, under another user
+        return True
+    return True

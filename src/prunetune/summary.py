@@ -1,0 +1,102 @@
+"""The end of a run on the terminal: tables made from ``result.json`` and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from prunetune.progress import duration
+
+
+def print_summary(console: Console, run_dir: Path) -> None:
+    """Print what a finished run in ``run_dir`` found, and what the proxy saved."""
+    record = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+    console.print(summary(record, run_dir))
+
+
+def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
+    """The tables of a finished run, from the contents of its ``result.json``."""
+    parts: list[RenderableType] = ["", cost_table(record), "", confirmation_table(record), "", outcome_table(record)]
+    parts += ["", Text(f"Report: {run_dir / 'report.html'}")]
+    return Group(*parts)
+
+
+def cost_table(record: Mapping[str, Any]) -> Table:
+    """Parameters, FLOPs and step time of the full network and its proxy."""
+    base, proxy = record["cost"]["base"], record["cost"]["proxy"]
+    table = _table("Cost", "full network", "proxy", "proxy / full")
+    for title, key in (("parameters", "parameters"), ("FLOPs, one batch forward", "flops")):
+        table.add_row(title, f"{base[key]:,}", f"{proxy[key]:,}", _share(proxy[key], base[key]))
+    step = "step_seconds"
+    times = (duration(cost[step]) for cost in (base, proxy))
+    table.add_row("training step, same batch", *times, _share(proxy[step], base[step]))
+    searched, estimate = record["time"]["search"], record["time"]["search_on_base_estimate"]
+    if estimate is not None:
+        title = f"search of {sum(record['search']['trials'].values())} trials"
+        table.add_row(title, f"about {duration(estimate)}", duration(searched), _share(searched, estimate))
+    return table
+
+
+def confirmation_table(record: Mapping[str, Any]) -> Table:
+    """The trials that were trained on the full network, with both scores; the winner is marked."""
+    names = list(record["space"])
+    table = _table("Trained on the full network", "proxy", "full", *names, "time")
+    for entry in record["confirmation"]:
+        won = entry["base_score"] is not None and entry["trial"] == record["winner"]["trial"]
+        table.add_row(
+            f"trial {entry['trial']}{', winner' if won else ''}",
+            number(entry["proxy_score"]),
+            entry["outcome"] if entry["base_score"] is None else number(entry["base_score"]),
+            *(number(entry["params"].get(name)) for name in names),
+            "" if entry["seconds"] is None else duration(entry["seconds"]),
+            style="bold" if won else "",
+        )
+    return table
+
+
+def outcome_table(record: Mapping[str, Any]) -> Table:
+    """Where the time went, and what came out."""
+    table = Table.grid(padding=(0, 2))
+    counts = ", ".join(f"{count} {name}" for name, count in record["search"]["trials"].items() if count)
+    time = record["time"]
+    table.add_row("search", f"{duration(time['search'])} on the proxy: {counts}")
+    table.add_row("confirmation", f"{duration(time['confirm'])} on the full network")
+    table.add_row("in all", duration(time["total"]))
+    winner = record["winner"]
+    title = "best hyperparameters"
+    for name, value in winner["params"].items():
+        table.add_row(title, f"{name} {number(value)}")
+        title = ""
+    table.add_row("validation score", number(winner["score"]))
+    for name, value in record["test"].items():
+        table.add_row(f"test {name}", number(value))
+    return table
+
+
+def number(value: object) -> str:
+    """A hyperparameter or a score with four significant digits; None is empty.
+
+    >>> number(0.98765432), number(128), number(1.234567e-05)
+    ('0.9877', '128', '1.235e-05')
+    """
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else ""

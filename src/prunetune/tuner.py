@@ -1,0 +1,104 @@
+"""``tune``, the whole job: cut a proxy, search on it, confirm on the full network, keep the winner's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from prunetune.backends import Distribution, resolve_space
+from prunetune.errors import InputError
+from prunetune.events import Observer, silent
+from prunetune.run import EvaluateFunction, ModelFunction, Run, TrainFunction, TuneResult, seed_all
+from prunetune.runfolder import RunFolder, check_saveable
+from prunetune.settings import Pruning, Search, Settings
+
+if TYPE_CHECKING:
+    from prunetune.engine import ExampleInputs
+
+
+def tune(
+    model_fn: ModelFunction,
+    train: TrainFunction,
+    space: str | Mapping[str, Distribution] = "paper",
+    *,
+    example_inputs: ExampleInputs,
+    epochs: int,
+    run_dir: str | Path = "runs/tune",
+    pruning: Pruning = Pruning(),  # noqa: B008  # frozen
+    search: Search = Search(),  # noqa: B008  # frozen
+    seed: int = 0,
+    evaluate: EvaluateFunction | None = None,
+    observer: Observer = silent,
+) -> TuneResult:
+    """Find the hyperparameters of a network on its pruned proxy, and train the full network with the best.
+
+    A run that was stopped goes on where it was when called again with the same arguments, and one that is finished
+    returns its result at once. Sets the seeds of ``random``, ``numpy.random`` and ``torch``.
+
+    Parameters
+    ----------
+    model_fn
+        Builds the full network anew at each call; every trial starts from fresh weights.
+    train
+        ``train(model, params, report) -> score`` trains the model in place for ``report.epochs`` epochs. It should
+        call ``report(score, epoch)`` after each, which may raise to end the trial. ``report.seed`` is the trial's.
+    space
+        The name of a search space ("paper", "paper-extra"), or names with their ``Float``, ``Int``, ``Categorical``.
+    example_inputs
+        What the model is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
+    epochs
+        How long a trial trains, and the training of the full network.
+    evaluate
+        ``evaluate(model) -> {"accuracy": 0.9}``, of the winner in evaluation mode, on data that chose nothing.
+    run_dir
+        The run folder; see ``RunFolder``.
+
+    Raises
+    ------
+    InputError
+        An argument is impossible, or the run folder cannot be used or belongs to a run with other settings.
+    TraceError
+        The model does not run on the example inputs.
+    SearchError
+        All trials failed, on the proxy or on the full network.
+
+    Example
+    -------
+    Your own model and train function::
+
+        def train(model, params, report):
+            ...  # train for report.epochs epochs, call report(accuracy, epoch) after each
+            return accuracy
+
+        result = prunetune.tune(MyNet, train, example_inputs=torch.zeros(1, 3, 32, 32), epochs=10, run_dir="runs/my")
+    """
+    settings = Settings(resolve_space(space), epochs, pruning, search, seed)
+    settings.study()
+    for name, function in (("train", train), ("evaluate", evaluate or train)):
+        if not callable(function):
+            raise InputError(f"{name} must be a function; got {type(function).__name__}")
+    base = _build(model_fn, seed)
+    with RunFolder(run_dir) as folder:
+        run = Run(settings, folder, model_fn, train, evaluate, observer)
+        return run.go(base, example_inputs)
+
+
+def _build(model_fn: ModelFunction, seed: int) -> nn.Module:
+    """A network from ``model_fn``. Raises InputError unless that builds a new module at each call."""
+    if isinstance(model_fn, nn.Module) or not callable(model_fn):
+        kind = type(model_fn).__name__
+        raise InputError(f"model_fn must be a function that builds the network; got {kind}: write lambda: {kind}(…)")
+    seed_all(seed)
+    model = model_fn()
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model_fn must return a torch.nn.Module; it returned {type(model).__name__}")
+    if model_fn() is model:
+        raise InputError("model_fn returns the same network each time; build a new one, for every trial starts afresh")
+    check_saveable(model.state_dict())
+    return model
+
+
+__all__ = ["Pruning", "Search", "TrainFunction", "TuneResult", "tune"]

@@ -10,7 +10,7 @@ demo: $(STAMPS)/demo
 	$(VENV)/bin/prunetune demo
 
 test: $(STAMPS)/test lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist worksteal
 
 lint: $(STAMPS)/test
 	$(VENV)/bin/ruff check .

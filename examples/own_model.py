@@ -42,7 +42,9 @@ class MyNet(nn.Module):
 
 def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
     """The usual loop: it trains the model it is given, and reports its accuracy after every epoch."""
-    sgd = torch.optim.SGD(model.parameters(), params["learning_rate"], momentum=0.9, weight_decay=params["weight_decay"])
+    sgd = torch.optim.SGD(
+        model.parameters(), params["learning_rate"], momentum=0.9, weight_decay=params["weight_decay"]
+    )
     images, labels = IMAGES[TRAIN], LABELS[TRAIN]
     accuracy = 0.0
     for epoch in range(1, report.epochs + 1):

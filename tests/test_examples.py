@@ -1,0 +1,28 @@
+"""What is in ``examples/`` runs as it stands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_own_model(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "own_model.py"), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("best: {'learning_rate': ")
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["winner"]["score"] > 0.5  # a guess has 0.1
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert again.stdout == done.stdout
+
+
+def test_own_model_is_used_in_five_lines() -> None:
+    """Between the comment that says so and the rest."""
+    text = (EXAMPLES / "own_model.py").read_text()
+    lines = text.split("# These are the five lines.\n")[1].split("\n\nif __name__")[0].strip().splitlines()
+    assert len(lines) <= 6

@@ -1,0 +1,149 @@
+"""Progress: what is counted, what is estimated, what is shown on a terminal and in a log."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+import pytest
+from rich.console import Console
+
+from prunetune.events import EpochEnded, Event, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
+from prunetune.progress import LiveProgress, PlainProgress, Tally, duration, show_progress
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def tally_of(events: Iterable[Event], clock: Clock | None = None, *, maximize: bool = True) -> Tally:
+    tally = Tally(maximize, clock or Clock())
+    for event in events:
+        tally.update(event)
+    return tally
+
+
+SEARCH: list[Event] = [
+    PhaseStarted("search", total=5, done=1),
+    TrialStarted("search", 1, {"learning_rate": 0.1}),
+    EpochEnded("search", 1, 1, 2, 0.4),
+    EpochEnded("search", 1, 2, 2, 0.8),
+    TrialEnded("search", 1, "complete", 0.8, 10.0),
+    TrialStarted("search", 2, {"learning_rate": 0.2}),
+    EpochEnded("search", 2, 1, 2, 0.1),
+    TrialEnded("search", 2, "pruned", 0.1, 5.0, "stopped after epoch 1 of 2"),
+    TrialStarted("search", 3, {"learning_rate": 9.0}),
+    TrialEnded("search", 3, "diverged", None, 1.0, "the score is nan after epoch 1"),
+]
+
+
+def test_trials_are_counted_by_how_they_ended() -> None:
+    tally = tally_of([*SEARCH, TrialEnded("search", 4, "failed", None, 1.0, "ValueError: no")])
+    assert (tally.done, tally.total) == (5, 5)
+    assert (tally.stopped, tally.diverged, tally.failed) == (1, 1, 1)
+    assert tally.line() == "best 0.8, 1 stopped, 1 diverged, 1 failed"
+
+
+@pytest.mark.parametrize(("maximize", "best"), [(True, 0.9), (False, 0.7)])
+def test_the_best_is_of_complete_trials_in_the_direction_of_the_search(maximize: bool, best: float) -> None:
+    ends = [(0.8, "complete"), (0.9, "complete"), (0.7, "complete"), (2.0, "pruned"), (-2.0, "pruned")]
+    events = [TrialEnded("search", i, outcome, score, 1.0) for i, (score, outcome) in enumerate(ends)]  # type: ignore[arg-type]
+    assert tally_of(events, maximize=maximize).best == best
+
+
+def test_time_left_is_the_pace_so_far_times_what_is_left() -> None:
+    """Trial 0 was done before. In 60 s: two trials and one of two epochs; 5 - 3 - 1/2 = 1.5 are left: 36 s."""
+    clock = Clock()
+    tally = tally_of(SEARCH[:8], clock)
+    assert tally.done == 3
+    clock.now += 60
+    tally.update(EpochEnded("search", 3, 1, 2, 0.5))
+    assert tally.seconds_left() == pytest.approx(60 / 2.5 * 1.5)
+    assert "about 36.0 s left" in tally.line()
+
+
+def test_nothing_is_estimated_before_anything_has_ended() -> None:
+    assert tally_of(SEARCH[:2]).seconds_left() is None
+    assert tally_of([PhaseStarted("prune")]).seconds_left() is None
+
+
+def test_a_new_phase_begins_anew() -> None:
+    tally = tally_of([*SEARCH, PhaseStarted("confirm", total=3)])
+    assert (tally.phase, tally.done, tally.total, tally.best, tally.stopped) == ("confirm", 0, 3, None, 0)
+
+
+def printed(events: Iterable[Event], *, terminal: bool, clock: Clock | None = None) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=100, _environ={"TERM": "xterm"})
+    observer = (LiveProgress if terminal else PlainProgress)(console, Tally(clock=clock or Clock()))
+    with observer:
+        for event in events:
+            observer(event)
+    return out.getvalue()
+
+
+def test_a_log_has_a_line_a_trial() -> None:
+    lines = printed([*SEARCH, PhaseEnded("search", 16.0, "best 0.8 (trial 1)")], terminal=False).splitlines()
+    assert lines == [
+        "Searching on the proxy: 5 trials, 1 done before",
+        "  trial 1 (2 of 5): complete 0.8 in 10.0 s; best 0.8, about 0 s left",
+        "  trial 2 (3 of 5): stopped 0.1 in 5.0 s; best 0.8, 1 stopped, about 0 s left",
+        (
+            "  trial 3 (4 of 5): diverged in 1.0 s, the score is nan after epoch 1; "
+            "best 0.8, 1 stopped, 1 diverged, about 0 s left"
+        ),
+        "  best 0.8 (trial 1) (16.0 s)",
+    ]
+
+
+def test_a_log_tells_of_an_epoch_when_nothing_else_happened_for_long() -> None:
+    clock = Clock()
+
+    def events() -> Iterable[Event]:
+        yield PhaseStarted("confirm", total=2)
+        yield TrialStarted("confirm", 0, {})
+        clock.now += 4
+        yield EpochEnded("confirm", 0, 1, 9, 0.3)
+        clock.now += 11
+        yield EpochEnded("confirm", 0, 2, 9, 0.5)
+
+    lines = printed(events(), terminal=False, clock=clock).splitlines()
+    assert lines == [
+        "Confirming on the full network: 2 trials",
+        "  training 1 of 2: 0.5 after epoch 2 of 9; about 2 min 00 s left",  # 15 s for 2/9 of 2 trainings: 16/9 left
+    ]
+
+
+def test_a_terminal_shows_phase_trial_epoch_and_state() -> None:
+    shown = printed(SEARCH[:-1], terminal=True)
+    for part in ("Searching on the proxy", "3/5 trials", "trial 3", "best 0.8", "1 stopped"):
+        assert part in shown
+
+
+def test_a_terminal_keeps_the_result_of_a_phase() -> None:
+    shown = printed([*SEARCH, PhaseEnded("search", 16.0, "best [0.8]")], terminal=True)
+    assert "Searching on the proxy" in shown
+    assert "best [0.8]" in shown
+
+
+def test_the_console_decides() -> None:
+    def console(**options: object) -> Console:
+        return Console(file=io.StringIO(), _environ={"TERM": "xterm"} | options.pop("env", {}), **options)  # type: ignore[arg-type, operator, call-overload, no-any-return]
+
+    assert isinstance(show_progress(console(force_terminal=True)), LiveProgress)
+    assert isinstance(show_progress(console()), PlainProgress)
+    assert isinstance(show_progress(console(force_terminal=True, env={"TERM": "dumb"})), PlainProgress)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0123, "0.012 s"), (59.94, "59.9 s"), (59.97, "1 min 00 s"), (3599.6, "1 h 00 min"), (90061, "25 h 01 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -85,7 +86,7 @@ def printed(events: Iterable[Event], *, terminal: bool, clock: Clock | None = No
     with observer:
         for event in events:
             observer(event)
-    return out.getvalue()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())  # without colours and cursor movements
 
 
 def test_a_log_has_a_line_a_trial() -> None:

@@ -60,11 +60,13 @@ def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
     return accuracy
 
 
-SPACE = {
-    "learning_rate": prunetune.Float(1e-3, 1.0, log=True),
-    "weight_decay": prunetune.Float(1e-6, 1e-2, log=True),
-    "batch_size": prunetune.Categorical([32, 64, 128]),
-}
+SPACE = prunetune.SearchSpace(
+    {
+        "learning_rate": prunetune.Float(1e-3, 1.0, log=True),
+        "weight_decay": prunetune.Float(1e-6, 1e-2, log=True),
+        "batch_size": prunetune.Categorical([32, 64, 128]),
+    }
+)
 
 
 def main(run_dir: str = "runs/own-model") -> None:

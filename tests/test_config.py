@@ -48,7 +48,7 @@ def test_what_is_not_given_is_the_papers() -> None:
 def test_a_configuration_cannot_be_changed() -> None:
     config = parse_config(tomllib.loads(SMALLEST))
     with pytest.raises(ValidationError, match="frozen"):
-        config.search.n_trials = 3  # type: ignore[misc]
+        config.search.n_trials = 3
 
 
 def test_the_tables_of_a_space() -> None:

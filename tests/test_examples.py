@@ -21,6 +21,16 @@ def test_own_model(tmp_path: Path) -> None:
     assert again.stdout == done.stdout
 
 
+def test_run_toml(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "prunetune", "run", str(EXAMPLES / "run.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Report: runs/example/report.html" in done.stdout
+    record = json.loads((tmp_path / "runs" / "example" / "result.json").read_text())
+    assert record["status"] == "finished"
+    assert len(record["confirmation"]) == 2
+
+
 def test_own_model_is_used_in_five_lines() -> None:
     """Between the comment that says so and the rest."""
     text = (EXAMPLES / "own_model.py").read_text()

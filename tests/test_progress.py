@@ -134,12 +134,12 @@ def test_a_terminal_keeps_the_result_of_a_phase() -> None:
 
 
 def test_the_console_decides() -> None:
-    def console(**options: object) -> Console:
-        return Console(file=io.StringIO(), _environ={"TERM": "xterm"} | options.pop("env", {}), **options)  # type: ignore[arg-type, operator, call-overload, no-any-return]
+    def console(*, terminal: bool, term: str = "xterm") -> Console:
+        return Console(file=io.StringIO(), force_terminal=terminal, _environ={"TERM": term})
 
-    assert isinstance(show_progress(console(force_terminal=True)), LiveProgress)
-    assert isinstance(show_progress(console()), PlainProgress)
-    assert isinstance(show_progress(console(force_terminal=True, env={"TERM": "dumb"})), PlainProgress)
+    assert isinstance(show_progress(console(terminal=True)), LiveProgress)
+    assert isinstance(show_progress(console(terminal=False)), PlainProgress)
+    assert isinstance(show_progress(console(terminal=True, term="dumb")), PlainProgress)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def demo_config(folder: Path) -> Config:
             "search": {
                 "optimizer": "tpe",
                 "trial_pruner": "hyperband",
-                "n_trials": 30,
-                "epochs": 9,
+                "n_trials": 24,
+                "epochs": 6,
                 "seed": 0,
                 "confirm": 3,
                 "space": {

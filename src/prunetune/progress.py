@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from prunetune.events import EpochEnded, Event, Outcome, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
@@ -178,8 +178,7 @@ class LiveProgress:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[count]}"),
             TimeElapsedColumn(),
             console=console,
         )
@@ -198,9 +197,7 @@ class LiveProgress:
         """Show ``event``."""
         self._tally.update(event)
         if isinstance(event, PhaseStarted):
-            self._phase = self._bars.add_task(
-                TITLES[event.phase], total=event.total, completed=event.done, unit="trials" if event.total else ""
-            )
+            self._phase = self._bars.add_task(TITLES[event.phase], total=event.total, count="")
         elif isinstance(event, PhaseEnded):
             self._end_phase()
             title = f"[green]✓[/] {TITLES[event.phase]} [dim]({duration(event.seconds)})[/]"
@@ -210,13 +207,15 @@ class LiveProgress:
         elif isinstance(event, TrialStarted):
             self._end_trial()
             name = trial_name(event.phase, event.number, self._tally, over=False)
-            self._trial = self._bars.add_task(name, total=None, unit="epochs")
+            self._trial = self._bars.add_task(name, total=None, count="")
         elif isinstance(event, EpochEnded) and self._trial is not None:
-            self._bars.update(self._trial, total=event.epochs, completed=event.epoch)
+            count = f"{event.epoch}/{event.epochs} epochs"
+            self._bars.update(self._trial, total=event.epochs, completed=event.epoch, count=count)
         elif isinstance(event, TrialEnded):
             self._end_trial()
         if self._phase is not None:
-            self._bars.update(self._phase, completed=self._tally.done)
+            done, total = self._tally.done, self._tally.total
+            self._bars.update(self._phase, completed=done, count=f"{done}/{total} trials" if total else "")
 
     def _end_trial(self) -> None:
         if self._trial is not None:

@@ -11,8 +11,8 @@ from oracle import largest_error, outputs, randomise
 from torch import nn
 
 from prunetune import prune
-from prunetune.engine import AttributeChange, PruningPlan, TensorCut, apply
-from prunetune.errors import PlanError
+from prunetune.engine import AttributeChange, PruningPlan, TensorCut, apply, check_runs
+from prunetune.errors import PlanError, TraceError
 from prunetune.zoo import models as zoo
 
 X = torch.randn(2, 3, 32, 32, dtype=torch.float64)
@@ -130,6 +130,16 @@ def test_the_result_pickles_and_deep_copies() -> None:
     pruned = apply(hand_made((0, 5)), Net().double().eval())
     for twin in (pickle.loads(pickle.dumps(pruned)), copy.deepcopy(pruned)):
         assert torch.equal(twin(X), pruned(X))
+
+
+@pytest.mark.parametrize("name", ["norm.weight", "last.weight", "depthwise.weight", "first.bias"])
+def test_a_plan_that_forgets_something_does_not_run(name: str) -> None:
+    """The last line of defence sees it, also where shapes are answered by a shortcut."""
+    plan = hand_made((0, 5))
+    lacking = PruningPlan({n: cut for n, cut in plan.tensors.items() if n != name}, plan.attributes)
+    check_runs(apply(plan, Net()), X.float())
+    with pytest.raises(TraceError, match="Net could not be run"):
+        check_runs(apply(lacking, Net()), X.float())
 
 
 def test_tied_weights_stay_tied() -> None:

@@ -10,46 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import all_tensors, named_tensors, own_attributes
+from prunetune.engine.shortcuts import run_for_shape
 from prunetune.engine.sizes import AttributeProxy, SizeProxy, SizeTuple
 
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
-
-# Results of these have the shape of their first argument. Saying so is a hundred times faster than letting the meta
-# kernels find out: that of batch norm alone takes milliseconds.
-_KEEPS_SHAPE: frozenset[Any] = frozenset(
-    [
-        *(functional.batch_norm, functional.layer_norm, functional.group_norm, functional.instance_norm),
-        *(
-            functional.relu,
-            functional.relu6,
-            functional.leaky_relu,
-            functional.elu,
-            functional.silu,
-            functional.hardswish,
-        ),
-        *(functional.hardsigmoid, functional.gelu, functional.softmax, functional.log_softmax, functional.dropout),
-        *(functional.dropout2d, functional.sigmoid, functional.tanh, functional.hardtanh, functional.mish),
-        *(torch.relu, torch.sigmoid, torch.tanh, torch.softmax, torch.nn.functional.softplus),
-    ]
-)
-_KEEPS_SHAPE_IN_PLACE: frozenset[Any] = frozenset(
-    [torch.relu_, torch.Tensor.relu_, torch.Tensor.add_, torch.Tensor.mul_]
-)
-
-
-def _run(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """The result of a torch function on meta tensors."""
-    if func in _KEEPS_SHAPE and kwargs.get("dtype") is None:
-        first = args[0] if args else kwargs["input"]
-        return first if kwargs.get("inplace") is True else torch.empty_like(first)
-    if func in _KEEPS_SHAPE_IN_PLACE:
-        return args[0]
-    return func(*args, **kwargs)
 
 
 def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -62,7 +30,7 @@ class ShapesOnly(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        return _run(func, args, kwargs or {})
+        return run_for_shape(func, args, kwargs or {})
 
 
 class Recorder(TorchFunctionMode):
@@ -70,7 +38,7 @@ class Recorder(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, *, values: bool) -> None:
         super().__init__()
-        self.run = _call if values else _run
+        self.run = _call if values else run_for_shape
         self.device = "values" if values else "meta"
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
         self.constants = {id(t) for t in all_tensors(model)} - set(self.names)

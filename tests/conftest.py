@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# Before torch is imported: on a busy machine, threads that spin while they wait make small steps several times slower.
+# Before torch is imported: on a busy machine, threads that spin while they wait make training steps much slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import pytest

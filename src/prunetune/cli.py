@@ -52,9 +52,10 @@ class Terminated(KeyboardInterrupt):
 
 def main() -> None:
     """Run the command line."""
-    # Threads that wait for each other at the end of every operation spin for long by default. Where something else
-    # runs on the same cores, that makes a small network's step 3 to 5 times slower; spinning briefly costs a twentieth
-    # where nothing does. GNU OpenMP reads this when torch is imported.
+    # Threads that wait for each other at the end of every operation spin for long by default, which on cores that
+    # something else uses too made training steps about 2.5 times slower than spinning briefly does (measured once, load
+    # not controlled). On idle cores spinning briefly costs a small network's step about a tenth. GNU OpenMP reads this
+    # when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     app()
 

@@ -68,6 +68,12 @@ def _cat(tensors: Any, dim: int = 0, **kwargs: Any) -> Tensor | None:
     return torch.empty(shape, dtype=first.dtype, device=first.device)
 
 
+def _checked_convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> None:
+    """No shortcut, but a check that the meta kernel lacks."""
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise RuntimeError(f"a convolution with weight {tuple(weight.shape)} has a bias of shape {tuple(bias.shape)}")
+
+
 _ACTIVATIONS = (
     *(functional.relu, functional.relu6, functional.leaky_relu, functional.elu, functional.silu, functional.gelu),
     *(functional.hardswish, functional.hardsigmoid, functional.hardtanh, functional.mish, functional.softplus),
@@ -81,6 +87,7 @@ SHORTCUTS: dict[Any, Shortcut] = {
     functional.batch_norm: _batch_norm,
     functional.layer_norm: _layer_norm,
     torch.cat: _cat,
+    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _checked_convolution),
 }
 
 

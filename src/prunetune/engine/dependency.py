@@ -155,7 +155,7 @@ def _solve(space: LabelSpace, ctx: Context, producers: Iterable[Axis], parameter
         parameters=parameters,
         axes=axes,
         groups=_groups(axes, tuple(known), len(prunable)),
-        frozen=_frozen(space, component, of_label),
+        frozen=_frozen(space, component),
         flops=tuple(Flops(t.node, t.constant, tuple(of_label[v] for v in t.vecs)) for t in ctx.flops),
         attributes=_attributes(space, of_label),
         unit_count=len(prunable),
@@ -207,7 +207,7 @@ def _groups(axes: Mapping[Axis, Vec], producers: tuple[Axis, ...], unit_count: i
     return tuple(result)
 
 
-def _frozen(space: LabelSpace, component: Vec, of_label: Vec) -> tuple[Frozen, ...]:
+def _frozen(space: LabelSpace, component: Vec) -> tuple[Frozen, ...]:
     """What keeps output channels of weights from being removed, each operation and reason once."""
     produced = np.zeros(len(component), dtype=bool)
     if space.produced:

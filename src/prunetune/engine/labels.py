@@ -223,15 +223,6 @@ def holds(equation: Equation, component: Vec) -> bool:
     return not total[members != 0].any()
 
 
-def forms_in(value: Any) -> Iterator[LinearForm]:
-    """All sizes in nested arguments."""
-    if isinstance(value, LinearForm):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from forms_in(item)
-
-
 def tensors_in(values: Iterable[Any]) -> Iterator[Labelled]:
     """All tensors in nested arguments, in order."""
     for value in values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,13 +49,12 @@ def by_ratio(graph: DependencyGraph, scores: Scores, *, ratio: float) -> Mask:
     return _with_floor(graph, scores, keep, lambda n: max(1, round(ratio * n)))
 
 
-def _with_floor(graph: DependencyGraph, scores: Scores, keep: Mask, least: object) -> Mask:
+def _with_floor(graph: DependencyGraph, scores: Scores, keep: Mask, least: Callable[[int], int]) -> Mask:
     """Also keep the best units of every group that has fewer than `least(number of its units)`."""
-    assert callable(least)
     keep[0] = True
     for group in graph.groups:
         units = np.asarray(group.units)
-        wanted = max(1, int(least(len(units))))
+        wanted = max(1, least(len(units)))
         if keep[units].sum() < wanted:
             best = np.argsort(-scores[units], kind="stable")[:wanted]
             keep[units[best]] = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -161,8 +160,3 @@ class Context:
         vec = self.space.fresh(form.value)
         self.require(form, vec)
         return vec
-
-
-def fraction(size: LinearForm | int) -> Fraction:
-    """A size that is used as a plain number."""
-    return Fraction(plain(size))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
@@ -20,14 +20,8 @@ def linear(ctx: Context, input: Labelled, weight: Labelled, bias: Labelled | Non
     out = ctx.produce(weight, 0)
     ctx.bind(bias, 0, out)
     lead = ctx.vecs(input)[:-1]
-    count(
-        ctx, 2, [*zip(lead, input.shape, strict=False), (ctx.vec(weight, 1), weight.shape[1]), (out, weight.shape[0])]
-    )
+    ctx.count(2, [*zip(lead, input.shape, strict=False), (ctx.vec(weight, 1), weight.shape[1]), (out, weight.shape[0])])
     return ctx.result([*lead, out])
-
-
-def count(ctx: Context, factor: float, sizes: Sequence[tuple[Vec | None, int]]) -> None:
-    ctx.count(factor, sizes)
 
 
 def convolution(spatial: int, transposed: bool) -> Rule:
@@ -90,17 +84,11 @@ def _channels(
         ctx.bind(weight, 0, x)
         ctx.across(ctx.vec(weight, 0), g)
         part = ctx.produce(weight, 1)
-        return None if part is None else _tile(part, g, weight.shape[1])
+        return None if part is None else np.tile(part, g)
     ctx.bind(weight, 1, ctx.across(x, g))
     out = ctx.produce(weight, 0)
     ctx.across(out, g)
     return out
-
-
-def _tile(part: Vec, groups: int, size: int) -> Vec:
-    import numpy as np
-
-    return np.tile(part, groups)
 
 
 for _n in (1, 2, 3):

@@ -31,3 +31,27 @@ def test_refused_by_name(name: str, operation: str) -> None:
     make, inputs = NETWORKS[name]
     with pytest.raises(InputError, match=f"no channels that can be removed: .*{operation}"):
         prune(randomise(make(), 0), inputs(), ratio=0.5)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch says that scripting is deprecated, which is not the point here
+def test_a_scripted_function_freezes_what_it_reads() -> None:
+    swish = torch.jit.script(_swish)
+
+    class Scripted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = torch.nn.Linear(4, 8), torch.nn.Linear(8, 6), torch.nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.c(self.b(swish(self.a(x))).relu())
+
+    model = randomise(Scripted(), 0)
+    x = torch.ones(2, 4, dtype=torch.float64)
+    result = prune(model, x, scorer="random", ratio=0.5)
+    assert set(result.plan.tensors) == {"b.weight", "b.bias", "c.weight"}
+    assert any(f.reason == "no rule for this operation" and f.channels == 8 for f in result.frozen)
+    assert largest_error(model, result.model, result.plan, x) < 1e-12
+
+
+def _swish(x: torch.Tensor) -> torch.Tensor:
+    return x * torch.sigmoid(x)

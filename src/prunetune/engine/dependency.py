@@ -14,7 +14,7 @@ import numpy as np
 from torch import fx, nn
 
 from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, tensors_in
-from prunetune.engine.rules import Context, rules
+from prunetune.engine.rules import Context, rule_of
 from prunetune.engine.trace import ExampleInputs, Trace, traces
 
 if TYPE_CHECKING:
@@ -130,11 +130,27 @@ def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> An
         for tensor in tensors_in(args):
             ctx.freeze_all([tensor], "it is the model's output")
         return None
-    rule = rules.get(node.target)
+    rule = rule_of(node.target)
     if rule is None:
         ctx.freeze_all(list(tensors_in((*args, kwargs))), "no rule for this operation")
         return ctx.fixed()
-    return rule(ctx, *args, **kwargs)
+    shape = node.meta.get("shape")
+    try:
+        result = rule(ctx, *args, **kwargs)
+    except (TypeError, ValueError, IndexError) as error:  # a form of the call that the rule does not know
+        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"its rule does not know this form ({error})")
+        return ctx.fixed()
+    if shape is not None and not _fits(result, shape):
+        ctx.freeze_all(list(tensors_in((*args, kwargs))), "its rule does not know this form (another result)")
+        return ctx.fixed()
+    return result
+
+
+def _fits(result: Any, shape: Any) -> bool:
+    """Whether a rule's result has the structure of the real one: a tensor, or so many of them."""
+    if all(isinstance(n, int) for n in shape):
+        return isinstance(result, Labelled)
+    return isinstance(result, (tuple, list)) and len(result) == len(shape)
 
 
 def _solve(space: LabelSpace, ctx: Context, producers: Iterable[Axis], parameters: frozenset[str]) -> DependencyGraph:

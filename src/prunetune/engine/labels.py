@@ -9,7 +9,8 @@ where the code demands that two sizes agree, they must agree for every cut. That
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -155,19 +156,30 @@ class LabelSpace:
         return np.where(renamed == renamed[0], 0, np.where(renamed == 0, renamed[0], renamed))
 
     def solve(self) -> Vec:
-        """Components once every equation holds: where one does not, labels are tied, or frozen if that can't help."""
-        equations = [e for e in map(self._without_attributes, self.equations) if e is not None]
-        tried: set[int] = set()
-        while True:
-            component = self.components()
-            violated = [e for e in equations if not holds(e, component)]
-            if not violated:
-                return component
-            for equation in violated:
-                if id(equation) in tried or not self._tie_to_hold(equation, component):
-                    for vec, _ in (*equation.left.terms, *equation.right.terms):
-                        self.freeze(vec, equation.where, "a size is fixed in the model's code")
-                tried.add(id(equation))
+        """Components once every equation holds: where one does not, components are tied, or frozen if that can't help.
+
+        One pass is enough: an equation that holds for some components holds for unions of them too.
+        """
+        component = self.components()
+        for equation in [e for e in map(self._without_attributes, self.equations) if e is not None]:
+            excess, order = _excess(equation, component)
+            if not excess:
+                continue
+            sets, left_over = _balanced(excess, order)
+            self._hold(left_over, equation, component)
+            renamed = np.arange(component.max() + 1)
+            for members in sets:
+                renamed[members] = members[0]
+            renamed[left_over] = 0
+            component = renamed[component]
+        return component
+
+    def _hold(self, components: list[int], equation: Equation, component: Vec) -> None:
+        """Note what is frozen by an equation that no tie can make true."""
+        for vec, _ in (*equation.left.terms, *equation.right.terms):
+            held = vec[np.isin(component[vec], components)]
+            if len(held):
+                self.freezes.append(Freeze(held, equation.where, "a size is fixed in the model's code"))
 
     def _without_attributes(self, equation: Equation) -> Equation | None:
         """The equation with attributes replaced by what they stand for; the first one that names one defines it."""
@@ -193,34 +205,51 @@ class LabelSpace:
             form = form.plus(self.attributes[name].scaled(coefficient, 0), 1)
         return form
 
-    def _tie_to_hold(self, equation: Equation, component: Vec) -> bool:
-        """Where one size is a multiple of another, tie its position h * n + j with position j of the smaller one."""
-        terms = [
-            (vec, coefficient)
-            for vec, coefficient in (*equation.left.terms, *equation.right.terms)
-            if coefficient and component[vec].any()
-        ]
-        if len(terms) != 2:
-            return False
-        (small, _), (large, _) = sorted(terms, key=lambda term: len(term[0]))
-        if len(large) % len(small):
-            return False
-        self.tie(large.reshape(-1, len(small)), small[None, :])
-        return True
 
+def _excess(equation: Equation, component: Vec) -> tuple[dict[int, int], dict[int, int]]:
+    """By how much more the left side changes than the right with each component, where it does; and their order.
 
-def holds(equation: Equation, component: Vec) -> bool:
-    """Whether both sides change alike with every component (frozen ones are constants and do not count)."""
+    Frozen components are constants. Position h * n + j of a size that is a multiple of another of n comes beside that
+    one's position j, as in a width made of heads.
+    """
     terms = (*equation.left.terms, *((v, -c) for v, c in equation.right.terms))
     if not terms:
-        return True
-    denominator = np.lcm.reduce([c.denominator for _, c in terms])
-    vecs = np.concatenate([component[v] for v, _ in terms])
-    weights = np.concatenate([np.full(len(v), int(c * int(denominator)), dtype=np.int64) for v, c in terms])
-    members, inverse = np.unique(vecs, return_inverse=True)
-    total = np.zeros(len(members), dtype=np.int64)
+        return {}, {}
+    denominator = int(np.lcm.reduce([c.denominator for _, c in terms]))
+    period = min(len(v) for v, _ in terms)
+    members = np.concatenate([component[v] for v, _ in terms])
+    weights = np.concatenate([np.full(len(v), int(c * denominator), dtype=np.int64) for v, c in terms])
+    places = np.concatenate([np.arange(len(v)) % period * len(members) + np.arange(len(v)) for v, _ in terms])
+    found, first, inverse = np.unique(members, return_index=True, return_inverse=True)
+    total = np.zeros(len(found), dtype=np.int64)
     np.add.at(total, inverse, weights)
-    return not total[members != 0].any()
+    odd = (total != 0) & (found != 0)
+    excess = dict(zip(found[odd].tolist(), total[odd].tolist(), strict=True))
+    return excess, dict(zip(found[odd].tolist(), places[first[odd]].tolist(), strict=True))
+
+
+def _balanced(excess: Mapping[int, int], order: Mapping[int, int]) -> tuple[list[list[int]], list[int]]:
+    """Sets of components whose excesses sum to zero, each as small as can be, and the components left over.
+
+    >>> _balanced({1: 1, 2: 1, 3: 1, 4: 1, 5: -2, 6: -2, 7: 1}, {i: i for i in range(8)})
+    ([[1, 2, 5], [3, 4, 6]], [7])
+    """
+    sides = [
+        deque(sorted((c for c in excess if sign * excess[c] > 0), key=lambda c: (abs(excess[c]), order[c])))
+        for sign in (1, -1)
+    ]
+    sets: list[list[int]] = []
+    while all(sides):
+        members = [side.popleft() for side in sides]
+        total = sum(excess[c] for c in members)
+        while total:
+            side = sides[0] if total < 0 else sides[1]
+            if not side:
+                return sets, [*members, *sides[0], *sides[1]]
+            members.append(side.popleft())
+            total += excess[members[-1]]
+        sets.append(sorted(members))
+    return sets, [*sides[0], *sides[1]]
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Labelled]:

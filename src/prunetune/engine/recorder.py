@@ -14,23 +14,24 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import all_tensors, named_tensors, own_attributes
+from prunetune.engine.ghosts import Ghosts
 from prunetune.engine.shortcuts import run_for_shape
 from prunetune.engine.sizes import AttributeProxy, SizeProxy, SizeTuple
 
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 
 
-def _call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    return func(*args, **kwargs)
+class Unrecorded(TorchFunctionMode):
+    """Runs a model as the recorder does, without recording."""
 
-
-class ShapesOnly(TorchFunctionMode):
-    """Runs a model for its shapes, without recording."""
+    def __init__(self, model: nn.Module, *, values: bool) -> None:
+        super().__init__()
+        self.run = Ghosts(model) if values else run_for_shape
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        return run_for_shape(func, args, kwargs or {})
+        return self.run(func, args, kwargs or {})
 
 
 class Recorder(TorchFunctionMode):
@@ -38,7 +39,7 @@ class Recorder(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, *, values: bool) -> None:
         super().__init__()
-        self.run = _call if values else run_for_shape
+        self.run = Ghosts(model) if values else run_for_shape
         self.device = "values" if values else "meta"
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
         self.constants = {id(t) for t in all_tensors(model)} - set(self.names)

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import meta_copy, meta_like, named_tensors, value_copy
-from prunetune.engine.recorder import Recorder, ShapesOnly
+from prunetune.engine.recorder import Recorder, Unrecorded
 from prunetune.errors import InputError, TraceError
 
 ExampleInputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -119,17 +119,16 @@ def _traces(model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, 
 def check_runs(model: nn.Module, example_inputs: ExampleInputs) -> None:
     """Run `model` for its shapes in both modes; raises TraceError as `traces` does."""
     try:
-        _check(meta_copy(model), example_inputs, ShapesOnly(), meta_like)
+        _check(meta_copy(model), example_inputs, meta_like, values=False)
     except TraceError as error:
         if not _asks_for_values(error.__cause__):
             raise
         with torch.random.fork_rng():
-            _check(value_copy(model), example_inputs, None, torch.clone)
+            _check(value_copy(model), example_inputs, torch.clone, values=True)
 
 
-def _check(
-    shadow: nn.Module, example_inputs: ExampleInputs, mode: TorchFunctionMode | None, each: Callable[[Tensor], Tensor]
-) -> None:
+def _check(shadow: nn.Module, example_inputs: ExampleInputs, each: Callable[[Tensor], Tensor], *, values: bool) -> None:
+    mode = Unrecorded(shadow, values=values)
     for training in (False, True):
         args, kwargs = _arguments(example_inputs, each)
         _forward(shadow.train(training), args, kwargs, mode, [])

@@ -10,9 +10,10 @@ from prunetune.engine.rules import (
     reductions,
     shapes,
     sizes,
+    vision,
 )
 from prunetune.engine.rules.context import Context, Rule
-from prunetune.engine.rules.table import rule, rules
+from prunetune.engine.rules.table import rule, rule_of, rules
 
 __all__ = [
     "Context",
@@ -25,7 +26,9 @@ __all__ = [
     "recurrent",
     "reductions",
     "rule",
+    "rule_of",
     "rules",
     "shapes",
     "sizes",
+    "vision",
 ]

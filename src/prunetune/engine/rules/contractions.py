@@ -40,7 +40,7 @@ def convolution(spatial: int, transposed: bool) -> Rule:
         for dim in range(2, weight.ndim):
             ctx.bind(weight, dim, None)
         x = ctx.vec(input, channel)
-        out = _channels(ctx, x, input.shape[channel], weight, groups, transposed)
+        out = channels_of(ctx, x, input.shape[channel], weight, groups, transposed)
         ctx.bind(bias, 0, out)
         batch = ctx.vecs(input)[:channel]
         places = input.shape[channel + 1 :] if transposed else ctx.shape[channel + 1 :]
@@ -53,7 +53,7 @@ def convolution(spatial: int, transposed: bool) -> Rule:
     return conv
 
 
-def _channels(
+def channels_of(
     ctx: Context, x: Vec | None, size: int, weight: Labelled, groups: LinearForm | int, transposed: bool
 ) -> Vec | None:
     """Tie the input channels to the weight and return the labels of the output channels."""

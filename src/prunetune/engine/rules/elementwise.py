@@ -42,7 +42,7 @@ def join_dim(ctx: Context, tensors: list[Labelled], dim: int) -> Vec | None:
 
 @rule("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "floor_divide", "remainder", "fmod")
 @rule("pow", "float_power", "atan2", "hypot", "copysign", "ldexp", "logaddexp", "xlogy", "lerp", "addcmul", "addcdiv")
-@rule("maximum", "minimum", "fmax", "fmin", "clamp", "clip", "clamp_min", "clamp_max", "where", "masked_fill")
+@rule("maximum", "minimum", "fmax", "fmin", "clamp", "clip", "clamp_min", "clamp_max", "masked_fill")
 @rule("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or")
 @rule("rsub", "heaviside", "isclose", "bitwise_xor", "copy_", torch.Tensor.__rsub__, torch.Tensor.__rpow__)
 @rule(torch.Tensor.__rdiv__, torch.Tensor.__rfloordiv__, torch.Tensor.__pow__, torch.Tensor.__ipow__)
@@ -51,6 +51,15 @@ def join_dim(ctx: Context, tensors: list[Labelled], dim: int) -> Vec | None:
 def elementwise(ctx: Context, *args: Any, **kwargs: Any) -> Labelled:
     """Any number of tensors, joined."""
     return join(ctx, list(tensors_in((*args, kwargs))))
+
+
+@rule("where")
+def where(ctx: Context, condition: Labelled, *args: Any, **kwargs: Any) -> Any:
+    """Elements of one tensor or the other; or, from a condition alone, the places where it is true."""
+    if args or kwargs:
+        return elementwise(ctx, condition, *args, **kwargs)
+    ctx.freeze_all([condition], "its indices are used")
+    return ctx.fixed()
 
 
 @rule("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh", "hardswish")

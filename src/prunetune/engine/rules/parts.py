@@ -13,17 +13,34 @@ from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
 
-@rule("chunk", "tensor_split")
-def chunk(ctx: Context, input: Labelled, chunks: Any, dim: Size = 0) -> tuple[Labelled, ...]:
+@rule("chunk")
+def chunk(ctx: Context, input: Labelled, chunks: Size, dim: Size = 0) -> tuple[Labelled, ...]:
     """Equal parts: the same position goes from each."""
     d = plain(dim) % input.ndim
     vec = ctx.vec(input, d)
     parts = [s[d] for s in ctx.shape]
-    if isinstance(chunks, (tuple, list, Labelled)) or len(set(parts)) > 1:
+    if len(set(parts)) > 1:
         ctx.freeze(vec, "split into unequal parts")
     elif vec is not None:
         ctx.across(vec, len(parts))
     return sections(ctx, input, d)
+
+
+@rule("tensor_split")
+def tensor_split(
+    ctx: Context, input: Labelled, indices_or_sections: Any = None, dim: Size = 0, *, indices: Any = None, **kwargs: Any
+) -> tuple[Labelled, ...]:
+    """Equal parts, or parts that begin at the given indices, which must stay where they are."""
+    cuts = indices if indices is not None else kwargs.get("sections", indices_or_sections)
+    if not isinstance(cuts, (tuple, list)):
+        return chunk(ctx, input, cuts, dim)
+    vec = ctx.vec(input, plain(dim))
+    for cut in cuts:
+        if vec is not None and 0 < plain(cut) < len(vec):
+            ctx.require(cut, vec[: plain(cut)])
+        elif plain(cut) < 0:
+            ctx.freeze(vec, "split at indices counted from the end")
+    return sections(ctx, input, plain(dim) % input.ndim)
 
 
 @rule("split", "split_with_sizes", "unsafe_split")
@@ -185,6 +202,11 @@ def setitem(ctx: Context, input: Labelled, index: Any, value: Any) -> Labelled:
 
 def _target_of(ctx: Context, input: Labelled, index: Any, value: Labelled) -> Labelled:
     """The part of `input` that `index` names."""
+    if isinstance(index, Labelled) and index.ndim == 1:  # rows by number, or a mask over the rows
+        ctx.freeze_all([index], "used as an index")
+        vecs = ctx.vecs(input)
+        ctx.freeze(vecs[0], "written to by index")
+        return Labelled(input.shape, (None, *vecs[1:]))
     plain_index = _plain_index(index)
     if plain_index is None:
         ctx.freeze_all([input, value], "written to by index")

@@ -28,18 +28,29 @@ def functions(*names: str) -> list[Any]:
     return found
 
 
+def rule_of(target: Any) -> Rule | None:
+    """The rule of a function that was called, if there is one; custom operators are known by their full name."""
+    found = rules.get(target)
+    if found is None and isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        packet = target.overloadpacket if isinstance(target, torch._ops.OpOverload) else target
+        found = rules.get(packet._qualified_op_name)
+    return found
+
+
 F = TypeVar("F", bound=Rule)
 
 
 def rule(*targets: Any) -> Callable[[F], F]:
-    """Register the rule of these functions; a string stands for all torch functions of that name.
+    """Register the rule of these functions.
 
-    Raises InputError if a function has a rule already.
+    A string stands for all torch functions of that name, or with `::` for a custom operator (`"torchvision::nms"`),
+    whose library need not be installed. Raises InputError if a function has a rule already.
     """
 
     def register(function: F) -> F:
         for target in targets:
-            for key in functions(target) if isinstance(target, str) else [target]:
+            named = isinstance(target, str) and "::" not in target
+            for key in functions(target) if named else [target]:
                 if rules.setdefault(key, function) is not function:
                     raise InputError(f"{key!r} has a rule already")
         return function

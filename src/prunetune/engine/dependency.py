@@ -6,9 +6,10 @@ residual stage with all that belongs to it: filters, batch norms, and the input 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from torch import fx, nn
@@ -16,11 +17,14 @@ from torch import fx, nn
 from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, tensors_in
 from prunetune.engine.rules import Context, rule_of
 from prunetune.engine.trace import ExampleInputs, Trace, traces
+from prunetune.errors import InputError
 
 if TYPE_CHECKING:
     import networkx
 
 SIGNATURE_SEED = 0x5EED
+
+Heads: TypeAlias = Literal["auto", "dims", "whole"]
 
 
 @dataclass(frozen=True)
@@ -76,19 +80,33 @@ class DependencyGraph:
     unit_count: int
 
     @staticmethod
-    def of(model: nn.Module, example_inputs: ExampleInputs) -> DependencyGraph:
+    def of(model: nn.Module, example_inputs: ExampleInputs, *, heads: Heads = "auto") -> DependencyGraph:
         """Analyse `model`, run on `example_inputs` in training and in evaluation mode; the model is not changed.
+
+        Parameters
+        ----------
+        heads
+            What goes from an attention (and wherever code folds channels into two dimensions): `"dims"`, the same
+            dimensions of every head; `"whole"`, heads; `"auto"`, dimensions, but heads where dimensions can't go, for
+            example under rotary position embeddings.
 
         Raises
         ------
         TraceError
             If the model cannot be run on the inputs.
+        InputError
+            If `heads` is none of the three.
         """
-        space = LabelSpace()
+        if heads not in ("auto", "dims", "whole"):
+            raise InputError(f"heads must be 'auto', 'dims' or 'whole'; got {heads!r}")
         traced = traces(model, example_inputs)
-        evaluation, training = (walk(t, space) for t in traced)
-        producers = {**evaluation.producers, **training.producers}
-        return _solve(space, evaluation, producers, traced[0].parameters)
+        usual = _Analysis.of(traced, frozenset())
+        switched = [node for node in usual.choices if heads == "whole" or (heads == "auto" and usual.in_vain(node))]
+        if not switched:
+            return usual.graph(traced[0].parameters)
+        other = _Analysis.of(traced, frozenset(switched).union(*(_divisions_before(node) for node in switched)))
+        better = heads == "whole" or other.unit_count > usual.unit_count
+        return (other if better else usual).graph(traced[0].parameters)
 
     def unit_of(self, axis: Axis) -> Vec:
         """Unit of every index of an axis (0: it stays)."""
@@ -108,10 +126,74 @@ class DependencyGraph:
         return graph
 
 
-def walk(traced: Trace, space: LabelSpace) -> Context:
+@dataclass(frozen=True)
+class _Analysis:
+    """The labels of a model, solved, for one way of making the choices that there are."""
+
+    space: LabelSpace
+    evaluation: Context
+    training: Context
+    component: Vec
+
+    @staticmethod
+    def of(traced: Sequence[Trace], otherwise: frozenset[fx.Node]) -> _Analysis:
+        space = LabelSpace()
+        evaluation, training = (walk(t, space, otherwise) for t in traced)
+        return _Analysis(space, evaluation, training, space.solve())
+
+    @property
+    def choices(self) -> dict[fx.Node, list[Vec]]:
+        return self.evaluation.choices | self.training.choices
+
+    def in_vain(self, node: fx.Node) -> bool:
+        """Whether a choice left nothing to choose from: all frozen, or all one."""
+        return all(len(np.unique(self.component[vec])) == 1 for vec in self.choices[node])
+
+    @property
+    def prunable(self) -> Vec:
+        """Components that hold output channels of weights."""
+        if not self.space.produced:
+            return np.zeros(0, dtype=np.int64)
+        found: Vec = np.unique(self.component[np.concatenate(self.space.produced)])
+        moving: Vec = found[found != 0]
+        return moving
+
+    @property
+    def unit_count(self) -> int:
+        return len(self.prunable)
+
+    def graph(self, parameters: frozenset[str]) -> DependencyGraph:
+        space, component, prunable, ctx = self.space, self.component, self.prunable, self.evaluation
+        unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
+        unit[prunable] = np.arange(1, len(prunable) + 1)
+        of_label = unit[component]
+        axes = {axis: of_label[vec] for axis, vec in space.axes.items()}
+        axes = {axis: vec for axis, vec in axes.items() if vec.any()}
+        direct = {**ctx.producers, **self.training.producers}
+        indirect = _indirect_producers(space, axes, ctx.shapes, {name for name, _ in direct})
+        known = {axis: None for axis in (*direct, *indirect) if axis in axes}
+        return DependencyGraph(
+            shapes=ctx.shapes,
+            parameters=parameters,
+            axes=axes,
+            groups=_groups(axes, tuple(known), len(prunable)),
+            frozen=_frozen(space, component),
+            flops=tuple(Flops(t.node, t.constant, tuple(of_label[v] for v in t.vecs)) for t in ctx.flops),
+            attributes=_attributes(space, of_label),
+            unit_count=len(prunable),
+        )
+
+
+def _divisions_before(node: fx.Node) -> set[fx.Node]:
+    """Divisions of sizes whose result is an argument of `node`, as in `width // heads`."""
+    return {n for n in node.all_input_nodes if n.target is operator.floordiv}
+
+
+def walk(traced: Trace, space: LabelSpace, otherwise: frozenset[fx.Node] = frozenset()) -> Context:
     """Let every node of a trace say what it ties; the ties go to `space`."""
     values: dict[fx.Node, Any] = {}
-    ctx = Context(space, next(iter(traced.graph.nodes)), dict(traced.shapes))
+    ctx = Context(space, next(iter(traced.graph.nodes)), dict(traced.shapes), otherwise=otherwise)
+    space.where = lambda: ctx.where
     for node in traced.graph.nodes:
         ctx.node = node
         values[node] = _interpret(ctx, node, values)
@@ -151,31 +233,6 @@ def _fits(result: Any, shape: Any) -> bool:
     if all(isinstance(n, int) for n in shape):
         return isinstance(result, Labelled)
     return isinstance(result, (tuple, list)) and len(result) == len(shape)
-
-
-def _solve(space: LabelSpace, ctx: Context, producers: Iterable[Axis], parameters: frozenset[str]) -> DependencyGraph:
-    component = space.solve()
-    produced = np.unique(component[np.concatenate(space.produced)]) if space.produced else np.zeros(0, dtype=np.int64)
-    prunable = produced[produced != 0]
-    unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
-    unit[prunable] = np.arange(1, len(prunable) + 1)
-    of_label = unit[component]
-    axes = {axis: of_label[vec] for axis, vec in space.axes.items()}
-    axes = {axis: vec for axis, vec in axes.items() if vec.any()}
-    direct = list(producers)
-    indirect = _indirect_producers(space, axes, ctx.shapes, {name for name, _ in direct})
-    known = {axis: None for axis in (*direct, *indirect) if axis in axes}
-    shapes = ctx.shapes
-    return DependencyGraph(
-        shapes=shapes,
-        parameters=parameters,
-        axes=axes,
-        groups=_groups(axes, tuple(known), len(prunable)),
-        frozen=_frozen(space, component),
-        flops=tuple(Flops(t.node, t.constant, tuple(of_label[v] for v in t.vecs)) for t in ctx.flops),
-        attributes=_attributes(space, of_label),
-        unit_count=len(prunable),
-    )
 
 
 def _indirect_producers(
@@ -225,14 +282,16 @@ def _groups(axes: Mapping[Axis, Vec], producers: tuple[Axis, ...], unit_count: i
 
 def _frozen(space: LabelSpace, component: Vec) -> tuple[Frozen, ...]:
     """What keeps output channels of weights from being removed, each operation and reason once."""
-    produced = np.zeros(len(component), dtype=bool)
-    if space.produced:
-        produced[np.concatenate(space.produced)] = True
-    reach: dict[tuple[str, str], set[int]] = {}
+    if not (space.produced and space.freezes):
+        return ()
+    produced = np.unique(np.concatenate(space.produced))
+    reach = space.components_but_for_freezes()
+    held = np.bincount(reach[produced[component[produced] == 0]], minlength=int(reach.max()) + 1)
+    reached: dict[tuple[str, str], Vec] = {}
     for freeze in space.freezes:
-        reach.setdefault((freeze.where, freeze.reason), set()).update(np.unique(freeze.vec[freeze.vec > 0]).tolist())
-    held = {key: int(produced[list(labels)].sum()) for key, labels in reach.items() if labels}
-    return tuple(Frozen(where, reason, n) for (where, reason), n in held.items() if n)
+        key, parts = (freeze.where, freeze.reason), np.unique(reach[freeze.vec[freeze.vec > 0]])
+        reached[key] = np.union1d(reached[key], parts) if key in reached else parts
+    return tuple(Frozen(*key, int(held[parts].sum())) for key, parts in reached.items() if held[parts].any())
 
 
 def _attributes(space: LabelSpace, of_label: Vec) -> dict[str, tuple[int, tuple[tuple[Vec, int], ...]]]:

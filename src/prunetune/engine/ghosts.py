@@ -1,8 +1,8 @@
 """Running a model whose code asks for values: "which boxes are good enough?"
 
 Such a model cannot run on the meta device, and running it for real would take seconds where only the shapes matter.
-So what layers compute is a *ghost*, a meta tensor, for as long as nobody looks at its values; who does, or mixes it with
-data (anchors, targets), gets noise of that shape. An untrained network would give them noise as well.
+So what layers compute is a *ghost*, a meta tensor, for as long as nobody looks at its values; who does, or mixes it
+with data (anchors, targets), gets noise of that shape. An untrained network would give them noise as well.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from prunetune.engine.copies import all_tensors, meta_like
 from prunetune.engine.shortcuts import run_for_shape
 
 _LAYERS = frozenset(
-    (torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
-    + (functional.linear, torch._C._nn.linear, functional.interpolate)
+    {
+        *(torch.conv1d, torch.conv2d, torch.conv3d),
+        *(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
+        *(functional.linear, torch._C._nn.linear, functional.interpolate),
+    }
 )
 _LAYERS_BY_NAME = ("torchvision::roi_align", "torchvision::deform_conv2d")
 _DEVICE = torch.Tensor.device.__get__

@@ -10,7 +10,7 @@ where the code demands that two sizes agree, they must agree for every cut. That
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -114,6 +114,8 @@ class LabelSpace:
     """What an attribute of a module must be set to (known after `solve`)."""
     attribute_values: dict[str, int] = field(default_factory=dict)
     """Present values of the attributes that were read."""
+    where: Callable[[], str] = lambda: "?"
+    """The operation that is being looked at."""
     _next: int = 1
     _left: list[Vec] = field(default_factory=list)
     _right: list[Vec] = field(default_factory=list)
@@ -131,6 +133,9 @@ class LabelSpace:
         left, right = np.broadcast_arrays(left, right)
         self._left.append(left.ravel())
         self._right.append(right.ravel())
+        fixed = (left == 0) != (right == 0)
+        if fixed.any():
+            self.freezes.append(Freeze((left + right)[fixed], self.where(), "meets something that is fixed"))
 
     def freeze(self, vec: Vec | None, where: str, reason: str) -> None:
         """None of these labels may be removed."""
@@ -147,9 +152,19 @@ class LabelSpace:
 
     def components(self) -> Vec:
         """For every label the number of its component; label 0, the frozen ones, is in component 0."""
-        if not self._left:
-            return np.arange(self._next, dtype=np.int64)
-        left, right = np.concatenate(self._left), np.concatenate(self._right)
+        return self._connected(*self._ties())
+
+    def components_but_for_freezes(self) -> Vec:
+        """The components there would be if nothing were frozen: what each freeze reaches."""
+        left, right = self._ties()
+        free = (left != 0) & (right != 0)
+        return self._connected(left[free], right[free])
+
+    def _ties(self) -> tuple[Vec, Vec]:
+        empty = np.zeros(0, dtype=np.int64)
+        return np.concatenate([empty, *self._left]), np.concatenate([empty, *self._right])
+
+    def _connected(self, left: Vec, right: Vec) -> Vec:
         graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(self._next, self._next))
         _, component = connected_components(graph, directed=False)
         renamed = component.astype(np.int64)

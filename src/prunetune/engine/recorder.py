@@ -42,13 +42,13 @@ class Recorder(TorchFunctionMode):
         self.run = Ghosts(model) if values else run_for_shape
         self.device = "values" if values else "meta"
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
-        self.constants = {id(t) for t in all_tensors(model)} - set(self.names)
         self.scope: list[str] = []
         self.restart(model)
 
     def restart(self, model: nn.Module) -> None:
         """Begin a new graph."""
         self.graph = fx.Graph()
+        self.constants = {id(t) for t in all_tensors(model)} - set(self.names)  # also what an earlier run cached
         self.known: dict[int, fx.Node] = {}
         self.alive: list[Any] = []  # keeps ids from being reused
         self.attributes: dict[tuple[str, int | None], fx.Node] = {}

@@ -36,6 +36,11 @@ class Context:
     producers: dict[Axis, None] = field(default_factory=dict)
     """Output axes of weights, in the order of their use."""
     flops: list[FlopTerm] = field(default_factory=list)
+    otherwise: frozenset[fx.Node] = frozenset()
+    """Nodes at which a choice between two ways to cut is not made as usual."""
+    choices: dict[fx.Node, list[Vec]] = field(default_factory=dict)
+    """Nodes at which there is such a choice, and the labels that can be cut as it was made."""
+    _open_choice: bool = False
 
     @property
     def where(self) -> str:
@@ -115,6 +120,19 @@ class Context:
         self.space.tie(parts[1:], parts[:1])
         first: Vec = parts[0]
         return first
+
+    # -- choosing ----------------------------------------------------------------------------------------------------
+
+    def choose(self, candidates: Sequence[int]) -> int:
+        """The last of these dimensions will be cut; or, in a second try at an analysis, the first."""
+        self._open_choice = len(candidates) > 1
+        return candidates[0] if self.node in self.otherwise else candidates[-1]
+
+    def chosen(self, vec: Vec) -> None:
+        """What the choice just made lets be cut."""
+        if self._open_choice:
+            self.choices.setdefault(self.node, []).append(vec)
+        self._open_choice = False
 
     # -- weights -----------------------------------------------------------------------------------------------------
 

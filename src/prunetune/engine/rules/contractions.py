@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,22 +36,45 @@ def convolution(spatial: int, transposed: bool) -> Rule:
         options = {**dict(zip(names, args, strict=False)), **kwargs}
         groups = options.get("groups", 1)
         channel = input.ndim - spatial - 1
-        for dim in range(channel + 1, input.ndim):
-            ctx.freeze(ctx.vec(input, dim), "a convolution slides over it")
+        places = [_place(ctx, input, weight, channel + 1 + i, i, options) for i in range(spatial)]
         for dim in range(2, weight.ndim):
             ctx.bind(weight, dim, None)
         x = ctx.vec(input, channel)
         out = channels_of(ctx, x, input.shape[channel], weight, groups, transposed)
         ctx.bind(bias, 0, out)
         batch = ctx.vecs(input)[:channel]
-        places = input.shape[channel + 1 :] if transposed else ctx.shape[channel + 1 :]
+        sizes = input.shape[channel + 1 :] if transposed else ctx.shape[channel + 1 :]
         ctx.count(
-            2 * math.prod(places) * math.prod(weight.shape[2:]),
-            [*zip(batch, input.shape, strict=False), *((ctx.vec(weight, d), weight.shape[d]) for d in (0, 1))],
+            2 * math.prod(weight.shape[2:]),
+            [
+                *zip(batch, input.shape, strict=False),
+                *zip(places, sizes, strict=True),
+                *((ctx.vec(weight, d), weight.shape[d]) for d in (0, 1)),
+            ],
         )
-        return ctx.result([*batch, out, *[None] * spatial])
+        return ctx.result([*batch, out, *places])
 
     return conv
+
+
+def _place(ctx: Context, input: Labelled, weight: Labelled, dim: int, i: int, options: Mapping[str, Any]) -> Vec | None:
+    """Labels of the i-th dimension that a convolution goes over: as they were if it looks at one place at a time."""
+    vec = ctx.vec(input, dim)
+    if vec is None:
+        return None
+    moves = [(options.get("stride", 1), 1), (options.get("padding", 0), 0), (options.get("output_padding", 0), 0)]
+    one_by_one = weight.shape[2 + i] == 1 and all(_at(value, i) == wanted for value, wanted in moves)
+    if one_by_one:
+        return vec
+    ctx.freeze(vec, "a convolution slides over it")
+    return None
+
+
+def _at(value: Any, i: int) -> int | None:
+    """A number for each dimension, or one for all; None for a padding that is given by its name."""
+    if isinstance(value, str):
+        return 0 if value == "valid" else None
+    return plain(value[min(i, len(value) - 1)]) if isinstance(value, (tuple, list)) else plain(value)
 
 
 def channels_of(
@@ -212,10 +236,19 @@ def attention(
     if e is not None or ctx.vec(key, -1) is not None:
         ctx.tie(e, ctx.vec(key, -1))
     for tensor in (query, key, value):
-        for dim in range(tensor.ndim - 1):
-            ctx.freeze(ctx.vec(tensor, dim), "attention is taken over it")
+        ctx.freeze(ctx.vec(tensor, -2), "attention is taken over it")
+    lead = _batch(ctx, key, value)
+    if enable_gqa and lead and lead[-1] is not None:
+        lead[-1] = np.repeat(lead[-1], query.shape[-3] // key.shape[-3])
+    for dim, vec in zip(range(-query.ndim, -2), lead, strict=True):
+        if vec is not None or ctx.vec(query, dim) is not None:
+            ctx.tie(ctx.vec(query, dim), vec)
+    if attn_mask is not None:
+        for dim in range(-attn_mask.ndim, 0):
+            if attn_mask.shape[dim] > 1:
+                ctx.bind(attn_mask, dim, lead[dim + 2] if dim < -2 else None)
     v = ctx.vec(value, -1)
-    pairs = [*((None, n) for n in query.shape[:-1]), (None, key.shape[-2])]
+    pairs = [*zip(lead, query.shape[:-2], strict=True), (None, query.shape[-2]), (None, key.shape[-2])]
     ctx.count(2, [*pairs, (e, query.shape[-1])])
     ctx.count(2, [*pairs, (v, value.shape[-1])])
-    return ctx.result([*[None] * (query.ndim - 1), v])
+    return ctx.result([*lead, None, v])

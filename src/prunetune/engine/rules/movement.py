@@ -130,6 +130,19 @@ def unfold(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Labelled
     return ctx.result([vecs[0], None if vecs[1] is None else np.repeat(vecs[1], times), None])
 
 
+@rule("fold")
+def fold(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
+    """Windows back into an image: (N, C * k, L) to (N, C, H, W)."""
+    vecs = ctx.vecs(input)
+    ctx.freeze(vecs[-1], "windows are laid out over it")
+    channels = vecs[-2]
+    if channels is not None:
+        grid = channels.reshape(ctx.shape[-3], -1)
+        ctx.space.tie(grid[:, 1:], grid[:, :1])
+        channels = grid[:, 0]
+    return ctx.result([*vecs[:-2], channels, None, None])
+
+
 @rule("cat", "concat", "concatenate")
 def cat(ctx: Context, tensors: Sequence[Labelled], dim: Size = 0, **kwargs: Any) -> Labelled:
     """Along `dim` one after the other; all other dimensions are cut alike."""

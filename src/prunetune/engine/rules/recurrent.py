@@ -88,15 +88,14 @@ def multi_head_attention(
 ) -> Any:
     """query (L, N, E), key and value (S, N, E): E is also the width of all heads together.
 
-    So position d of every head in the stream goes with position d of every head in q, k and v. The scale is that of
-    the head size that is left.
+    So position d of every head in the stream goes with position d of every head in q, k and v (or, for whole heads,
+    all positions of a head go). The scale is that of the head size that is left.
     """
-    heads = plain(num_heads)
-    ctx.require(num_heads, None, heads)
     stream = ctx.vec(query, -1)
     ctx.require(embed_dim_to_check, stream, query.shape[-1])
-    part = ctx.across(stream, heads)
-    inner = None if part is None else np.tile(part, heads)
+    inner = None if stream is None else _of_heads(ctx, stream, num_heads)
+    if inner is None:
+        ctx.require(num_heads, None, plain(num_heads))
     if in_proj_weight is not None:
         ctx.bind(in_proj_weight, 0, _times(inner, 3))
         ctx.bind(in_proj_weight, 1, stream)
@@ -119,6 +118,21 @@ def multi_head_attention(
     _count_attention(ctx, query, key, value, inner, stream, out)
     attended, shapes = ctx.shape[0], ctx.shape[1:]
     return (ctx.result([*[None] * (len(attended) - 1), out], attended), *(ctx.fixed(s) if s else None for s in shapes))
+
+
+def _of_heads(ctx: Context, stream: Vec, num_heads: LinearForm | int) -> Vec:
+    """The labels of all heads together: the same of each head goes, or whole heads."""
+    grid = stream.reshape(plain(num_heads), -1)
+    settable = isinstance(num_heads, LinearForm) and bool(num_heads.attributes)
+    if ctx.choose([0, 1] if settable and grid.shape[1] > 1 else [1]) == 0:
+        ctx.space.tie(grid[:, 1:], grid[:, :1])
+        ctx.require(num_heads, grid[:, 0])
+        ctx.chosen(grid[:, 0])
+        return stream
+    ctx.require(num_heads, None, plain(num_heads))
+    ctx.space.tie(grid[1:], grid[:1])
+    ctx.chosen(grid[0])
+    return np.tile(grid[0], len(grid))
 
 
 def _times(vec: Vec | None, n: int) -> Vec | None:

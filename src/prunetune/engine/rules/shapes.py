@@ -101,23 +101,28 @@ def carry(ctx: Context, grid: Vec, sizes: Sequence[Size]) -> tuple[int | None, V
     """Which new dimension carries the labels, and its labels; they are tied along all others.
 
     A dimension can carry them if its size follows the cut: it is -1, or computed from a shape, or an attribute
-    of a module that can be set anew.
+    of a module that can be set anew. Where two can (the heads of an attention, and the size of each), the context says
+    which.
     """
     varying = [d for d in range(grid.ndim) if grid.shape[d] > 1 and (grid != grid.take([0], axis=d)).any()]
     if not varying:
         return None, None
-    if len(varying) == 1:
-        carrier = varying[0]
-    else:
-        following = [d for d in varying if plain(sizes[d]) == -1 or moves(sizes[d])]
-        settable = [d for d in varying if isinstance(sizes[d], LinearForm) and sizes[d].attributes]  # type: ignore[union-attr]
-        if not (following or settable):
-            return None, None
-        carrier = following[-1] if following else settable[-1]
+    carrier = varying[0] if len(varying) == 1 else _carrier(ctx, varying, sizes)
+    if carrier is None:
+        return None, None
     lines = np.moveaxis(grid, carrier, -1).reshape(-1, grid.shape[carrier])
     if len(varying) > 1:
         ctx.space.tie(lines[1:], lines[:1])
+        ctx.chosen(lines[0])
     return carrier, lines[0]
+
+
+def _carrier(ctx: Context, dims: Sequence[int], sizes: Sequence[Size]) -> int | None:
+    """A size that the code computes from what is cut comes before one that it leaves open, the last before others."""
+    computed = [d for d in dims if moves(sizes[d])]
+    open_ = [d for d in dims if plain(sizes[d]) == -1 or (isinstance(sizes[d], LinearForm) and sizes[d].attributes)]  # type: ignore[union-attr]
+    candidates = [*(d for d in open_ if d not in computed), *computed]
+    return ctx.choose(candidates) if candidates else None
 
 
 @rule("expand", "broadcast_to")

@@ -51,6 +51,9 @@ def floordiv(ctx: Context, left: Size, right: Size) -> LinearForm:
     value = plain(left) // plain(right)
     if plain(left) % plain(right):
         return LinearForm.of(_pinned(ctx, left) // _pinned(ctx, right))
+    if ctx.node in ctx.otherwise:  # width // heads, where it is the number of heads that is cut
+        ctx.space.require(left, LinearForm.of(right).scaled(Fraction(value), plain(left)), ctx.where)
+        return LinearForm.of(value)
     return LinearForm.of(left).scaled(Fraction(1, _pinned(ctx, right)), value)
 
 

@@ -56,7 +56,13 @@ def call_arguments(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict
     )
 
 
+_CACHES = ("past_key_values",)
+"""Keys of outputs that a network only feeds back to itself (transformers' caches): nobody relies on their sizes."""
+
+
 def _tensors_in(value: Any, depth: int = 3) -> Iterator[Tensor]:
+    if isinstance(value, Mapping):
+        value = {key: item for key, item in value.items() if key not in _CACHES}
     for leaf in pytree.tree_leaves(value):
         if isinstance(leaf, Tensor):
             yield leaf

@@ -25,6 +25,7 @@ from prunetune.engine import (
     cost,
     to_device,
 )
+from prunetune.engine.collector import paused
 from prunetune.engine.selection import Mask, Scores
 from prunetune.errors import InputError, PlanError, TraceError
 from prunetune.plugins import scorers
@@ -116,6 +117,7 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else "none"
 
 
+@paused()
 def prune(
     model: nn.Module,
     example_inputs: ExampleInputs,
@@ -192,13 +194,14 @@ def _reasons(graph: DependencyGraph) -> str:
 def score(
     model: nn.Module, example_inputs: ExampleInputs, graph: DependencyGraph, scorer: Scorer, *, seed: int
 ) -> Scores:
-    """One score a unit; runs on a copy of the model, and the random state is as before."""
+    """One score a unit; what runs or changes the model works on a copy, and the random state is as before."""
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     inputs: Any = to_device(example_inputs, device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        scores = scorer.unit_scores(Context(copy.deepcopy(model).eval(), inputs, graph, generator))
+        own = model if scorer.only_reads else copy.deepcopy(model).eval()
+        scores = scorer.unit_scores(Context(own, inputs, graph, generator))
     if not np.isfinite(scores).all():
         raise InputError(
             f"{type(scorer).__name__} gave scores that are not finite; "

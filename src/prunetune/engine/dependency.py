@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from torch import fx, nn
 
+from prunetune.engine.collector import paused
 from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, tensors_in
 from prunetune.engine.rules import Context, rule_of
 from prunetune.engine.trace import ExampleInputs, Trace, traces
@@ -99,14 +100,8 @@ class DependencyGraph:
         """
         if heads not in ("auto", "dims", "whole"):
             raise InputError(f"heads must be 'auto', 'dims' or 'whole'; got {heads!r}")
-        traced = traces(model, example_inputs)
-        usual = _Analysis.of(traced, frozenset())
-        switched = [node for node in usual.choices if heads == "whole" or (heads == "auto" and usual.in_vain(node))]
-        if not switched:
-            return usual.graph(traced[0].parameters)
-        other = _Analysis.of(traced, frozenset(switched).union(*(_divisions_before(node) for node in switched)))
-        better = heads == "whole" or other.unit_count > usual.unit_count
-        return (other if better else usual).graph(traced[0].parameters)
+        with paused():
+            return _analysed(traces(model, example_inputs), heads)
 
     def unit_of(self, axis: Axis) -> Vec:
         """Unit of every index of an axis (0: it stays)."""
@@ -184,6 +179,16 @@ class _Analysis:
         )
 
 
+def _analysed(traced: Sequence[Trace], heads: Heads) -> DependencyGraph:
+    usual = _Analysis.of(traced, frozenset())
+    switched = [node for node in usual.choices if heads == "whole" or (heads == "auto" and usual.in_vain(node))]
+    if not switched:
+        return usual.graph(traced[0].parameters)
+    other = _Analysis.of(traced, frozenset(switched).union(*(_divisions_before(node) for node in switched)))
+    better = heads == "whole" or other.unit_count > usual.unit_count
+    return (other if better else usual).graph(traced[0].parameters)
+
+
 def _divisions_before(node: fx.Node) -> set[fx.Node]:
     """Divisions of sizes whose result is an argument of `node`, as in `width // heads`."""
     return {n for n in node.all_input_nodes if n.target is operator.floordiv}
@@ -252,20 +257,19 @@ def _groups(axes: Mapping[Axis, Vec], producers: tuple[Axis, ...], unit_count: i
     rng = np.random.default_rng(SIGNATURE_SEED)
     signature = np.zeros(unit_count + 1, dtype=np.uint64)
     for vec in axes.values():
-        counts = np.bincount(vec, minlength=unit_count + 1).astype(np.uint64)
-        signature += counts * rng.integers(1, 2**63, dtype=np.uint64)
+        np.add.at(signature, vec, rng.integers(1, 2**63, dtype=np.uint64))
     _, group_of = np.unique(signature[1:], return_inverse=True)
     members: dict[int, list[int]] = {}
     for unit, group in enumerate(group_of.tolist(), start=1):
         members.setdefault(group, []).append(unit)
     lies_on: dict[int, list[Axis]] = {}
     for axis, vec in axes.items():
-        for group in np.unique(group_of[vec[vec > 0] - 1]).tolist():
+        for group in _present(group_of[vec[vec > 0] - 1]):
             lies_on.setdefault(group, []).append(axis)
     produces: dict[int, list[Axis]] = {}
     first: dict[int, Axis] = {}
     for axis in producers:
-        for group in np.unique(group_of[axes[axis][axes[axis] > 0] - 1]).tolist():
+        for group in _present(group_of[axes[axis][axes[axis] > 0] - 1]):
             first.setdefault(group, axis)
             produces.setdefault(group, []).append(axis)
     result: list[Group] = []
@@ -278,6 +282,12 @@ def _groups(axes: Mapping[Axis, Vec], producers: tuple[Axis, ...], unit_count: i
         unique = label if names[label] == 1 else f"{label}#{names[label]}"
         result.append(Group(unique, tuple(members[group]), tuple(lies_on[group]), tuple(produces.get(group, ()))))
     return tuple(result)
+
+
+def _present(numbers: Vec) -> list[int]:
+    """The numbers that occur, ascending (numbers from 0, not many)."""
+    found: list[int] = np.flatnonzero(np.bincount(numbers)).tolist()
+    return found
 
 
 def _frozen(space: LabelSpace, component: Vec) -> tuple[Frozen, ...]:

@@ -141,8 +141,8 @@ class LabelSpace:
         """None of these labels may be removed."""
         if vec is not None and vec.any():
             self.freezes.append(Freeze(vec, where, reason))
-            self._left.append(np.unique(vec))
-            self._right.append(np.zeros(len(self._left[-1]), dtype=np.int64))
+            self._left.append(vec.ravel())
+            self._right.append(np.zeros(vec.size, dtype=np.int64))
 
     def require(self, left: LinearForm | int, right: LinearForm | int, where: str) -> None:
         """The two sizes must stay equal."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,9 +19,30 @@ Shortcut: TypeAlias = Callable[..., Tensor | None]
 
 
 def _same(input: Tensor, *args: Any, inplace: bool = False, dtype: Any = None, **kwargs: Any) -> Tensor | None:
-    if dtype is not None:
+    if dtype is not None or kwargs.get("out") is not None or any(isinstance(a, torch.dtype) for a in args):
         return None
     return input if inplace else torch.empty_like(input)
+
+
+def _unary(input: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
+    plain = input.is_floating_point() and not any(isinstance(a, Tensor) for a in (*args, *kwargs.values()))
+    return torch.empty_like(input) if plain else None
+
+
+def _binary(input: Tensor, other: Any, **kwargs: Any) -> Tensor | None:
+    if kwargs or not isinstance(input, Tensor) or not input.is_floating_point():
+        return None
+    if isinstance(other, (int, float)):
+        return torch.empty_like(input)
+    if not isinstance(other, Tensor) or other.dtype != input.dtype or other.device != input.device:
+        return None
+    if other.shape == input.shape:
+        return torch.empty_like(input)
+    try:
+        shape = np.broadcast_shapes(input.shape, other.shape)
+    except ValueError:
+        return None
+    return torch.empty_like(input) if shape == input.shape else torch.empty(shape, dtype=input.dtype, device="meta")
 
 
 def _batch_norm(
@@ -68,10 +90,43 @@ def _cat(tensors: Any, dim: int = 0, **kwargs: Any) -> Tensor | None:
     return torch.empty(shape, dtype=first.dtype, device=first.device)
 
 
-def _checked_convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> None:
-    """No shortcut, but a check that the meta kernel lacks."""
+def _convolution(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """Output sizes floor((n + 2 p - d (k - 1) - 1) / s) + 1. The kernel does not check the bias, so it is done here."""
     if bias is not None and bias.shape != weight.shape[:1]:
         raise RuntimeError(f"a convolution with weight {tuple(weight.shape)} has a bias of shape {tuple(bias.shape)}")
+    spatial = weight.ndim - 2
+    fits = input.ndim == weight.ndim and input.shape[1] == weight.shape[1] * groups and weight.shape[0] % groups == 0
+    if not fits or isinstance(padding, str) or not input.is_contiguous() or input.dtype != weight.dtype:
+        return None
+    sizes = [*input.shape[:1], *weight.shape[:1]]
+    options = (_each(stride, spatial), _each(padding, spatial), _each(dilation, spatial))
+    for n, k, s, p, d in zip(input.shape[2:], weight.shape[2:], *options, strict=True):
+        size = (n + 2 * p - d * (k - 1) - 1) // s + 1
+        if size < 1:
+            return None
+        sizes.append(size)
+    return torch.empty(sizes, dtype=input.dtype, device=input.device)
+
+
+def _each(value: Any, n: int) -> Sequence[int]:
+    if isinstance(value, (tuple, list)):
+        return value if len(value) == n else value * n
+    return (value,) * n
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    fits = weight.ndim == 2 and input.ndim > 0 and input.shape[-1] == weight.shape[1] and input.dtype == weight.dtype
+    if not fits or (bias is not None and bias.shape != weight.shape[:1]):
+        return None
+    return torch.empty((*input.shape[:-1], weight.shape[0]), dtype=input.dtype, device=input.device)
 
 
 _ACTIVATIONS = (
@@ -83,16 +138,26 @@ _ACTIVATIONS = (
 
 SHORTCUTS: dict[Any, Shortcut] = {
     **dict.fromkeys(_ACTIVATIONS, _same),
+    **dict.fromkeys((torch.Tensor.exp, torch.Tensor.clamp, torch.clamp, torch.Tensor.sigmoid, torch.exp), _unary),
+    torch.Tensor.contiguous: lambda input: torch.empty(input.shape, dtype=input.dtype, device="meta"),
+    **dict.fromkeys((torch.Tensor.softmax, functional.normalize), _same),
+    **dict.fromkeys((torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div), _binary),
+    **dict.fromkeys((torch.add, torch.sub, torch.mul, torch.div), _binary),
     **dict.fromkeys((torch.relu_, torch.Tensor.relu_, torch.Tensor.add_, torch.Tensor.mul_), _in_place),
     functional.batch_norm: _batch_norm,
     functional.layer_norm: _layer_norm,
     torch.cat: _cat,
-    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _checked_convolution),
+    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _convolution),
+    **dict.fromkeys((functional.linear, torch._C._nn.linear), _linear),
 }
 
 
 def run_for_shape(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """What `func` returns on meta tensors."""
+    """What `func` returns on meta tensors. No other mode sees what the shortcuts do."""
     shortcut = SHORTCUTS.get(func)
-    result = shortcut(*args, **kwargs) if shortcut is not None else None
-    return func(*args, **kwargs) if result is None else result
+    if shortcut is not None:
+        with torch._C.DisableTorchFunction():
+            result = shortcut(*args, **kwargs)
+        if result is not None:
+            return result
+    return func(*args, **kwargs)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -54,10 +55,14 @@ def _check(plan: PruningPlan, model: nn.Module, tensors: Mapping[str, Tensor]) -
             raise PlanError(f"the plan does not fit {kind}: {path} is {value!r}, the plan was made for {change.before}")
 
 
+def _indices(kept: Sequence[int], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.fromiter(kept, dtype=np.int64, count=len(kept))).to(device)
+
+
 def _cut(tensor: Tensor, cut: TensorCut) -> Tensor:
     smaller = tensor.detach()
     for dim, kept in cut.keep.items():
-        smaller = smaller.index_select(dim, torch.tensor(kept, device=tensor.device))
+        smaller = smaller.index_select(dim, _indices(kept, tensor.device))
     smaller = smaller.contiguous()
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(smaller, requires_grad=tensor.requires_grad)

@@ -24,7 +24,10 @@ Reduction: TypeAlias = Callable[[NDArray[np.float64], NDArray[np.int64], int], N
 
 @dataclass(frozen=True)
 class Context:
-    """What a scorer may look at. `model` is its own copy, in evaluation mode, to do with as it likes."""
+    """What a scorer may look at.
+
+    `model` is its own copy, in evaluation mode, to do with as it likes; a scorer that only reads gets the user's model.
+    """
 
     model: nn.Module
     example_inputs: ExampleInputs
@@ -49,6 +52,8 @@ class Scorer(ABC):
     """Base of all scorers: one abstract method, and how the scores of coupled channels become one."""
 
     reduce: Reduction = staticmethod(mean_over_members)
+    only_reads: bool = False
+    """Whether the model is neither run nor changed: then no copy of it is made for the scorer."""
 
     @abstractmethod
     def channel_scores(self, context: Context) -> ChannelScores:

@@ -12,5 +12,7 @@ class Magnitude(Scorer):
     fan-in comparable under one global threshold.
     """
 
+    only_reads = True
+
     def channel_scores(self, context: Context) -> ChannelScores:
         return {axis: mean_except(w.detach().abs(), axis[1]) for axis, w in context.weights().items()}

@@ -6,6 +6,7 @@ Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its er
 from prunetune.engine.cost import Cost, cost, step_time
 from prunetune.engine.dependency import DependencyGraph, Frozen, Group
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
+from prunetune.engine.rules import Context, rule
 from prunetune.engine.selection import by_percentile, by_ratio
 from prunetune.engine.surgery import apply
 from prunetune.engine.trace import ExampleInputs, call_arguments, check_runs, to_device, traces
@@ -13,6 +14,7 @@ from prunetune.engine.weights import fresh_proxy
 
 __all__ = [
     "AttributeChange",
+    "Context",
     "Cost",
     "DependencyGraph",
     "ExampleInputs",
@@ -27,6 +29,7 @@ __all__ = [
     "check_runs",
     "cost",
     "fresh_proxy",
+    "rule",
     "step_time",
     "to_device",
     "traces",

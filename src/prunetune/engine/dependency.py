@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from prunetune.engine.collector import paused
 from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, tensors_in
-from prunetune.engine.rules import Context, rule_of
+from prunetune.engine.rules import Context, rule_of, rule_of_module
 from prunetune.engine.trace import ExampleInputs, Trace, traces
 from prunetune.errors import InputError
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import networkx
 
 SIGNATURE_SEED = 0x5EED
+
+NO_RULE = "no rule for"
 
 Heads: TypeAlias = Literal["auto", "dims", "whole"]
 
@@ -197,7 +199,7 @@ def _divisions_before(node: fx.Node) -> set[fx.Node]:
 def walk(traced: Trace, space: LabelSpace, otherwise: frozenset[fx.Node] = frozenset()) -> Context:
     """Let every node of a trace say what it ties; the ties go to `space`."""
     values: dict[fx.Node, Any] = {}
-    ctx = Context(space, next(iter(traced.graph.nodes)), dict(traced.shapes), otherwise=otherwise)
+    ctx = Context(space, next(iter(traced.graph.nodes)), dict(traced.shapes), traced.model, otherwise=otherwise)
     space.where = lambda: ctx.where
     for node in traced.graph.nodes:
         ctx.node = node
@@ -217,18 +219,21 @@ def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> An
         for tensor in tensors_in(args):
             ctx.freeze_all([tensor], "it is the model's output")
         return None
-    rule = rule_of(node.target)
+    whole = node.op == "call_module"
+    rule = rule_of_module(type(ctx.model.get_submodule(str(node.target)))) if whole else rule_of(node.target)
     if rule is None:
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), "no rule for this operation")
+        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this operation")
         return ctx.fixed()
     shape = node.meta.get("shape")
     try:
         result = rule(ctx, *args, **kwargs)
+    except InputError:
+        raise
     except (TypeError, ValueError, IndexError) as error:  # a form of the call that the rule does not know
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"its rule does not know this form ({error})")
+        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this form of it ({error})")
         return ctx.fixed()
     if shape is not None and not _fits(result, shape):
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), "its rule does not know this form (another result)")
+        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this form of it (another result)")
         return ctx.fixed()
     return result
 
@@ -301,7 +306,12 @@ def _frozen(space: LabelSpace, component: Vec) -> tuple[Frozen, ...]:
     for freeze in space.freezes:
         key, parts = (freeze.where, freeze.reason), np.unique(reach[freeze.vec[freeze.vec > 0]])
         reached[key] = np.union1d(reached[key], parts) if key in reached else parts
-    return tuple(Frozen(*key, int(held[parts].sum())) for key, parts in reached.items() if held[parts].any())
+    found = {key: int(held[parts].sum()) for key, parts in reached.items()}
+    for freeze in space.freezes:  # what the engine does not know is named even where no weight is known behind it
+        key = (freeze.where, freeze.reason)
+        if not found[key] and freeze.reason.startswith(NO_RULE):
+            found[key] = len(np.unique(freeze.vec[freeze.vec > 0]))
+    return tuple(Frozen(*key, channels) for key, channels in found.items() if channels)
 
 
 def _attributes(space: LabelSpace, of_label: Vec) -> dict[str, tuple[int, tuple[tuple[Vec, int], ...]]]:

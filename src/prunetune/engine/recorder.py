@@ -15,6 +15,8 @@ from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import all_tensors, named_tensors, own_attributes
 from prunetune.engine.ghosts import Ghosts
+from prunetune.engine.placeholders import attribute, constant, hidden
+from prunetune.engine.rules.table import rule_of_module
 from prunetune.engine.shortcuts import run_for_shape
 from prunetune.engine.sizes import AttributeProxy, SizeProxy, SizeTuple
 
@@ -43,6 +45,8 @@ class Recorder(TorchFunctionMode):
         self.device = "values" if values else "meta"
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
         self.scope: list[str] = []
+        self.muted = False
+        """Inside a module that has a rule of its own nothing is recorded."""
         self.restart(model)
 
     def restart(self, model: nn.Module) -> None:
@@ -52,12 +56,15 @@ class Recorder(TorchFunctionMode):
         self.known: dict[int, fx.Node] = {}
         self.alive: list[Any] = []  # keeps ids from being reused
         self.attributes: dict[tuple[str, int | None], fx.Node] = {}
+        self.muted = False
         self.scope.clear()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self.muted:
+            return self.run(func, args, kwargs)
         if func is torch.Tensor.size or func == _GET_SHAPE:
             return self._shape(func, args, kwargs)
         if func is torch.Tensor.numel and args[0].ndim == 1:
@@ -125,14 +132,17 @@ class Recorder(TorchFunctionMode):
         return SizeTuple(proxy(i, v) for i, v in enumerate(sizes))
 
     def trace_attributes(self, model: nn.Module) -> None:
-        """Replace the integer attributes of the modules by proxies (and tuples of integers by tuples of proxies)."""
+        """Replace the integer attributes of the modules by proxies (and tuples of integers by tuples of proxies).
+
+        What is 1 or less stays as it is: no cut makes a size that small any smaller.
+        """
         for path, module in model.named_modules():
             for key, value in list(own_attributes(module)):
                 target = f"{path}.{key}" if path else key
-                if type(value) is int:
+                if type(value) is int and value > 1:
                     vars(module)[key] = self._attribute(value, target)
                 elif isinstance(value, (tuple, list)) and value and all(type(v) is int for v in value):
-                    items = [self._attribute(v, target, i) for i, v in enumerate(value)]
+                    items = [self._attribute(v, target, i) if v > 1 else v for i, v in enumerate(value)]
                     vars(module)[key] = items if isinstance(value, list) else tuple(items)
 
     def _attribute(self, value: int, target: str, index: int | None = None) -> SizeProxy:
@@ -148,9 +158,31 @@ class Recorder(TorchFunctionMode):
         return proxy
 
     def trace_scopes(self, model: nn.Module) -> None:
-        """Let every module of the copy say when it runs, so that nodes know where in the model they stand."""
+        """Let every module of the copy say when it runs, so that nodes know where in the model they stand.
+
+        A module whose class has a rule becomes one node.
+        """
         for path, module in model.named_modules():
-            vars(module)["forward"] = self._scoped(path, module.forward)
+            whole = rule_of_module(type(module)) is not None
+            forward = self._whole(path, module.forward) if whole else module.forward
+            vars(module)["forward"] = self._scoped(path, forward)
+
+    def _whole(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(forward)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if self.muted:
+                return forward(*args, **kwargs)
+            inputs = map_aggregate(args, self.argument), map_aggregate(kwargs, self.argument)
+            self.muted = True
+            result = forward(*args, **kwargs)
+            self.muted = False  # not on an error: the recording is over then
+            node = self.graph.create_node("call_module", path, *inputs)
+            node.meta["module"] = path
+            with torch._C.DisableTorchFunction():  # looking at its shape is not the model's doing
+                self._remember(result, node)
+            return result
+
+        return run
 
     def _scoped(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(forward)
@@ -172,18 +204,3 @@ def _shapes(out: Any) -> Any:
     if isinstance(out, Tensor):
         return tuple(out.shape)
     return tuple(map(_shapes, out)) if isinstance(out, (tuple, list)) else None
-
-
-def constant() -> Tensor:
-    """Stands in the graph for a tensor that the code holds itself, outside parameters and buffers."""
-    raise RuntimeError("a constant of the traced code: the graph is for analysis, not for running")
-
-
-def hidden() -> Tensor:
-    """Stands in the graph for the result of an operation that the recorder could not see."""
-    raise RuntimeError("an operation hidden from tracing: the graph is for analysis, not for running")
-
-
-def attribute(target: str, index: int | None) -> int:
-    """Stands in the graph for an integer attribute of a module."""
-    raise RuntimeError("an attribute of the traced model: the graph is for analysis, not for running")

@@ -32,6 +32,7 @@ class Trace:
     """One run of a model: the graph, with `node.meta["shape"]`, `["dtype"]` and `["module"]` on every node."""
 
     graph: fx.Graph
+    model: nn.Module
     shapes: Mapping[str, tuple[int, ...]]
     """Shape of every parameter and buffer, by its first qualified name (tied tensors have one name)."""
     parameters: frozenset[str]
@@ -118,7 +119,7 @@ def _traces(model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, 
                 recorder.placeholder(leaf, f"input_{i}")
         out = _forward(shadow.train(training), args, kwargs, recorder, recorder.scope)
         recorder.graph.output(tuple(recorder.node_of(t) for t in _tensors_in(out) if id(t) in recorder.known))
-        graphs.append(Trace(recorder.graph, shapes, parameters))
+        graphs.append(Trace(recorder.graph, model, shapes, parameters))
     return graphs[0], graphs[1]
 
 

@@ -13,7 +13,7 @@ from prunetune.engine.rules import (
     vision,
 )
 from prunetune.engine.rules.context import Context, Rule
-from prunetune.engine.rules.table import rule, rule_of, rules
+from prunetune.engine.rules.table import rule, rule_of, rule_of_module, rules
 
 __all__ = [
     "Context",
@@ -27,6 +27,7 @@ __all__ = [
     "reductions",
     "rule",
     "rule_of",
+    "rule_of_module",
     "rules",
     "shapes",
     "sizes",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, TypeAlias
 
 import numpy as np
-from torch import fx
+from torch import fx, nn
 
+from prunetune.engine.copies import named_tensors
 from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, plain
+from prunetune.errors import InputError
 
 Rule: TypeAlias = Callable[..., Any]
 """`rule(context, *args, **kwargs)`, with the arguments of the torch function; returns the labels of its result."""
@@ -33,6 +37,7 @@ class Context:
     node: fx.Node
     shapes: dict[str, tuple[int, ...]]
     """Shape of every parameter and buffer."""
+    model: nn.Module
     producers: dict[Axis, None] = field(default_factory=dict)
     """Output axes of weights, in the order of their use."""
     flops: list[FlopTerm] = field(default_factory=list)
@@ -55,6 +60,35 @@ class Context:
         return self.node.meta["shape"]
 
     # -- reading -----------------------------------------------------------------------------------------------------
+
+    def parameter(self, name: str) -> Labelled | None:
+        """A parameter or buffer of the present module, for the rule of a module; None where the module has None."""
+        tensor = getattr(self.module, name)
+        if tensor is None:
+            return None
+        found = self.names.get(id(tensor))
+        if found is None:
+            raise InputError(f"{self.where}: {name} is no parameter or buffer; give the name of one")
+        return Labelled(self.shapes[found], (None,) * len(self.shapes[found]), name=found)
+
+    def attribute(self, name: str) -> LinearForm:
+        """An integer attribute of the present module, to be set anew: `require(attribute("groups"), vec)`."""
+        path = f"{self.node.target}.{name}"
+        value = getattr(self.module, name)
+        if type(value) is not int:
+            raise InputError(f"{path} is {value!r}; only a plain integer can follow a cut")
+        self.space.attribute_values[path] = value
+        return LinearForm(value, Fraction(0), (), ((path, Fraction(1)),))
+
+    @property
+    def module(self) -> nn.Module:
+        """The present module, for the rule of a module: the user's own, to be read and not changed."""
+        return self.model.get_submodule(str(self.node.target))
+
+    @functools.cached_property
+    def names(self) -> dict[int, str]:
+        """Names of all parameters and buffers by their id."""
+        return {id(tensor): name for name, tensor in named_tensors(self.model).items()}
 
     def vec(self, tensor: Labelled, dim: int) -> Vec | None:
         """Labels of a dimension; those of a parameter are made now if nothing was known of them yet."""

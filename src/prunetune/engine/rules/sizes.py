@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from prunetune.engine.labels import Labelled, LinearForm, plain
-from prunetune.engine.recorder import attribute, constant, hidden
+from prunetune.engine.placeholders import attribute, constant, hidden
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 

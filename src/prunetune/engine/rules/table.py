@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from prunetune.engine.rules.context import Rule
@@ -37,22 +38,55 @@ def rule_of(target: Any) -> Rule | None:
     return found
 
 
+def rule_of_module(kind: type[nn.Module]) -> Rule | None:
+    """The rule of a class of modules, or of the nearest class it is derived from."""
+    return next((rules[c] for c in kind.__mro__ if c in rules), None)
+
+
 F = TypeVar("F", bound=Rule)
 
 
-def rule(*targets: Any) -> Callable[[F], F]:
-    """Register the rule of these functions.
+def rule(*targets: Any, replace: bool = False) -> Callable[[F], F]:
+    """Register the rule of these functions, or of these classes of modules.
 
-    A string stands for all torch functions of that name, or with `::` for a custom operator (`"torchvision::nms"`),
-    whose library need not be installed. Raises InputError if a function has a rule already.
+    Parameters
+    ----------
+    targets
+        Functions that torch dispatches; a string stands for all torch functions of that name, or with `::` for a custom
+        operator (`"torchvision::nms"`), whose library need not be installed. A class of modules (and its subclasses)
+        becomes one node, and nothing inside is looked at: the rule is called with the arguments of `forward`, and finds
+        the module's tensors by `context.parameter("weight")`.
+    replace
+        Take the place of a rule that is there already.
+
+    Raises
+    ------
+    InputError
+        If there is a rule already, or torch has no function of that name.
+
+    Example
+    -------
+    A layer that torch runs by a kernel of its own, x (..., I) times its weight (I, O):
+
+    >>> from torch import nn
+    >>> class Fast(nn.Module): ...
+    >>> @rule(Fast)
+    ... def fast(context, x):
+    ...     weight = context.parameter("weight")
+    ...     context.bind(weight, 0, context.vec(x, -1))  # cut as the last dimension of what comes in
+    ...     channels = context.produce(weight, 1)  # these can be removed
+    ...     return context.result([*context.vecs(x)[:-1], channels])
+    >>> del rules[Fast]
     """
 
     def register(function: F) -> F:
         for target in targets:
             named = isinstance(target, str) and "::" not in target
             for key in functions(target) if named else [target]:
-                if rules.setdefault(key, function) is not function:
-                    raise InputError(f"{key!r} has a rule already")
+                if replace:
+                    rules[key] = function
+                elif rules.setdefault(key, function) is not function:
+                    raise InputError(f"{key!r} has a rule already; replace=True takes its place")
         return function
 
     return register

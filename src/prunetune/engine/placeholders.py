@@ -1,0 +1,20 @@
+"""What stands in a recorded graph where no torch function was called."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def constant() -> Tensor:
+    """Stands in the graph for a tensor that the code holds itself, outside parameters and buffers."""
+    raise RuntimeError("a constant of the traced code: the graph is for analysis, not for running")
+
+
+def hidden() -> Tensor:
+    """Stands in the graph for the result of an operation that the recorder could not see."""
+    raise RuntimeError("an operation hidden from tracing: the graph is for analysis, not for running")
+
+
+def attribute(target: str, index: int | None) -> int:
+    """Stands in the graph for an integer attribute of a module."""
+    raise RuntimeError("an attribute of the traced model: the graph is for analysis, not for running")

@@ -101,6 +101,10 @@ class Freeze:
     reason: str
 
 
+MANY = 4096
+"""Ties of more labels than this are made free of repetitions: places of a feature map repeat the same few."""
+
+
 @dataclass
 class LabelSpace:
     """All labels and ties that were found so far."""
@@ -131,6 +135,8 @@ class LabelSpace:
         if left is right:
             return
         left, right = np.broadcast_arrays(left, right)
+        if left.size > MANY:
+            left, right = np.divmod(np.unique(left * self._next + right), self._next)
         self._left.append(left.ravel())
         self._right.append(right.ravel())
         fixed = (left == 0) != (right == 0)
@@ -140,9 +146,16 @@ class LabelSpace:
     def freeze(self, vec: Vec | None, where: str, reason: str) -> None:
         """None of these labels may be removed."""
         if vec is not None and vec.any():
-            self.freezes.append(Freeze(vec, where, reason))
-            self._left.append(vec.ravel())
-            self._right.append(np.zeros(vec.size, dtype=np.int64))
+            labels = self._distinct(vec) if vec.size > MANY else vec.ravel()
+            self.freezes.append(Freeze(labels, where, reason))
+            self._left.append(labels)
+            self._right.append(np.zeros(labels.size, dtype=np.int64))
+
+    def _distinct(self, vec: Vec) -> Vec:
+        """The labels that occur; faster than sorting them."""
+        occurs = np.zeros(self._next, dtype=bool)
+        occurs[vec] = True
+        return np.flatnonzero(occurs)
 
     def require(self, left: LinearForm | int, right: LinearForm | int, where: str) -> None:
         """The two sizes must stay equal."""

@@ -6,6 +6,7 @@ raises its own error.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Shortcut: TypeAlias = Callable[..., Tensor | None]
+Shortcut: TypeAlias = Callable[..., Any]
 """Called with the function's arguments; returns the result, or None where the kernel should be asked."""
 
 
@@ -116,10 +117,22 @@ def _convolution(
     return torch.empty(sizes, dtype=input.dtype, device=input.device)
 
 
-def _each(value: Any, n: int) -> Sequence[int]:
+def _each(value: Any, n: int) -> Sequence[Any]:
     if isinstance(value, (tuple, list)):
         return value if len(value) == n else value * n
     return (value,) * n
+
+
+def _interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, *args: Any, **kwargs: Any) -> Tensor | None:
+    spatial = input.ndim - 2
+    if spatial < 1 or (size is None) == (scale_factor is None):
+        return None
+    if size is None:
+        size = [math.floor(n * f) for n, f in zip(input.shape[2:], _each(scale_factor, spatial), strict=True)]
+    size = _each(size, spatial)
+    if len(size) != spatial or any(n < 1 for n in size):
+        return None
+    return torch.empty((*input.shape[:2], *size), dtype=input.dtype, device=input.device)
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
@@ -127,6 +140,37 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     if not fits or (bias is not None and bias.shape != weight.shape[:1]):
         return None
     return torch.empty((*input.shape[:-1], weight.shape[0]), dtype=input.dtype, device=input.device)
+
+
+def _recurrent(gates: int) -> Shortcut:
+    """The layers of `torch.lstm` and its kind, which the meta kernels unroll step by step."""
+
+    def run(
+        input: Tensor,
+        state: Any,
+        weights: Any,
+        has_biases: bool = True,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        train: bool = False,
+        bidirectional: bool = False,
+        batch_first: bool = False,
+    ) -> Any:
+        states = (state,) if isinstance(state, Tensor) else tuple(state)
+        directions = 1 + bidirectional
+        per_cell = 4 if has_biases else 2
+        if not isinstance(weights, (tuple, list)) or len(weights) != per_cell * num_layers * directions:
+            return None
+        hidden, width = states[0].shape[-1], input.shape[-1]
+        for i in range(0, len(weights), per_cell):
+            below = width if i < per_cell * directions else hidden * directions
+            shapes = [(gates * hidden, below), (gates * hidden, hidden), (gates * hidden,), (gates * hidden,)]
+            if any(tuple(w.shape) != s for w, s in zip(weights[i : i + per_cell], shapes, strict=False)):
+                return None
+        out = torch.empty((*input.shape[:-1], hidden * directions), dtype=input.dtype, device=input.device)
+        return (out, *map(torch.empty_like, states))
+
+    return run
 
 
 _ACTIVATIONS = (
@@ -147,6 +191,10 @@ SHORTCUTS: dict[Any, Shortcut] = {
     functional.batch_norm: _batch_norm,
     functional.layer_norm: _layer_norm,
     torch.cat: _cat,
+    functional.interpolate: _interpolate,
+    torch.lstm: _recurrent(4),
+    torch.gru: _recurrent(3),
+    **dict.fromkeys((torch.rnn_tanh, torch.rnn_relu), _recurrent(1)),
     **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _convolution),
     **dict.fromkeys((functional.linear, torch._C._nn.linear), _linear),
 }

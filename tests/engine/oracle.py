@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from prunetune.engine import PruningPlan
+from prunetune.engine import PruningPlan, call_arguments
 
 
 def randomise(model: nn.Module, seed: int) -> nn.Module:
@@ -58,7 +60,8 @@ def without_consumers(model: nn.Module, plan: PruningPlan) -> nn.Module:
 
 def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
     with torch.no_grad():
-        out = model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+        args, kwargs = call_arguments(inputs)
+        out = model(*args, **kwargs)
     return [leaf for leaf in pytree.tree_leaves(out) if isinstance(leaf, Tensor)]
 
 
@@ -116,3 +119,88 @@ def masked_norms(model: nn.Module, plan: PruningPlan) -> nn.Module:
             parent, _, leaf = name.rpartition(".")
             setattr(original.get_submodule(parent), leaf, _MaskedNorm(module, keep))
     return original
+
+
+def zeroed(model: nn.Module, plan: PruningPlan) -> nn.Module:
+    """The original with zeros for all that the plan removes, where it is made and where it is read.
+
+    For whole architectures, where a removed channel may meet others in products; needs `SeesWhatStays` when it runs.
+    """
+    original = copy.deepcopy(model)
+    parameters = dict(original.named_parameters())
+    with torch.no_grad():
+        for name, cut in plan.tensors.items():
+            for dim, kept in cut.keep.items():
+                if name in parameters:
+                    gone = sorted(set(range(cut.shape[dim])) - set(kept))
+                    parameters[name].index_fill_(dim, torch.tensor(gone), 0.0)
+    return original
+
+
+class SeesWhatStays(TorchFunctionMode):
+    """Normalisations across channels, and attention's default scale, go by the channels whose weights are not zero."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        run = {
+            functional.layer_norm: self.layer_norm,
+            functional.rms_norm: self.rms_norm,
+            functional.group_norm: self.group_norm,
+            functional.batch_norm: self.batch_norm,
+            functional.scaled_dot_product_attention: self.attention,
+        }.get(func, func)
+        return run(*args, **kwargs)
+
+    @staticmethod
+    def _parts(weight: Tensor | None, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        kept = torch.arange(width) if weight is None else weight.nonzero().ravel()
+        return kept, None if weight is None else weight[kept], None if bias is None else bias[kept]
+
+    @classmethod
+    def layer_norm(cls, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+        if len(shape) > 1 or weight is None:
+            return functional.layer_norm(x, shape, weight, bias, eps)
+        kept, w, b = cls._parts(weight, bias, shape[0])
+        part = functional.layer_norm(x[..., kept], (len(kept),), w, b, eps)
+        return torch.zeros_like(x).index_copy(-1, kept, part)
+
+    @classmethod
+    def rms_norm(cls, x: Tensor, shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:
+        kept, w, _ = cls._parts(weight, None, shape[0])
+        return torch.zeros_like(x).index_copy(-1, kept, functional.rms_norm(x[..., kept], (len(kept),), w, eps))
+
+    @classmethod
+    def group_norm(cls, x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+        kept, w, b = cls._parts(weight, bias, x.shape[1])
+        return torch.zeros_like(x).index_copy(1, kept, functional.group_norm(x[:, kept], groups, w, b, eps))
+
+    @staticmethod
+    def batch_norm(
+        x: Tensor, mean: Any, var: Any, weight: Any = None, bias: Any = None, *args: Any, **rest: Any
+    ) -> Any:
+        if mean is not None:
+            return functional.batch_norm(x, mean, var, weight, bias, *args, **rest)
+        there = x != 0  # weight standardisation: x is the weight, (1, O, I * k), and sees only the inputs that stay
+        n = there.sum(-1, keepdim=True).clamp(min=1)
+        centred = torch.where(there, x - x.sum(-1, keepdim=True) / n, 0.0)
+        spread = (centred.square().sum(-1, keepdim=True) / n + rest["eps"]).sqrt()
+        return centred / spread * (1 if weight is None else weight[None, :, None])
+
+    @staticmethod
+    def attention(
+        query: Tensor, key: Tensor, value: Tensor, *args: Any, scale: float | None = None, **rest: Any
+    ) -> Any:
+        if scale is None:
+            scale = int((query != 0).reshape(-1, query.shape[-1]).any(0).sum()) ** -0.5
+        return functional.scaled_dot_product_attention(query, key, value, *args, scale=scale, **rest)
+
+
+def error_of_architecture(model: nn.Module, pruned: nn.Module, plan: PruningPlan, inputs: Any) -> float:
+    """As `largest_error`, with `zeroed` and `SeesWhatStays`."""
+    with SeesWhatStays():
+        expected = outputs(zeroed(model, plan), inputs)
+    actual = outputs(pruned, inputs)
+    assert [e.shape for e in expected] == [a.shape for a in actual]
+    scale = max(float(e.abs().max()) for e in expected)
+    assert scale > 0, "the oracle is blind: all outputs are zero"
+    return max(float((e - a).abs().max()) for e, a in zip(expected, actual, strict=True)) / scale

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from prunetune.engine.labels import Labelled, LinearForm, plain
+from prunetune.engine.rules.common import moved
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
@@ -29,7 +30,7 @@ def batch_norm(
     channels = ctx.vec(input, 1)
     for tensor in (running_mean, running_var, weight, bias):
         ctx.bind(tensor, 0, channels)
-    return ctx.result(ctx.vecs(input))
+    return moved(ctx, input, ctx.vecs(input))  # of weights too, as under weight standardisation
 
 
 @rule("layer_norm", "rms_norm")

@@ -71,12 +71,14 @@ def layer_shapes(model: nn.Module) -> Shapes:
 
     A layer is a parameter of two or more dimensions called `weight...` or `..._weight` (convolutions, linear layers,
     embeddings, recurrent and attention projections, also with weight norm or a parametrisation) that has more than one
-    row or column. Bias tables, positions, tokens, scales and everything with one dimension are none.
+    row or column, and more than one number a row. Bias tables, positions, tokens, scales, the lengths of weight norm
+    and everything with one dimension are none.
     """
     shapes = {}
     for name, parameter in model.named_parameters():
         own = name.partition(".parametrizations.")[2] or name.rpartition(".")[2]
-        if parameter.ndim > 1 and max(parameter.shape[:2]) > 1 and (own.startswith("weight") or own.endswith("_weight")):
+        matrix = parameter.ndim > 1 and max(parameter.shape[:2]) > 1 and parameter.numel() > parameter.shape[0]
+        if matrix and (own.startswith("weight") or own.endswith("_weight")):
             shapes[name] = tuple(parameter.shape)
     return shapes
 
@@ -110,7 +112,7 @@ def _compare(original: nn.Module, pruned: Pruned, case: Case) -> None:
 
 
 def kept_indices(original: nn.Module, pruned: nn.Module) -> PruningPlan:
-    """Which indices of which parameters an engine kept, found by their values: all weights are random, so no two agree."""
+    """Which indices of which parameters an engine kept, found by value: no two random weights agree."""
     smaller = dict(pruned.named_parameters())
     cuts = {}
     for name, before in original.named_parameters():

@@ -69,7 +69,9 @@ def _video(name: str) -> Case:
     import torchvision
 
     fixed = name.startswith(("mvit", "swin3d", "s3d"))  # made for clips of this size
-    clips = torch.randn(1 if fixed and name != "s3d" else 2, 3, 16 if fixed else 8, *((224, 224) if fixed else (112, 112)))
+    clips = torch.randn(
+        1 if fixed and name != "s3d" else 2, 3, 16 if fixed else 8, *((224, 224) if fixed else (112, 112))
+    )
     return Case(torchvision.models.get_model(name, weights=None), clips)
 
 
@@ -102,7 +104,7 @@ TIMM = """
     resmlp_12_224 resnest14d resnetblur18 resnetv2_50 rexnet_100 selecsls42b sequencer2d_s seresnet18 shvit_s1
     skresnet18 starnet_s1 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 tiny_vit_5m_224 tresnet_m twins_svt_small
     visformer_tiny vit_tiny_patch16_224 volo_d1_224 xcit_nano_12_p16_224 xception41
-""".split()
+""".split()  # noqa: SIM905 (a list of this length would have a line a name)
 
 
 def _timm_names() -> Sequence[str]:
@@ -181,7 +183,7 @@ def _hazard(name: str) -> Case:
 
 
 class CifarResNet(nn.Module):
-    """He et al. (2015), section 4.2: 6 n + 2 layers in three stages of 16, 32 and 64 channels, of torchvision's blocks."""
+    """He et al. (2015), section 4.2: 6 n + 2 layers in stages of 16, 32 and 64 channels, of torchvision's blocks."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -191,7 +193,9 @@ class CifarResNet(nn.Module):
         channels = 16
         for width in (16, 32, 64):
             for _ in range((layers - 2) // 6):
-                change = nn.Sequential(conv1x1(channels, width, 2), nn.BatchNorm2d(width)) if width != channels else None
+                change = (
+                    nn.Sequential(conv1x1(channels, width, 2), nn.BatchNorm2d(width)) if width != channels else None
+                )
                 blocks.append(BasicBlock(channels, width, 1 if width == channels else 2, change))
                 channels = width
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())

@@ -30,7 +30,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Engine:
-    """`prepare(model, inputs)` returns the function that analyses and prunes; `analyse` only analyses, if that exists."""
+    """`prepare(model, inputs)` returns the function that analyses and prunes; `analyse` does only the first of that."""
 
     package: str
     prepare: Callable[[nn.Module, Any], Callable[[], Pruned]]
@@ -101,6 +101,7 @@ def _torch_pruning(model: nn.Module, inputs: Any) -> Callable[[], Pruned]:
             pruning_ratio=RATIO,
             ignored_layers=ignored,
             num_heads={m.qkv: m.num_heads for m in attentions},
+            output_transform=lambda out: [t for t in leaves(out) if t.grad_fn is not None],  # no caches, no labels
         )
         pruner.step()
         for m in attentions:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,7 +94,9 @@ def run_all(tasks: Iterable[Task], jobs: int = 1) -> Iterator[tuple[Task, Outcom
 def _start(task: Task) -> _Child:
     ours, theirs = _FORK.Pipe(duplex=False)
     process = _FORK.Process(target=_in_child, args=(task.function, theirs))
-    process.start()
+    with warnings.catch_warnings():  # Python 3.12 warns of forks where threads run
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
     theirs.close()
     return _Child(task, process, ours, time.monotonic() + task.seconds)
 

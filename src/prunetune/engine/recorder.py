@@ -52,7 +52,10 @@ class Recorder(TorchFunctionMode):
     def restart(self, model: nn.Module) -> None:
         """Begin a new graph."""
         self.graph = fx.Graph()
-        self.constants = {id(t) for t in all_tensors(model)} - set(self.names)  # also what an earlier run cached
+        tensors = list(all_tensors(model))
+        self.constants = {id(t) for t in tensors} - set(self.names)  # also what an earlier run cached
+        self.storages = {t.untyped_storage()._cdata for t in tensors}
+        """Memory that exists: what a view or an operation in place returns makes none."""
         self.known: dict[int, fx.Node] = {}
         self.alive: list[Any] = []  # keeps ids from being reused
         self.attributes: dict[tuple[str, int | None], fx.Node] = {}
@@ -105,6 +108,7 @@ class Recorder(TorchFunctionMode):
 
     def placeholder(self, tensor: Tensor, name: str) -> None:
         """An input of the model."""
+        self.storages.add(tensor.untyped_storage()._cdata)
         self._remember(tensor, self.graph.placeholder(name))
 
     def _remember(self, out: Any, node: fx.Node) -> None:
@@ -113,6 +117,10 @@ class Recorder(TorchFunctionMode):
         node.meta["shape"] = _shapes(out)
         if isinstance(out, Tensor):
             self.known[id(out)] = node
+            storage = out.untyped_storage()._cdata
+            if storage not in self.storages:
+                self.storages.add(storage)
+                node.meta["itemsize"] = out.itemsize
         elif isinstance(out, (tuple, list)):
             for i, item in enumerate(out):
                 if isinstance(item, (Tensor, tuple, list)):

@@ -25,6 +25,16 @@ def _same(input: Tensor, *args: Any, inplace: bool = False, dtype: Any = None, *
     return input if inplace else torch.empty_like(input)
 
 
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    return torch.empty_like(input) if training and p > 0 and not inplace else input
+
+
+def _contiguous(input: Tensor, **kwargs: Any) -> Tensor | None:
+    if kwargs:
+        return None
+    return input if input.is_contiguous() else torch.empty(input.shape, dtype=input.dtype, device="meta")
+
+
 def _unary(input: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
     plain = input.is_floating_point() and not any(isinstance(a, Tensor) for a in (*args, *kwargs.values()))
     return torch.empty_like(input) if plain else None
@@ -177,13 +187,14 @@ _ACTIVATIONS = (
     *(functional.relu, functional.relu6, functional.leaky_relu, functional.elu, functional.silu, functional.gelu),
     *(functional.hardswish, functional.hardsigmoid, functional.hardtanh, functional.mish, functional.softplus),
     *(functional.sigmoid, functional.tanh, functional.softmax, functional.log_softmax),
-    *(functional.dropout, functional.dropout2d, torch.relu, torch.sigmoid, torch.tanh, torch.softmax),
+    *(torch.relu, torch.sigmoid, torch.tanh, torch.softmax),
 )
 
 SHORTCUTS: dict[Any, Shortcut] = {
     **dict.fromkeys(_ACTIVATIONS, _same),
     **dict.fromkeys((torch.Tensor.exp, torch.Tensor.clamp, torch.clamp, torch.Tensor.sigmoid, torch.exp), _unary),
-    torch.Tensor.contiguous: lambda input: torch.empty(input.shape, dtype=input.dtype, device="meta"),
+    **dict.fromkeys((functional.dropout, functional.dropout2d), _dropout),
+    torch.Tensor.contiguous: _contiguous,
     **dict.fromkeys((torch.Tensor.softmax, functional.normalize), _same),
     **dict.fromkeys((torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div), _binary),
     **dict.fromkeys((torch.add, torch.sub, torch.mul, torch.div), _binary),

@@ -180,7 +180,7 @@ def prune(
     plan = PruningPlan.of(graph, keep)
     proxy = apply(plan, model)
     try:  # the last line of defence: the cut network must run before anyone gets it
-        check_runs(proxy, example_inputs)
+        check_runs(proxy, example_inputs, training=(True,) if graph.one_mode else (False, True))
     except TraceError as error:
         raise PlanError(f"the cut network does not run, which is a fault of prunetune's rules: {error}") from error
     change = CostChange(cost(graph), cost(graph, plan))

@@ -11,14 +11,34 @@ import torch
 from torch import Tensor, nn
 
 
+def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """As `model.named_modules()`, without its generators within generators."""
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[int] = set()
+    todo: list[tuple[str, nn.Module]] = [("", model)]
+    while todo:
+        path, module = todo.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        found.append((path, module))
+        prefix = f"{path}." if path else ""
+        children = module._modules
+        todo.extend((prefix + name, child) for name, child in reversed(children.items()) if child is not None)
+    return found
+
+
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by their first qualified name; a tied tensor appears once."""
-    seen: dict[int, str] = {}
+    seen: set[int] = set()
     tensors: dict[str, Tensor] = {}
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if id(tensor) not in seen:
-            seen[id(tensor)] = name
-            tensors[name] = tensor
+    modules = named_modules(model)
+    for kind in ("_parameters", "_buffers"):
+        for path, module in modules:
+            for name, tensor in vars(module)[kind].items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    tensors[f"{path}.{name}" if path else name] = tensor
     return tensors
 
 
@@ -52,7 +72,7 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
             state[key] = {k: memo[id(t)] if id(t) in memo else copy.deepcopy(t, memo) for k, t in value.items()}
         elif key == "_compiled_call_impl":  # belongs to the original, as torch's own copies have it
             continue
-        elif type(value) in _ATOMS:
+        elif type(value) in _ATOMS or (type(value) is tuple and all(type(v) in _ATOMS for v in value)):
             state[key] = value
         elif not value and type(value) in (dict, OrderedDict):
             state[key] = type(value)()
@@ -97,22 +117,24 @@ def own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def all_tensors(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
-    for module in model.modules():  # tensors kept as plain attributes
-        for _, value in own_attributes(module):
-            if isinstance(value, (Tensor, list, tuple, dict)):
+    """Parameters, buffers, and the tensors that modules keep as plain attributes."""
+    for _, module in named_modules(model):
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None:
+                    yield tensor
+        for key, value in vars(module).items():
+            if type(value) not in _ATOMS and key not in _INTERNAL:
                 yield from _tensors_in(value)
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors_in(item)
-    elif isinstance(value, dict):
-        yield from _tensors_in(list(value.values()))
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            if type(item) not in _ATOMS:
+                yield from _tensors_in(item)
 
 
 def meta_copy(model: nn.Module) -> nn.Module:

@@ -73,6 +73,8 @@ class DependencyGraph:
     attributes: Mapping[str, tuple[int, tuple[tuple[Vec, int], ...]]]
     """Module attributes to set: a constant, and units to count with a factor."""
     unit_count: int
+    one_mode: bool
+    """Whether the model does the same operations in training and in evaluation mode."""
 
     @staticmethod
     def of(model: nn.Module, example_inputs: ExampleInputs, *, heads: Heads = "auto") -> DependencyGraph:
@@ -137,6 +139,7 @@ def _graph(analysis: Analysis, parameters: frozenset[str]) -> DependencyGraph:
         labels=of_label,
         attributes=_attributes(space, of_label),
         unit_count=len(prunable),
+        one_mode=analysis.evaluation is analysis.training,
     )
 
 

@@ -19,14 +19,21 @@ Shortcut: TypeAlias = Callable[..., Any]
 """Called with the function's arguments; returns the result, or None where the kernel should be asked."""
 
 
+def _like(tensor: Tensor) -> Tensor:
+    """`torch.empty_like`, which on the meta device is slow."""
+    if tensor.is_contiguous():
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    return torch.empty_like(tensor)
+
+
 def _same(input: Tensor, *args: Any, inplace: bool = False, dtype: Any = None, **kwargs: Any) -> Tensor | None:
     if dtype is not None or kwargs.get("out") is not None or any(isinstance(a, torch.dtype) for a in args):
         return None
-    return input if inplace else torch.empty_like(input)
+    return input if inplace else _like(input)
 
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    return torch.empty_like(input) if training and p > 0 and not inplace else input
+    return _like(input) if training and p > 0 and not inplace else input
 
 
 def _contiguous(input: Tensor, **kwargs: Any) -> Tensor | None:
@@ -37,23 +44,23 @@ def _contiguous(input: Tensor, **kwargs: Any) -> Tensor | None:
 
 def _unary(input: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
     plain = input.is_floating_point() and not any(isinstance(a, Tensor) for a in (*args, *kwargs.values()))
-    return torch.empty_like(input) if plain else None
+    return _like(input) if plain else None
 
 
 def _binary(input: Tensor, other: Any, **kwargs: Any) -> Tensor | None:
     if kwargs or not isinstance(input, Tensor) or not input.is_floating_point():
         return None
     if isinstance(other, (int, float)):
-        return torch.empty_like(input)
+        return _like(input)
     if not isinstance(other, Tensor) or other.dtype != input.dtype or other.device != input.device:
         return None
     if other.shape == input.shape:
-        return torch.empty_like(input)
+        return _like(input)
     try:
         shape = np.broadcast_shapes(input.shape, other.shape)
     except ValueError:
         return None
-    return torch.empty_like(input) if shape == input.shape else torch.empty(shape, dtype=input.dtype, device="meta")
+    return _like(input) if shape == input.shape else torch.empty(shape, dtype=input.dtype, device="meta")
 
 
 def _batch_norm(
@@ -67,7 +74,7 @@ def _batch_norm(
 ) -> Tensor | None:
     vectors = (running_mean, running_var, weight, bias)
     fits = input.ndim > 1 and all(v is None or v.shape == input.shape[1:2] for v in vectors)
-    return torch.empty_like(input) if fits else None
+    return _like(input) if fits else None
 
 
 def _layer_norm(
@@ -80,7 +87,7 @@ def _layer_norm(
 ) -> Tensor | None:
     tail = tuple(input.shape[-len(normalized_shape) :])
     fits = tail == tuple(normalized_shape) and all(v is None or tuple(v.shape) == tail for v in (weight, bias))
-    return torch.empty_like(input) if fits else None
+    return _like(input) if fits else None
 
 
 def _in_place(input: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
@@ -125,6 +132,17 @@ def _convolution(
             return None
         sizes.append(size)
     return torch.empty(sizes, dtype=input.dtype, device=input.device)
+
+
+def _adaptive_pool(spatial: int) -> Shortcut:
+    def run(input: Tensor, output_size: Any) -> Tensor | None:
+        sizes = _each(output_size, spatial)
+        if input.ndim < spatial + 1 or len(sizes) != spatial:
+            return None
+        places = [n if size is None else size for size, n in zip(sizes, input.shape[-spatial:], strict=True)]
+        return torch.empty((*input.shape[:-spatial], *places), dtype=input.dtype, device=input.device)
+
+    return run
 
 
 def _each(value: Any, n: int) -> Sequence[Any]:
@@ -178,7 +196,7 @@ def _recurrent(gates: int) -> Shortcut:
             if any(tuple(w.shape) != s for w, s in zip(weights[i : i + per_cell], shapes, strict=False)):
                 return None
         out = torch.empty((*input.shape[:-1], hidden * directions), dtype=input.dtype, device=input.device)
-        return (out, *map(torch.empty_like, states))
+        return (out, *map(_like, states))
 
     return run
 
@@ -200,6 +218,9 @@ SHORTCUTS: dict[Any, Shortcut] = {
     **dict.fromkeys((torch.add, torch.sub, torch.mul, torch.div), _binary),
     **dict.fromkeys((torch.relu_, torch.Tensor.relu_, torch.Tensor.add_, torch.Tensor.mul_), _in_place),
     functional.batch_norm: _batch_norm,
+    functional.adaptive_avg_pool1d: _adaptive_pool(1),
+    functional.adaptive_avg_pool2d: _adaptive_pool(2),
+    functional.adaptive_avg_pool3d: _adaptive_pool(3),
     functional.layer_norm: _layer_norm,
     torch.cat: _cat,
     functional.interpolate: _interpolate,

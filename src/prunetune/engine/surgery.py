@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunetune.engine.copies import copy_with, named_tensors
+from prunetune.engine.copies import copy_with, named_modules, named_tensors
 from prunetune.engine.plan import PruningPlan, TensorCut
 from prunetune.errors import PlanError
 
@@ -31,7 +31,7 @@ def apply(plan: PruningPlan, model: nn.Module) -> nn.Module:
     smaller = copy_with(model, replacements)
     for path, change in plan.attributes.items():
         _set_attribute(smaller, path, change.after)
-    for module in smaller.modules():
+    for _, module in named_modules(smaller):
         _describe(module)
     return smaller
 

@@ -123,22 +123,29 @@ def _traces(model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, 
     return graphs[0], graphs[1]
 
 
-def check_runs(model: nn.Module, example_inputs: ExampleInputs) -> None:
-    """Run `model` for its shapes in both modes; raises TraceError as `traces` does."""
+def check_runs(model: nn.Module, example_inputs: ExampleInputs, *, training: Sequence[bool] = (False, True)) -> None:
+    """Run `model` for its shapes, with each of these training flags; raises TraceError as `traces` does."""
     try:
-        _check(meta_copy(model), example_inputs, meta_like, values=False)
+        _check(meta_copy(model), example_inputs, meta_like, training, values=False)
     except TraceError as error:
         if not _asks_for_values(error.__cause__):
             raise
         with torch.random.fork_rng():
-            _check(value_copy(model), example_inputs, torch.clone, values=True)
+            _check(value_copy(model), example_inputs, torch.clone, training, values=True)
 
 
-def _check(shadow: nn.Module, example_inputs: ExampleInputs, each: Callable[[Tensor], Tensor], *, values: bool) -> None:
+def _check(
+    shadow: nn.Module,
+    example_inputs: ExampleInputs,
+    each: Callable[[Tensor], Tensor],
+    training: Sequence[bool],
+    *,
+    values: bool,
+) -> None:
     mode = Unrecorded(shadow, values=values)
-    for training in (False, True):
+    for flag in training:
         args, kwargs = _arguments(example_inputs, each)
-        _forward(shadow.train(training), args, kwargs, mode, [])
+        _forward(shadow.train(flag), args, kwargs, mode, [])
 
 
 def _arguments(

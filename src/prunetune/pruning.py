@@ -17,6 +17,7 @@ from prunetune.engine import (
     DependencyGraph,
     ExampleInputs,
     Frozen,
+    Heads,
     PruningPlan,
     apply,
     by_percentile,
@@ -26,13 +27,15 @@ from prunetune.engine import (
     to_device,
 )
 from prunetune.engine.collector import paused
-from prunetune.engine.selection import Mask, Scores
+from prunetune.engine.names import reasons
+from prunetune.engine.selection import Mask, Ratio, Scores
 from prunetune.errors import InputError, PlanError, TraceError
 from prunetune.plugins import scorers
 from prunetune.plugins.base import Context, Scorer
 
 PAPER_PERCENTILE = 85.0
 PAPER_FLOOR = 0.15
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class PruneResult:
             f"parameters  {base.parameters:,} -> {proxy.parameters:,}  ({_share(proxy.parameters, base.parameters)})"
         )
         lines.append(f"FLOPs       {base.flops:,} -> {proxy.flops:,}  ({_share(proxy.flops, base.flops)})")
+        before, after = base.activations, proxy.activations
+        lines.append(f"activations {before / MIB:,.1f} MiB -> {after / MIB:,.1f} MiB  ({_share(after, before)})")
         lines.extend(f"kept whole  {f.channels} channels: {f.node}: {f.reason}" for f in self.frozen)
         return "\n".join(lines)
 
@@ -125,7 +130,10 @@ def prune(
     scorer: str | Scorer = "synflow",
     percentile: float | None = None,
     floor: float = PAPER_FLOOR,
-    ratio: float | None = None,
+    ratio: Ratio | None = None,
+    protect: Sequence[str] = (),
+    multiple_of: int = 1,
+    heads: Heads = "auto",
     seed: int = 0,
 ) -> PruneResult:
     """Cut `model` down to a proxy of the same architecture; `model` itself is not changed.
@@ -143,14 +151,21 @@ def prune(
     floor
         With `percentile`: the share of each group's channels that stays at least (the paper's gamma).
     ratio
-        Instead of `percentile`: that share of every group's channels stays.
+        Instead of `percentile`: that share of every group's channels stays; or a mapping from patterns of layers'
+        names (`{"layer1": 0.75, "layer4.*.conv1": 0.25}`) to shares, see `engine.by_ratio`.
+    protect
+        Patterns of layers that stay as they are, with all their input and output channels.
+    multiple_of
+        Layers keep a multiple of so many output channels, where they have as many.
+    heads
+        Whether attentions lose whole heads or dimensions of each, see `DependencyGraph.of`.
     seed
         For scorers that draw random numbers.
 
     Raises
     ------
     InputError
-        For an unknown scorer, a value out of range, or `percentile` and `ratio` together.
+        For an unknown scorer or layer, a value out of range, or `percentile` and `ratio` together.
     TraceError
         If the model does not run on the example inputs.
 
@@ -167,16 +182,16 @@ def prune(
     if percentile is not None and ratio is not None:
         raise InputError(f"give percentile or ratio, not both; got percentile={percentile} and ratio={ratio}")
     method = scorers[scorer]() if isinstance(scorer, str) else scorer
-    graph = DependencyGraph.of(model, example_inputs)
+    graph = DependencyGraph.of(model, example_inputs, heads=heads)
     if not graph.groups:
-        raise InputError(f"{type(model).__name__} has no channels that can be removed: {_reasons(graph)}")
+        raise InputError(f"{type(model).__name__} has no channels that can be removed: {reasons(graph)}")
     scores = score(model, example_inputs, graph, method, seed=seed)
     keep: Mask
     if ratio is not None:
-        keep = by_ratio(graph, scores, ratio=ratio)
+        keep = by_ratio(graph, scores, ratio=ratio, protect=protect, multiple_of=multiple_of)
     else:
         p = PAPER_PERCENTILE if percentile is None else percentile
-        keep = by_percentile(graph, scores, percentile=p, floor=floor)
+        keep = by_percentile(graph, scores, percentile=p, floor=floor, protect=protect, multiple_of=multiple_of)
     plan = PruningPlan.of(graph, keep)
     proxy = apply(plan, model)
     try:  # the last line of defence: the cut network must run before anyone gets it
@@ -185,10 +200,6 @@ def prune(
         raise PlanError(f"the cut network does not run, which is a fault of prunetune's rules: {error}") from error
     change = CostChange(cost(graph), cost(graph, plan))
     return PruneResult(proxy, plan, graph, scores, change, time.perf_counter() - start)
-
-
-def _reasons(graph: DependencyGraph) -> str:
-    return "; ".join(f"{f.node}: {f.reason}" for f in graph.frozen) or "it has no weights"
 
 
 def score(

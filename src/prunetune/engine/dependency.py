@@ -105,6 +105,14 @@ class DependencyGraph:
         found = self.axes.get(axis)
         return np.zeros(self.shapes[axis[0]][axis[1]], dtype=np.int64) if found is None else found
 
+    def summary(self) -> str:
+        """A line for each group, with its units and the weights whose outputs they are, and what is frozen."""
+        rows = [(group.name, str(len(group)), ", ".join(name for name, _ in group.producers)) for group in self.groups]
+        widths = [max([len(row[i]) for row in rows] or [0]) for i in range(2)]
+        lines = [f"{name:<{widths[0]}}  {units:>{widths[1]}} units  {made}".rstrip() for name, units, made in rows]
+        lines.extend(f"frozen  {f.channels} channels: {f.node}: {f.reason}" for f in self.frozen)
+        return "\n".join(lines)
+
     def networkx(self) -> networkx.Graph[str]:
         """Groups and weights as a bipartite `networkx` graph, for drawing and for graph algorithms."""
         import networkx

@@ -27,7 +27,7 @@ def apply(plan: PruningPlan, model: nn.Module) -> nn.Module:
     """
     tensors = named_tensors(model)
     _check(plan, model, tensors)
-    replacements = {id(tensors[name]): _cut(tensors[name], cut) for name, cut in plan.tensors.items()}
+    replacements = {id(tensors[name]): cut_tensor(tensors[name], cut) for name, cut in plan.tensors.items()}
     smaller = copy_with(model, replacements)
     for path, change in plan.attributes.items():
         _set_attribute(smaller, path, change.after)
@@ -59,7 +59,7 @@ def _indices(kept: Sequence[int], device: torch.device) -> Tensor:
     return torch.from_numpy(np.fromiter(kept, dtype=np.int64, count=len(kept))).to(device)
 
 
-def _cut(tensor: Tensor, cut: TensorCut) -> Tensor:
+def cut_tensor(tensor: Tensor, cut: TensorCut) -> Tensor:
     smaller = tensor.detach()
     for dim, kept in cut.keep.items():
         smaller = smaller.index_select(dim, _indices(kept, tensor.device))

@@ -53,6 +53,15 @@ def layer_norm(
     return ctx.result(ctx.vecs(input))
 
 
+@rule("_weight_norm")
+def weight_norm(ctx: Context, direction: Labelled, length: Labelled, dim: LinearForm | int = 0) -> Labelled:
+    """A length for each index of `dim`; the norm is taken over the other indices, those that stay."""
+    if length.ndim:
+        along = plain(dim)
+        ctx.tie(ctx.vec(length, along), ctx.vec(direction, along))
+    return moved(ctx, direction, ctx.vecs(direction))
+
+
 @rule("group_norm")
 def group_norm(
     ctx: Context,

@@ -144,7 +144,8 @@ def _product(ctx: Context, a: Labelled, b: Labelled) -> Labelled:
     columns = [_free(ctx, b, -1, a)] if b.ndim > 1 else []
     lead = _batch(ctx, a, b)
     dims = [*lead, *rows, *columns]
-    ctx.count(2, [*zip(dims, ctx.shape, strict=True), (contracted, a.shape[-1])])
+    if b.ndim > 1:  # torch's counter does not count products with vectors
+        ctx.count(2, [*zip(dims, ctx.shape, strict=True), (contracted, a.shape[-1])])
     return ctx.result(dims)
 
 

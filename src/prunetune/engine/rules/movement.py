@@ -80,8 +80,9 @@ def roll(ctx: Context, input: Labelled, shifts: Any, dims: Any = None) -> Labell
     for shift, dim in zip(amounts, plain_all(dims), strict=True):
         vec = vecs[dim]
         if vec is not None:
-            n = plain(shift) % len(vec)
-            ctx.freeze(vec[len(vec) - n :], "a roll takes a fixed number of them to the other end")
+            n = plain(shift)
+            wraps = vec if abs(n) > len(vec) else vec[len(vec) - n :] if n > 0 else vec[:-n]
+            ctx.freeze(wraps, "a roll takes a fixed number of them to the other end")
             vecs[dim] = np.roll(vec, n)
     return moved(ctx, input, vecs)
 

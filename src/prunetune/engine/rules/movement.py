@@ -111,6 +111,11 @@ def shuffled(ctx: Context, input: Labelled, factor: Size) -> Labelled:
         vec = ctx.vec(input, -3)
         if vec is not None:
             ctx.space.tie(vec.reshape(-1, groups)[:, 1:], vec.reshape(-1, groups)[:, :1])
+    elif ctx.node.target.__name__ == "pixel_unshuffle":  # type: ignore[union-attr]
+        for places in (ctx.vec(input, -1), ctx.vec(input, -2)):
+            if places is not None:
+                blocks = places.reshape(-1, plain(factor))
+                ctx.space.tie(blocks[:, 1:], blocks[:, :1])
     elif groups > 1:
         ctx.across(ctx.vec(input, 1), groups)
     return _through(ctx, input, ctx.node.target, plain(factor))

@@ -74,7 +74,7 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
             continue
         elif type(value) in _ATOMS or (type(value) is tuple and all(type(v) in _ATOMS for v in value)):
             state[key] = value
-        elif not value and type(value) in (dict, OrderedDict):
+        elif type(value) in (dict, OrderedDict) and not value:
             state[key] = type(value)()
         else:
             state[key] = copy.deepcopy(value, memo)

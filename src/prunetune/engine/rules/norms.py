@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from prunetune.engine.labels import Labelled, LinearForm, plain
 from prunetune.engine.rules.common import moved
@@ -30,6 +31,9 @@ def batch_norm(
     channels = ctx.vec(input, 1)
     for tensor in (running_mean, running_var, weight, bias):
         ctx.bind(tensor, 0, channels)
+    module = ctx.module
+    if isinstance(module, _InstanceNorm) and channels is not None and module.num_features == len(channels):
+        ctx.require(ctx.attribute("num_features"), channels)  # which it compares with its input
     return moved(ctx, input, ctx.vecs(input))  # of weights too, as under weight standardisation
 
 

@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-import fuzz_functions  # noqa: F401  registers its operations
-import fuzz_layers  # noqa: F401  registers its operations
+import fuzz_attention  # noqa: F401  registers its operations, as the next three
+import fuzz_functions  # noqa: F401
+import fuzz_layers  # noqa: F401
+import fuzz_shapes  # noqa: F401
 import numpy as np
 import presence
 import torch

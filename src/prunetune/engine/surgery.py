@@ -60,9 +60,14 @@ def _indices(kept: Sequence[int], device: torch.device) -> Tensor:
 
 
 def cut_tensor(tensor: Tensor, cut: TensorCut) -> Tensor:
+    """The part of a tensor that stays, in memory of its own if anything goes."""
     smaller = tensor.detach()
-    for dim, kept in cut.keep.items():
-        smaller = smaller.index_select(dim, _indices(kept, tensor.device))
+    indices = {dim: _indices(kept, tensor.device) for dim, kept in cut.keep.items()}
+    if list(indices) == [0, 1]:  # both at once: half the memory to go through
+        smaller = smaller[indices[0][:, None], indices[1]]
+    else:
+        for dim, kept in indices.items():
+            smaller = smaller.index_select(dim, kept)
     smaller = smaller.contiguous()
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(smaller, requires_grad=tensor.requires_grad)

@@ -73,13 +73,15 @@ def _share(rows: Sequence[Row]) -> float | None:
 
 def coverage(rows: Sequence[Row]) -> Table:
     """How many models of each family each engine can prune, and what that takes."""
-    header = ["family", "engine", "ok", "total", "layers shrunk, %", "median CPU s", "total CPU s", "median peak MiB"]
+    shrunk = ["layers shrunk, %", "least in a model, %"]
+    header = ["family", "engine", "ok", "total", *shrunk, "median CPU s", "total CPU s", "median peak MiB"]
     body: list[Sequence[object]] = []
     for (family, engine), group in _by(rows, "family", "engine"):
         good = [row for row in group if row["ok"]]
         seconds = [row["cpu_seconds"] for row in good]
         cost = [median(seconds), sum(seconds), median(row["peak_mib"] for row in good)] if good else [None] * 3
-        body.append([family, engine, len(good), len(group), _share(good), *cost])
+        least = min((share for row in good if (share := _share([row])) is not None), default=None)
+        body.append([family, engine, len(good), len(group), _share(good), least, *cost])
     return header, body
 
 

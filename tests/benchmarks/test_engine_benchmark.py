@@ -82,7 +82,7 @@ def test_the_table_says_what_the_lines_say(tmp_path: Path, capsys: pytest.Captur
         "prunetune",
         "1",
         "1",
-        "100",
+        *["100"] * 2,
         *[f"{deep['cpu_seconds']:.2f}"] * 2,
         line.split()[-1],
     ]

@@ -20,6 +20,7 @@ from prunetune.engine import DependencyGraph
 from prunetune.engine.selection import Scores
 from prunetune.errors import InputError
 from prunetune.interop.torch_pruning import FromTorchPruning, ToTorchPruning
+from prunetune.plugins.magnitude import Magnitude as OurMagnitude
 from prunetune.pruning import score
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -47,6 +48,12 @@ def grouped() -> nn.Module:
     return torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=8)
 
 
+def transposed() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 12, 2), nn.PReLU(12), nn.Conv2d(12, 5, 1)
+    )
+
+
 RESNET = seeded(torchvision.models.resnet18)
 MODELS = {
     "resnet18": RESNET,
@@ -56,6 +63,7 @@ MODELS = {
     ),
     "vgg": seeded(torchvision.models.vgg11, init_weights=False),  # 49 inputs of the first linear layer a channel
     "vit": seeded(vit),
+    "transposed": seeded(transposed),
 }
 WEIGHTS = {
     "l2": Magnitude(p=2),
@@ -75,6 +83,7 @@ CASES = [
     ("resnet18", tp.importance.BNScaleImportance()),
     ("resnet18", tp.importance.FPGMImportance()),
     *[(name, WEIGHTS["l2"]) for name in MODELS if name != "resnet18"],
+    *[("grouped", WEIGHTS[way]) for way in ("largest", "product", "first")],
     *[(name, GRADIENTS["taylor"]) for name in MODELS if name != "resnet18"],
 ]
 
@@ -244,6 +253,32 @@ def test_a_score_for_each_channel_of_the_root() -> None:
     # The mean of |w| of these filters, which nothing else makes.
     assert importance(outputs) == pytest.approx(conv.weight.detach().abs().mean((1, 2, 3))[[5, 3, 60]], rel=1e-6)
     inputs = theirs.get_pruning_group(RESNET.layer1[0].conv2, tp.prune_conv_in_channels, [5, 3, 60])
+    assert importance(inputs).tolist() == importance(outputs).tolist()
+
+
+def test_a_score_for_each_input_of_a_root() -> None:
+    model = MODELS["grouped"]
+    importance, graph = ToTorchPruning("magnitude", model, X), DependencyGraph.of(model, X)
+    scores = score(model, X, graph, OurMagnitude(), seed=0)
+    group = tp.DependencyGraph().build_dependency(model, X)
+    block = model.layer2[0]
+    assert block.conv2.groups == 8
+    channels = [0, 5, 17, 18, 120]  # of 128, in 8 groups of 16
+    given = importance(group.get_pruning_group(block.conv2, tp.prune_conv_in_channels, channels))
+    assert given.tolist() == scores[graph.unit_of(("layer2.0.conv1.weight", 0))[channels]].tolist()
+    assert len(set(given.tolist())) == 5
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_both_sides_of_convolutions_the_other_way_round(layer: int) -> None:
+    model = MODELS["transposed"]
+    importance = ToTorchPruning("magnitude", model, X)
+    theirs = tp.DependencyGraph().build_dependency(model, X)
+    outputs = theirs.get_pruning_group(model[layer], tp.prune_conv_out_channels, [3, 1])
+    inputs = theirs.get_pruning_group(model[layer + 2], tp.prune_conv_in_channels, [3, 1])
+    weight = model[layer].weight.detach()
+    expected = weight.abs().mean((1, 2, 3) if layer == 0 else (0, 2, 3))[[3, 1]]
+    assert importance(outputs) == pytest.approx(expected, rel=1e-6)
     assert importance(inputs).tolist() == importance(outputs).tolist()
 
 

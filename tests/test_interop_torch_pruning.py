@@ -45,7 +45,7 @@ def vit() -> nn.Module:
 
 
 def grouped() -> nn.Module:
-    return torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=8)
+    return torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=8, width_per_group=8)
 
 
 def transposed() -> nn.Module:
@@ -54,16 +54,21 @@ def transposed() -> nn.Module:
     )
 
 
+def flattened() -> nn.Module:
+    """A grouped convolution, of each of whose channels the linear layer reads four numbers."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=2), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 5)
+    )
+
+
 RESNET = seeded(torchvision.models.resnet18)
 MODELS = {
     "resnet18": RESNET,
     "mobilenet_v2": seeded(torchvision.models.mobilenet_v2),
-    "grouped": seeded(
-        torchvision.models.resnet.ResNet, block=torchvision.models.resnet.Bottleneck, layers=[1] * 4, groups=8
-    ),
-    "vgg": seeded(torchvision.models.vgg11, init_weights=False),  # 49 inputs of the first linear layer a channel
+    "grouped": seeded(grouped),
     "vit": seeded(vit),
     "transposed": seeded(transposed),
+    "flattened": seeded(flattened),
 }
 WEIGHTS = {
     "l2": Magnitude(p=2),
@@ -84,6 +89,7 @@ CASES = [
     ("resnet18", tp.importance.FPGMImportance()),
     *[(name, WEIGHTS["l2"]) for name in MODELS if name != "resnet18"],
     *[("grouped", WEIGHTS[way]) for way in ("largest", "product", "first")],
+    ("flattened", WEIGHTS["lamp"]),
     *[(name, GRADIENTS["taylor"]) for name in MODELS if name != "resnet18"],
 ]
 
@@ -262,7 +268,7 @@ def test_a_score_for_each_input_of_a_root() -> None:
     scores = score(model, X, graph, OurMagnitude(), seed=0)
     group = tp.DependencyGraph().build_dependency(model, X)
     block = model.layer2[0]
-    assert block.conv2.groups == 8
+    assert block.conv2.weight.shape == (128, 16, 3, 3)
     channels = [0, 5, 17, 18, 120]  # of 128, in 8 groups of 16
     given = importance(group.get_pruning_group(block.conv2, tp.prune_conv_in_channels, channels))
     assert given.tolist() == scores[graph.unit_of(("layer2.0.conv1.weight", 0))[channels]].tolist()
@@ -286,6 +292,27 @@ def test_what_we_would_not_cut_stays() -> None:
     model = copy.deepcopy(RESNET)
     tp.pruner.BasePruner(model, X, ToTorchPruning("magnitude", model, X), pruning_ratio=0.5).step()
     assert model.fc.weight.shape == (1000, 256), "the outputs are whole, though nobody said that they are to be ignored"
+
+
+class Shows(nn.Module):
+    """Gives away the first three of its channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.first(x)
+        return self.last(x), x[:, :3]
+
+
+def test_channels_that_we_would_not_cut_are_worth_most() -> None:
+    model, x = Shows(), torch.ones(2, 4)
+    theirs = tp.DependencyGraph().build_dependency(model, x)
+    group = theirs.get_pruning_group(model.first, tp.prune_linear_out_channels, list(range(8)))
+    expected = model.first.weight.detach().abs().mean(1)
+    assert ToTorchPruning("magnitude", model, x)(group).tolist()[:3] == [np.inf] * 3
+    assert ToTorchPruning("magnitude", model, x)(group)[3:] == pytest.approx(expected[3:], rel=1e-6)
 
 
 def test_scores_follow_the_weights() -> None:

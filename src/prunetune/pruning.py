@@ -35,7 +35,6 @@ from prunetune.plugins.base import Context, Scorer
 
 PAPER_PERCENTILE = 85.0
 PAPER_FLOOR = 0.15
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -109,13 +108,24 @@ class PruneResult:
         )
         lines.append(f"FLOPs       {base.flops:,} -> {proxy.flops:,}  ({_share(proxy.flops, base.flops)})")
         before, after = base.activations, proxy.activations
-        lines.append(f"activations {before / MIB:,.1f} MiB -> {after / MIB:,.1f} MiB  ({_share(after, before)})")
+        lines.append(f"activations {_memory(before)} -> {_memory(after)}  ({_share(after, before)})")
         lines.extend(f"kept whole  {f.channels} channels: {f.node}: {f.reason}" for f in self.frozen)
         return "\n".join(lines)
 
 
 def _shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
+
+
+def _memory(size: int) -> str:
+    """Bytes, for people.
+
+    >>> _memory(900), _memory(1500), _memory(3_500_000)
+    ('900 B', '1.5 KiB', '3.3 MiB')
+    """
+    if size < 1024:
+        return f"{size} B"
+    return f"{size / 1024:.1f} KiB" if size < 2**20 else f"{size / 2**20:,.1f} MiB"
 
 
 def _share(part: int, whole: int) -> str:

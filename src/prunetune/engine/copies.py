@@ -22,9 +22,9 @@ def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
             continue
         seen.add(id(module))
         found.append((path, module))
-        prefix = f"{path}." if path else ""
-        children = module._modules
-        todo.extend((prefix + name, child) for name, child in reversed(children.items()) if child is not None)
+        if module._modules:
+            prefix = f"{path}." if path else ""
+            todo += [(prefix + name, child) for name, child in reversed(module._modules.items()) if child is not None]
     return found
 
 
@@ -65,23 +65,28 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     twin: nn.Module = kind.__new__(kind)
     memo[id(module)] = twin
     state = vars(twin)
+    state.update(vars(module))
     for key, value in vars(module).items():
-        if key == "_modules":
+        of = type(value)
+        if of in _ATOMS:
+            continue
+        if not value and of in _CONTAINERS:
+            state[key] = of()
+        elif key == "_modules":
             state[key] = {k: None if m is None else _copy_module(m, memo) for k, m in value.items()}
         elif key in ("_parameters", "_buffers"):
             state[key] = {k: memo[id(t)] if id(t) in memo else copy.deepcopy(t, memo) for k, t in value.items()}
         elif key == "_compiled_call_impl":  # belongs to the original, as torch's own copies have it
-            continue
-        elif type(value) in _ATOMS or (type(value) is tuple and all(type(v) in _ATOMS for v in value)):
-            state[key] = value
-        elif type(value) in (dict, OrderedDict) and not value:
-            state[key] = type(value)()
-        else:
+            del state[key]
+        elif of is list and all(type(v) in _ATOMS for v in value):
+            state[key] = list(value)
+        elif of is not tuple or any(type(v) not in _ATOMS for v in value):
             state[key] = copy.deepcopy(value, memo)
     return twin
 
 
 _ATOMS = frozenset((int, float, bool, str, type(None), torch.dtype, torch.device))
+_CONTAINERS = frozenset((dict, OrderedDict, set, list))
 
 
 _PLAIN: dict[type[nn.Module], bool] = {}
@@ -124,7 +129,7 @@ def all_tensors(model: nn.Module) -> Iterator[Tensor]:
                 if tensor is not None:
                     yield tensor
         for key, value in vars(module).items():
-            if type(value) not in _ATOMS and key not in _INTERNAL:
+            if type(value) not in _ATOMS and key not in _INTERNAL and value is not None:
                 yield from _tensors_in(value)
 
 

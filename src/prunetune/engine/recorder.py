@@ -179,6 +179,11 @@ class Recorder(TorchFunctionMode):
             forward = self._whole(path, module.forward) if whole else module.forward
             vars(module)["forward"] = self._scoped(path, forward)
 
+    def leave(self, model: nn.Module) -> None:
+        """Take the recorder out of the copy again: no longer held in circles, all of it is freed at once."""
+        for _, module in named_modules(model):
+            del vars(module)["forward"]
+
     def _whole(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(forward)
         def run(*args: Any, **kwargs: Any) -> Any:

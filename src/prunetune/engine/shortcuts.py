@@ -134,6 +134,17 @@ def _convolution(
     return torch.empty(sizes, dtype=input.dtype, device=input.device)
 
 
+def _mean(input: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Tensor | None:
+    if kwargs or not input.is_floating_point() or not isinstance(keepdim, bool) or isinstance(dim, torch.dtype):
+        return None
+    given = range(input.ndim) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
+    if not all(isinstance(d, int) and -input.ndim <= d < input.ndim for d in given):
+        return None
+    gone = {d % input.ndim for d in given} or set(range(input.ndim))
+    sizes = [1 if d in gone else n for d, n in enumerate(input.shape) if keepdim or d not in gone]
+    return torch.empty(sizes, dtype=input.dtype, device=input.device)
+
+
 def _adaptive_pool(spatial: int) -> Shortcut:
     def run(input: Tensor, output_size: Any) -> Tensor | None:
         sizes = _each(output_size, spatial)
@@ -217,6 +228,7 @@ SHORTCUTS: dict[Any, Shortcut] = {
     **dict.fromkeys((torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div), _binary),
     **dict.fromkeys((torch.add, torch.sub, torch.mul, torch.div), _binary),
     **dict.fromkeys((torch.relu_, torch.Tensor.relu_, torch.Tensor.add_, torch.Tensor.mul_), _in_place),
+    **dict.fromkeys((torch.mean, torch.sum, torch.Tensor.mean, torch.Tensor.sum), _mean),
     functional.batch_norm: _batch_norm,
     functional.adaptive_avg_pool1d: _adaptive_pool(1),
     functional.adaptive_avg_pool2d: _adaptive_pool(2),

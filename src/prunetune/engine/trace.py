@@ -121,6 +121,7 @@ def _traces(model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, 
         out = _forward(shadow.train(training), args, kwargs, recorder, recorder.scope)
         recorder.graph.output(tuple(recorder.node_of(t) for t in _tensors_in(out) if id(t) in recorder.known))
         graphs.append(Trace(recorder.graph, model, shapes, parameters))
+    recorder.leave(shadow)
     return graphs[0], graphs[1]
 
 

@@ -75,7 +75,7 @@ class Context:
 
     def attribute(self, name: str) -> LinearForm:
         """An integer attribute of the present module, to be set anew: `require(attribute("groups"), vec)`."""
-        path = f"{self.node.target}.{name}"
+        path = f"{self._path}.{name}" if self._path else name
         value = getattr(self.module, name)
         if type(value) is not int:
             raise InputError(f"{path} is {value!r}; only a plain integer can follow a cut")
@@ -84,8 +84,13 @@ class Context:
 
     @property
     def module(self) -> nn.Module:
-        """The present module, for the rule of a module: the user's own, to be read and not changed."""
-        return self.model.get_submodule(str(self.node.target))
+        """The present module, the innermost that runs: the user's own, to be read and not changed."""
+        return self.model.get_submodule(self._path)
+
+    @property
+    def _path(self) -> str:
+        whole = self.node.op == "call_module"
+        return str(self.node.target if whole else self.node.meta.get("module", ""))
 
     @functools.cached_property
     def names(self) -> dict[int, str]:

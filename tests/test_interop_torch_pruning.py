@@ -20,6 +20,7 @@ from prunetune.engine import DependencyGraph
 from prunetune.engine.selection import Scores
 from prunetune.errors import InputError
 from prunetune.interop.torch_pruning import FromTorchPruning, ToTorchPruning
+from prunetune.plugins.magnitude import Magnitude as OurMagnitude
 from prunetune.pruning import score
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -44,18 +45,30 @@ def vit() -> nn.Module:
 
 
 def grouped() -> nn.Module:
-    return torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=8)
+    return torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], groups=8, width_per_group=8)
+
+
+def transposed() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 12, 2), nn.PReLU(12), nn.Conv2d(12, 5, 1)
+    )
+
+
+def flattened() -> nn.Module:
+    """A grouped convolution, of each of whose channels the linear layer reads four numbers."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=2), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 5)
+    )
 
 
 RESNET = seeded(torchvision.models.resnet18)
 MODELS = {
     "resnet18": RESNET,
     "mobilenet_v2": seeded(torchvision.models.mobilenet_v2),
-    "grouped": seeded(
-        torchvision.models.resnet.ResNet, block=torchvision.models.resnet.Bottleneck, layers=[1] * 4, groups=8
-    ),
-    "vgg": seeded(torchvision.models.vgg11, init_weights=False),  # 49 inputs of the first linear layer a channel
+    "grouped": seeded(grouped),
     "vit": seeded(vit),
+    "transposed": seeded(transposed),
+    "flattened": seeded(flattened),
 }
 WEIGHTS = {
     "l2": Magnitude(p=2),
@@ -75,6 +88,8 @@ CASES = [
     ("resnet18", tp.importance.BNScaleImportance()),
     ("resnet18", tp.importance.FPGMImportance()),
     *[(name, WEIGHTS["l2"]) for name in MODELS if name != "resnet18"],
+    *[("grouped", WEIGHTS[way]) for way in ("largest", "product", "first")],
+    ("flattened", WEIGHTS["lamp"]),
     *[(name, GRADIENTS["taylor"]) for name in MODELS if name != "resnet18"],
 ]
 
@@ -247,10 +262,57 @@ def test_a_score_for_each_channel_of_the_root() -> None:
     assert importance(inputs).tolist() == importance(outputs).tolist()
 
 
+def test_a_score_for_each_input_of_a_root() -> None:
+    model = MODELS["grouped"]
+    importance, graph = ToTorchPruning("magnitude", model, X), DependencyGraph.of(model, X)
+    scores = score(model, X, graph, OurMagnitude(), seed=0)
+    group = tp.DependencyGraph().build_dependency(model, X)
+    block = model.layer2[0]
+    assert block.conv2.weight.shape == (128, 16, 3, 3)
+    channels = [0, 5, 17, 18, 120]  # of 128, in 8 groups of 16
+    given = importance(group.get_pruning_group(block.conv2, tp.prune_conv_in_channels, channels))
+    assert given.tolist() == scores[graph.unit_of(("layer2.0.conv1.weight", 0))[channels]].tolist()
+    assert len(set(given.tolist())) == 5
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_both_sides_of_convolutions_the_other_way_round(layer: int) -> None:
+    model = MODELS["transposed"]
+    importance = ToTorchPruning("magnitude", model, X)
+    theirs = tp.DependencyGraph().build_dependency(model, X)
+    outputs = theirs.get_pruning_group(model[layer], tp.prune_conv_out_channels, [3, 1])
+    inputs = theirs.get_pruning_group(model[layer + 2], tp.prune_conv_in_channels, [3, 1])
+    weight = model[layer].weight.detach()
+    expected = weight.abs().mean((1, 2, 3) if layer == 0 else (0, 2, 3))[[3, 1]]
+    assert importance(outputs) == pytest.approx(expected, rel=1e-6)
+    assert importance(inputs).tolist() == importance(outputs).tolist()
+
+
 def test_what_we_would_not_cut_stays() -> None:
     model = copy.deepcopy(RESNET)
     tp.pruner.BasePruner(model, X, ToTorchPruning("magnitude", model, X), pruning_ratio=0.5).step()
     assert model.fc.weight.shape == (1000, 256), "the outputs are whole, though nobody said that they are to be ignored"
+
+
+class Shows(nn.Module):
+    """Gives away the first three of its channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.first(x)
+        return self.last(x), x[:, :3]
+
+
+def test_channels_that_we_would_not_cut_are_worth_most() -> None:
+    model, x = Shows(), torch.ones(2, 4)
+    theirs = tp.DependencyGraph().build_dependency(model, x)
+    group = theirs.get_pruning_group(model.first, tp.prune_linear_out_channels, list(range(8)))
+    expected = model.first.weight.detach().abs().mean(1)
+    assert ToTorchPruning("magnitude", model, x)(group).tolist()[:3] == [np.inf] * 3
+    assert ToTorchPruning("magnitude", model, x)(group)[3:] == pytest.approx(expected[3:], rel=1e-6)
 
 
 def test_scores_follow_the_weights() -> None:

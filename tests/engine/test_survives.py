@@ -178,6 +178,43 @@ def test_a_compiled_network_still_trains(name: str) -> None:
     assert all(same(g, p.grad, 1e-4) or not p.grad.any() for g, p in zip(gradients, model.parameters(), strict=True))
 
 
+def doubled(x: Tensor) -> Tensor:
+    return x.relu() * 2
+
+
+class Doubles(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.first, self.norm, self.last = nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.norm(self.first(x))))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("warm", [False, True], ids=["not yet compiled", "compiled"])
+@pytest.mark.parametrize("whole", [False, True], ids=["a function", "the model"])
+def test_a_compiled_model_is_cut_like_any_other(whole: bool, warm: bool) -> None:
+    torch._dynamo.reset()
+    x = torch.randn(3, 4)
+    plain = Doubles(doubled).eval()
+    expected = prune(plain, x, scorer="magnitude", ratio=0.5)
+    if whole:
+        model = torch.compile(copy.deepcopy(plain), backend="aot_eager")
+    else:
+        model = copy.deepcopy(plain)
+        model.function = torch.compile(doubled, backend="aot_eager")
+    if warm:
+        model(x)
+    for _ in range(2):
+        result = prune(model, x, scorer="magnitude", ratio=0.5)
+        assert [len(group) for group in result.graph.groups] == [8]
+        assert result.scores.tolist() == expected.scores.tolist()
+        assert type(result.model) is type(model)
+        assert same(result.model(x), expected.model(x), 1e-6)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_exports(name: str) -> None:
     model, x = cut(name)

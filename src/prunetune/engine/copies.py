@@ -70,7 +70,7 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         of = type(value)
         if of in _ATOMS:
             continue
-        if not value and of in _CONTAINERS:
+        if of in _CONTAINERS and not value:  # in this order: tensors and arrays have no truth
             state[key] = of()
         elif key == "_modules":
             state[key] = {k: None if m is None else _copy_module(m, memo) for k, m in value.items()}

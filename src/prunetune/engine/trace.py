@@ -9,8 +9,9 @@ says how the width of `x` flows, and the engine needs that. See `docs/decisions/
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -158,11 +159,20 @@ def _arguments(
     return args, kwargs
 
 
+def _as_written() -> AbstractContextManager[Any]:
+    """Meanwhile nothing is compiled: `torch.compile` would compile the recorder as well."""
+    if "torch._dynamo" not in sys.modules:  # then nothing asks for it, and the compiler takes a second to import
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 def _forward(model: nn.Module, args: Any, kwargs: Any, mode: TorchFunctionMode | None, scope: list[str]) -> Any:
     meta = any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in pytree.tree_leaves((args, kwargs)))
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
+            stack.enter_context(_as_written())
             if meta:
                 stack.enter_context(torch.device("meta"))
             if mode is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from prunetune.engine import (
     to_device,
 )
 from prunetune.engine.collector import paused
+from prunetune.engine.copies import copy_with
 from prunetune.engine.names import reasons
 from prunetune.engine.selection import Mask, Ratio, Scores
 from prunetune.errors import InputError, PlanError, TraceError
@@ -203,7 +203,8 @@ def prune(
         p = PAPER_PERCENTILE if percentile is None else percentile
         keep = by_percentile(graph, scores, percentile=p, floor=floor, protect=protect, multiple_of=multiple_of)
     plan = PruningPlan.of(graph, keep)
-    proxy = apply(plan, model)
+    with torch.inference_mode(False):  # the proxy is there to be trained
+        proxy = apply(plan, model)
     try:  # the last line of defence: the cut network must run before anyone gets it
         check_runs(proxy, example_inputs, training=(True,) if graph.one_mode else (False, True))
     except TraceError as error:
@@ -219,9 +220,9 @@ def score(
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     inputs: Any = to_device(example_inputs, device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        own = model if scorer.only_reads else copy.deepcopy(model).eval()
+        own = model if scorer.only_reads else copy_with(model, {}).eval()
         scores = scorer.unit_scores(Context(own, inputs, graph, generator))
     if not np.isfinite(scores).all():
         raise InputError(

@@ -409,3 +409,34 @@ def test_a_model_that_changes_itself_when_it_runs(asks: bool, fails: bool) -> No
         assert (smaller.calls, smaller.seen.item(), smaller.sizes) == (0, 0, [0])
     assert snapshot(model) == before
     assert surroundings() == around
+
+
+class Remembers(nn.Module):
+    """Keeps what it has computed, with its history."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.features = self.a(x).relu()
+        return self.b(self.features)
+
+
+@pytest.mark.parametrize("scorer", ["magnitude", "synflow"])
+def test_a_model_that_keeps_an_activation(scorer: str) -> None:
+    model, x = Remembers(), torch.ones(3, 4)
+    model(x)
+    assert model.features.grad_fn is not None
+    result = prune(model, x, scorer=scorer, ratio=0.5)
+    assert result.model(x).shape == (3, 2)
+    assert result.model.a.out_features == 4
+
+
+@pytest.mark.parametrize("scorer", ["magnitude", "synflow"])
+def test_within_inference_mode(scorer: str) -> None:
+    model, x = Remembers(), torch.ones(3, 4)
+    with torch.inference_mode():
+        result = prune(model, x, scorer=scorer, ratio=0.5)
+    result.model(x).sum().backward()
+    assert all(p.grad is not None for p in result.model.parameters())

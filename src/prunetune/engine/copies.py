@@ -45,9 +45,11 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 def copy_with(model: nn.Module, replacements: Mapping[int, Tensor]) -> nn.Module:
     """A deep copy of `model` in which each tensor whose `id` is in `replacements` is that replacement.
 
-    The copy never holds the weights twice: `deepcopy` finds each replacement in its memo.
+    The copy never holds the weights twice: `deepcopy` finds each replacement in its memo. What a run has left on the
+    model with its history (`self.features = ...`), which torch does not copy, is copied without.
     """
-    memo: dict[int, Any] = dict(replacements)
+    memo: dict[int, Any] = {id(t): t.detach().clone() for t in all_tensors(model) if t.grad_fn is not None}
+    memo.update(replacements)
     return _copy_module(model, memo)
 
 

@@ -27,6 +27,7 @@ from prunetune.engine import (
 )
 from prunetune.engine.collector import paused
 from prunetune.engine.copies import copy_with
+from prunetune.engine.cost import cost_of
 from prunetune.engine.names import reasons
 from prunetune.engine.selection import Mask, Ratio, Scores
 from prunetune.errors import InputError, PlanError, TraceError
@@ -209,7 +210,7 @@ def prune(
         check_runs(proxy, example_inputs, training=(True,) if graph.one_mode else (False, True))
     except TraceError as error:
         raise PlanError(f"the cut network does not run, which is a fault of prunetune's rules: {error}") from error
-    change = CostChange(cost(graph), cost(graph, plan))
+    change = CostChange(cost(graph), cost_of(graph, keep))
     return PruneResult(proxy, plan, graph, scores, change, time.perf_counter() - start)
 
 

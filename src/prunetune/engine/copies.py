@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -116,11 +117,16 @@ def meta_like(tensor: Tensor) -> Tensor:
 
 
 _INTERNAL = frozenset(vars(nn.Module())) | {"_is_full_backward_hook"}
+_INTERNAL_COUNT, _FIRST_INTERNAL = len(vars(nn.Module())), next(iter(vars(nn.Module())))
 
 
 def own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """What a module's class put on it, besides parameters, buffers, submodules and hooks."""
-    return ((key, value) for key, value in vars(module).items() if key not in _INTERNAL)
+    items = vars(module).items()
+    first = next(iter(items), ("", None))[0]
+    # The internal ones come first, unless somebody has been there before `nn.Module.__init__`.
+    later = itertools.islice(items, _INTERNAL_COUNT, None) if first == _FIRST_INTERNAL else items
+    return ((key, value) for key, value in later if key not in _INTERNAL)
 
 
 def all_tensors(model: nn.Module) -> Iterator[Tensor]:
@@ -130,8 +136,8 @@ def all_tensors(model: nn.Module) -> Iterator[Tensor]:
             for tensor in tensors.values():
                 if tensor is not None:
                     yield tensor
-        for key, value in vars(module).items():
-            if type(value) not in _ATOMS and key not in _INTERNAL and value is not None:
+        for _, value in own_attributes(module):
+            if type(value) not in _ATOMS:
                 yield from _tensors_in(value)
 
 

@@ -106,7 +106,7 @@ def _scale_queries(model: nn.Module, plan: PruningPlan) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention):
             projection = f"{name}.in_proj_weight", module.in_proj_weight, module.in_proj_bias
-        elif type(module).__name__ == "ShiftedWindowAttention":  # of torchvision's Swin
+        elif type(module).__name__ in ("ShiftedWindowAttention", "ShiftedWindowAttention3d"):  # of torchvision
             projection = f"{name}.qkv.weight", module.qkv.weight, module.qkv.bias
         else:
             continue

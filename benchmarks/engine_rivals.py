@@ -113,19 +113,30 @@ def _torch_pruning(model: nn.Module, inputs: Any) -> Callable[[], Pruned]:
 
 
 def _torch_kirigami(model: nn.Module, inputs: Any) -> Callable[[], Pruned]:
-    """Its "Getting started": a graph, the candidates it discovers, and every channel axis at half of its width."""
+    """A removal by hand, as in its "Getting started": every second output of every layer but the model's outputs.
+
+    Its automatic selection looks at every channel by itself: to discover the candidates takes 18 s for ResNet-18.
+    Every second channel is what goes well with groups, heads, chunks and shuffles.
+    """
     from torch_kirigami import DependencyGraph as Graph
-    from torch_kirigami.pruning import ChannelRatio, Greedy, GroupMagnitude, Pruner
+    from torch_kirigami.pruning import Pruner
 
     model.eval()
     kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
     args = () if kwargs else inputs if isinstance(inputs, tuple) else (inputs,)
+    outputs = _outputs(model, inputs)
+    layers = [
+        (name, 1 if getattr(m, "transposed", False) else 0)
+        for name, m in model.named_modules()
+        if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd)) and m not in outputs
+    ]
 
     def run() -> Pruned:
-        pruner = Pruner(model, graph=Graph.build(model, args=args, kwargs=kwargs))
-        pruned, _ = pruner.prune(
-            pruner.discover_candidates(), budget=ChannelRatio(RATIO), strategy=Greedy(GroupMagnitude(p=2))
-        )
+        graph = Graph.build(model, args=args, kwargs=kwargs)
+        axes = [graph.parameter(f"{name}.weight").axis(dim) for name, dim in layers]
+        remove = [axis.select(range(1, axis.tensor.shape[axis.dim], 2)) for axis in axes]
+        pruner = Pruner(model, graph=graph)
+        pruned, _ = pruner.apply(pruner.plan_remove(remove))
         return Pruned(pruned)
 
     return run

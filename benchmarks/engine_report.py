@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
@@ -184,7 +185,7 @@ def failures(rows: Sequence[Row]) -> Table:
     """Every failure."""
     order = sorted((r for r in rows if not r["ok"]), key=lambda r: r["engine"] != OURS)
     return ["engine", "family", "model", "while", "reason"], [
-        [r["engine"], r["family"], r["model"], r["stage"], r["reason"]] for r in order
+        [r["engine"], r["family"], r["model"], r["stage"], textwrap.shorten(r["reason"], 150)] for r in order
     ]
 
 

@@ -102,7 +102,7 @@ def test_what_goes_wrong_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert reasons["hanging"] == "over 2 s"
     assert reasons["dying"] == "killed, which is what Linux does when memory runs out"
     printed = capsys.readouterr().out
-    assert all(reason in printed for reason in reasons.values() if reason)
+    assert all(reason[:60] in printed for reason in reasons.values() if reason)
     assert "tiny    prunetune   1      4" in printed
 
 

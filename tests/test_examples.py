@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -36,3 +38,17 @@ def test_own_model_is_used_in_five_lines() -> None:
     text = (EXAMPLES / "own_model.py").read_text()
     lines = text.split("# These are the five lines.\n")[1].split("\n\nif __name__")[0].strip().splitlines()
     assert len(lines) <= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("own_operation.py", "kept whole  5 channels: output: it is the model's output"),
+        ("torch_pruning_both_ways.py", "resnet18: conv1 has 32 of 64 channels"),
+    ],
+)
+def test_examples_of_the_engine(name: str, last: str) -> None:
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == last

@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_NAMES = 24
+"""More are not listed in a message."""
+
 
 class PrunetuneError(Exception):
     """Base of all errors that prunetune raises on purpose."""
@@ -31,7 +34,7 @@ class SearchError(PrunetuneError):
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
-    """An error that names what was given, the nearest known name, and all known names.
+    """An error that names what was given, the nearest known name, and all known names (the first, if there are many).
 
     >>> str(unknown_name("scorer", "synflw", ["random", "synflow"]))
     "unknown scorer 'synflw' (did you mean 'synflow'?); known: random, synflow"
@@ -39,4 +42,6 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     names = sorted(known)
     close = difflib.get_close_matches(given, names, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
+    if len(names) > MOST_NAMES:
+        names = [*names[: MOST_NAMES // 2], f"and {len(names) - MOST_NAMES // 2} more"]
     return InputError(f"unknown {kind} {given!r}{hint}; known: {', '.join(names) or 'none'}")

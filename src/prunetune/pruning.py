@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from prunetune.engine import (
     DependencyGraph,
     ExampleInputs,
     Frozen,
+    Heads,
     PruningPlan,
     apply,
     by_percentile,
@@ -26,7 +26,10 @@ from prunetune.engine import (
     to_device,
 )
 from prunetune.engine.collector import paused
-from prunetune.engine.selection import Mask, Scores
+from prunetune.engine.copies import copy_with
+from prunetune.engine.cost import cost_of
+from prunetune.engine.names import reasons
+from prunetune.engine.selection import Mask, Ratio, Scores
 from prunetune.errors import InputError, PlanError, TraceError
 from prunetune.plugins import scorers
 from prunetune.plugins.base import Context, Scorer
@@ -105,12 +108,25 @@ class PruneResult:
             f"parameters  {base.parameters:,} -> {proxy.parameters:,}  ({_share(proxy.parameters, base.parameters)})"
         )
         lines.append(f"FLOPs       {base.flops:,} -> {proxy.flops:,}  ({_share(proxy.flops, base.flops)})")
+        before, after = base.activations, proxy.activations
+        lines.append(f"activations {_memory(before)} -> {_memory(after)}  ({_share(after, before)})")
         lines.extend(f"kept whole  {f.channels} channels: {f.node}: {f.reason}" for f in self.frozen)
         return "\n".join(lines)
 
 
 def _shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
+
+
+def _memory(size: int) -> str:
+    """Bytes, for people.
+
+    >>> _memory(900), _memory(1500), _memory(3_500_000)
+    ('900 B', '1.5 KiB', '3.3 MiB')
+    """
+    if size < 1024:
+        return f"{size} B"
+    return f"{size / 1024:.1f} KiB" if size < 2**20 else f"{size / 2**20:,.1f} MiB"
 
 
 def _share(part: int, whole: int) -> str:
@@ -125,7 +141,10 @@ def prune(
     scorer: str | Scorer = "synflow",
     percentile: float | None = None,
     floor: float = PAPER_FLOOR,
-    ratio: float | None = None,
+    ratio: Ratio | None = None,
+    protect: Sequence[str] = (),
+    multiple_of: int = 1,
+    heads: Heads = "auto",
     seed: int = 0,
 ) -> PruneResult:
     """Cut `model` down to a proxy of the same architecture; `model` itself is not changed.
@@ -143,14 +162,21 @@ def prune(
     floor
         With `percentile`: the share of each group's channels that stays at least (the paper's gamma).
     ratio
-        Instead of `percentile`: that share of every group's channels stays.
+        Instead of `percentile`: that share of every group's channels stays; or a mapping from patterns of layers'
+        names (`{"layer1": 0.75, "layer4.*.conv1": 0.25}`) to shares, see `engine.by_ratio`.
+    protect
+        Patterns of layers that stay as they are, with all their input and output channels.
+    multiple_of
+        Layers keep a multiple of so many output channels, where they have as many.
+    heads
+        Whether attentions lose whole heads or dimensions of each, see `DependencyGraph.of`.
     seed
         For scorers that draw random numbers.
 
     Raises
     ------
     InputError
-        For an unknown scorer, a value out of range, or `percentile` and `ratio` together.
+        For an unknown scorer or layer, a value out of range, or `percentile` and `ratio` together.
     TraceError
         If the model does not run on the example inputs.
 
@@ -167,28 +193,25 @@ def prune(
     if percentile is not None and ratio is not None:
         raise InputError(f"give percentile or ratio, not both; got percentile={percentile} and ratio={ratio}")
     method = scorers[scorer]() if isinstance(scorer, str) else scorer
-    graph = DependencyGraph.of(model, example_inputs)
+    graph = DependencyGraph.of(model, example_inputs, heads=heads)
     if not graph.groups:
-        raise InputError(f"{type(model).__name__} has no channels that can be removed: {_reasons(graph)}")
+        raise InputError(f"{type(model).__name__} has no channels that can be removed: {reasons(graph)}")
     scores = score(model, example_inputs, graph, method, seed=seed)
     keep: Mask
     if ratio is not None:
-        keep = by_ratio(graph, scores, ratio=ratio)
+        keep = by_ratio(graph, scores, ratio=ratio, protect=protect, multiple_of=multiple_of)
     else:
         p = PAPER_PERCENTILE if percentile is None else percentile
-        keep = by_percentile(graph, scores, percentile=p, floor=floor)
+        keep = by_percentile(graph, scores, percentile=p, floor=floor, protect=protect, multiple_of=multiple_of)
     plan = PruningPlan.of(graph, keep)
-    proxy = apply(plan, model)
+    with torch.inference_mode(False):  # the proxy is there to be trained
+        proxy = apply(plan, model)
     try:  # the last line of defence: the cut network must run before anyone gets it
-        check_runs(proxy, example_inputs)
+        check_runs(proxy, example_inputs, training=(True,) if graph.one_mode else (False, True))
     except TraceError as error:
         raise PlanError(f"the cut network does not run, which is a fault of prunetune's rules: {error}") from error
-    change = CostChange(cost(graph), cost(graph, plan))
+    change = CostChange(cost(graph), cost_of(graph, keep))
     return PruneResult(proxy, plan, graph, scores, change, time.perf_counter() - start)
-
-
-def _reasons(graph: DependencyGraph) -> str:
-    return "; ".join(f"{f.node}: {f.reason}" for f in graph.frozen) or "it has no weights"
 
 
 def score(
@@ -198,9 +221,9 @@ def score(
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     inputs: Any = to_device(example_inputs, device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        own = model if scorer.only_reads else copy.deepcopy(model).eval()
+        own = model if scorer.only_reads else copy_with(model, {}).eval()
         scores = scorer.unit_scores(Context(own, inputs, graph, generator))
     if not np.isfinite(scores).all():
         raise InputError(

@@ -93,7 +93,10 @@ def linear_over_places(x: Value, out: int) -> nn.Module:
     return OverPlaces(x.shape[dim], out, dim)
 
 
-@layer(("image", "vector", "sequence"), lambda dice, x: {"out": dice.width(x.layout), "kind": dice.one_of(["weight_norm", "spectral_norm"])})
+@layer(
+    ("image", "vector", "sequence"),
+    lambda dice, x: {"out": dice.width(x.layout), "kind": dice.one_of(["weight_norm", "spectral_norm"])},
+)
 def normed_weight(x: Value, out: int, kind: str) -> nn.Module:
     inner = nn.Conv2d(x.channels, out, 1) if x.layout == "image" else nn.Linear(x.channels, out)
     return getattr(parametrizations, kind)(inner)
@@ -174,7 +177,10 @@ def batch_norm(x: Value, affine: bool, statistics: bool) -> nn.Module:
     return kind[x.layout](x.channels, affine=affine, track_running_stats=statistics)
 
 
-@layer(FIRST, lambda dice, x: {"affine": dice.chance(0.5), "statistics": dice.chance(0.3)} if math.prod(x.places) > 1 else None)
+@layer(
+    FIRST,
+    lambda dice, x: {"affine": dice.chance(0.5), "statistics": dice.chance(0.3)} if math.prod(x.places) > 1 else None,
+)
 def instance_norm(x: Value, affine: bool, statistics: bool) -> nn.Module:
     return of_layout("InstanceNorm", x)(x.channels, affine=affine, track_running_stats=statistics)
 

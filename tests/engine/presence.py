@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -92,9 +93,9 @@ def keeps_of(x: Tensor) -> tuple[Keep, ...]:
     return x.keeps if isinstance(x, Present) else tuple(torch.ones(n, dtype=torch.bool) for n in x.shape)
 
 
-def agree(where: str, first: Keep, *others: Keep) -> None:
+def agree(where: str, *keeps: Keep) -> None:
     """Raise Mismatch unless all are the same."""
-    for other in others:
+    for first, other in itertools.pairwise(keeps):
         if not torch.equal(first, other):
             kept = [torch.nonzero(k).flatten().tolist() for k in (first, other)]
             raise Mismatch(f"{where}: {kept[0]} of {len(first)} meet {kept[1]} of {len(other)}")
@@ -172,8 +173,10 @@ def expand_as(func: Any, x: Tensor, other: Tensor) -> Tensor:
 def pad(func: Any, x: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
     """What is padded is there."""
     assert mode == "constant"
-    mask = func(mask_of(x).to(torch.uint8), pad, value=1)
-    return present(func(value_of(x), pad, value=value), mask.bool(), "pad")
+    keeps = list(keeps_of(x))
+    for i in range(len(pad) // 2):
+        keeps[-1 - i] = func(keeps[-1 - i].to(torch.uint8), pad[2 * i : 2 * i + 2], value=1).bool()
+    return present(func(value_of(x), pad, value=value), outer(keeps), "pad")
 
 
 # -- joining -----------------------------------------------------------------------------------------------------------
@@ -182,7 +185,9 @@ def pad(func: Any, x: Tensor, pad: Any, mode: str = "constant", value: float | N
 @means("add", "sub", "mul", "div", "true_divide", "pow", "maximum", "minimum", "where", "lerp", "addcmul", "clamp")
 @means("gt", "lt", "ge", "le", Tensor.__rsub__, Tensor.__radd__, Tensor.__rmul__, Tensor.__pow__, Tensor.__rdiv__)
 @means("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardtanh", "sigmoid", "tanh")
-@means("softplus", "exp", "sqrt", "rsqrt", "abs", "neg", "square", "sin", "cos", "dropout", "log1p", "relu6", "softsign")
+@means(
+    "softplus", "exp", "sqrt", "rsqrt", "abs", "neg", "square", "sin", "cos", "dropout", "log1p", "relu6", "softsign"
+)
 def join(func: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Any number of tensors, element by element; a dimension of size 1 is stretched over what the others keep."""
     tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
@@ -241,8 +246,8 @@ def variance(func: Any, x: Tensor, dim: Any = None, correction: int = 1, keepdim
 
 
 @means("norm")
-def norm(func: Any, x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Tensor:
-    assert p in (2, "fro")
+def norm(func: Any, x: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    assert p in (2, "fro") and dtype is None
     return reduced(x, value_of(x, 0.0).square().sum(_dims(x, dim), keepdim).sqrt(), dim, keepdim, "norm")
 
 

@@ -49,7 +49,8 @@ def addmm(func: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
 @means("einsum")
 def einsum(func: Any, equation: str, *operands: Any) -> Tensor:
     tensors = list(operands[0]) if isinstance(operands[0], (tuple, list)) else list(operands)
-    inputs, output = equation.replace(" ", "").split("->")
+    most = max(t.ndim for t in tensors)  # the programs' only equation with dots has one letter beside them
+    inputs, output = equation.replace(" ", "").replace("...", "ABC"[: most - 1]).split("->")
     letters: dict[str, Keep] = {}
     for names, tensor in zip(inputs.split(","), tensors, strict=True):
         for name, keep in zip(names, keeps_of(tensor), strict=True):
@@ -69,12 +70,14 @@ def embedding(func: Any, x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -
 def _convolve(names: tuple[str, ...], transposed: bool) -> Any:
     def convolve(func: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
         groups = {**dict(zip(names, args, strict=False)), **kwargs}.get("groups", 1)
-        keeps = keeps_of(x)
-        whole("a convolution (places)", *keeps[2:], *keeps_of(weight)[2:])
+        keeps, places = keeps_of(x), keeps_of(x)[2:]
+        whole("a convolution (its window)", *keeps_of(weight)[2:])
         out = _filters(keeps[1], keeps_of(weight)[0], keeps_of(weight)[1], groups, transposed)
         agree("a convolution (bias)", out, *([] if bias is None else keeps_of(bias)))
         value = func(value_of(x, 0.0), value_of(weight, 0.0), value_of(bias, 0.0), *args, **kwargs)
-        places = [torch.ones(n, dtype=torch.bool) for n in value.shape[2:]]
+        if value.shape[2:] != x.shape[2:] or any(n > 1 for n in weight.shape[2:]):
+            whole("a convolution (places)", *places)
+            places = tuple(torch.ones(n, dtype=torch.bool) for n in value.shape[2:])
         return present(value, outer([keeps[0], out, *places]), "a convolution")
 
     return convolve
@@ -128,9 +131,7 @@ def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[
 
 
 @means("layer_norm")
-def layer_norm(
-    func: Any, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Tensor:
+def layer_norm(func: Any, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     return _scaled(_standardised(x, tuple(range(-len(shape), 0)), eps), weight, bias, tuple(shape))
 
 
@@ -166,9 +167,7 @@ def channel_norm(
 
 
 @means("group_norm")
-def group_norm(
-    func: Any, x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Tensor:
+def group_norm(func: Any, x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     counts = keeps_of(x)[1].reshape(groups, -1).sum(1)
     agree("group_norm (numbers)", *(n for n in counts if n))
     grouped = value_of(x).reshape(x.shape[0], groups, -1)
@@ -237,13 +236,19 @@ def recurrent(func: Any, x: Tensor, state: Any, weights: Any, biases: bool, laye
 
 
 @means("scaled_dot_product_attention")
-def attention(func: Any, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Tensor:
+def attention(
+    func: Any, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None, enable_gqa: bool = False
+) -> Tensor:
+    if enable_gqa:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
     scale = 1 / math.sqrt(int(keeps_of(q)[-1].sum())) if scale is None else scale
     return torch.matmul((torch.matmul(q, k.transpose(-2, -1)) * scale).softmax(-1), v)
 
 
 @means(F.multi_head_attention_forward)
-def multi_head_attention(func: Any, q: Tensor, k: Tensor, v: Tensor, width: int, heads: int, *args: Any, **kw: Any) -> Any:
+def multi_head_attention(
+    func: Any, q: Tensor, k: Tensor, v: Tensor, width: int, heads: int, *args: Any, **kw: Any
+) -> Any:
     """(length, batch, width); the scale is that of the head size that is left."""
     weight, bias, _, _, _, _, out_weight, out_bias = args
     apart = kw.get("use_separate_proj_weight")

@@ -1,10 +1,15 @@
-"""Parameters and FLOPs of a plan that was not applied, against torch's own counter on the network that was."""
+"""Costs of a plan that was not applied, against torch's own counter and the memory of the network that was."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import torchvision
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunetune import prune
@@ -16,6 +21,49 @@ def counted(model: nn.Module, x: torch.Tensor) -> tuple[int, int]:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(x)
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops()
+
+
+class Made(TorchFunctionMode):
+    """Bytes of the tensors that torch functions return and that lie in memory of their own."""
+
+    def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
+        super().__init__()
+        self.alive: list[object] = [x, *model.parameters(), *model.buffers()]
+        self.seen = {t.untyped_storage().data_ptr() for t in self.alive if isinstance(t, torch.Tensor)}
+        self.bytes = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in pytree.tree_leaves(out):
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage().data_ptr() not in self.seen:
+                self.seen.add(leaf.untyped_storage().data_ptr())
+                self.alive.append(leaf)
+                self.bytes += leaf.numel() * leaf.element_size()
+        return out
+
+
+def made(model: nn.Module, x: torch.Tensor) -> int:
+    with Made(model, x) as mode:
+        model.train()(x)
+    return mode.bytes
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v3_small", "shufflenet_v2_x1_0", "swin_t"])
+def test_costs_of_torchvision(name: str) -> None:
+    model = torchvision.models.get_model(name, weights=None, num_classes=10)
+    x = torch.randn(2, 3, 64, 64)
+    result = prune(model, x, scorer="random", ratio=0.5)
+    for network, cost in ((model, result.cost.base), (result.model, result.cost.proxy)):
+        assert (cost.parameters, cost.flops) == counted(network, x)
+        assert cost.activations == made(network, x)
+
+
+def test_activations_by_hand() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(8 * 16, 5))
+    cost = prune(model, torch.ones(2, 3, 4, 4), scorer="random", ratio=0.5).cost
+    # float32; the ReLU is in place, flatten is a view.
+    assert cost.base.activations == 4 * (2 * 8 * 16 + 2 * 5)
+    assert cost.proxy.activations == 4 * (2 * 4 * 16 + 2 * 5)
 
 
 @pytest.mark.parametrize("name", [n for n in zoo.names() if n != "resnet110"])

@@ -3,11 +3,14 @@
 Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its errors.
 """
 
+from prunetune.engine.carry import carry_optimizer, cut_state_dict
 from prunetune.engine.cost import Cost, cost, step_time
-from prunetune.engine.dependency import DependencyGraph, Frozen, Group
+from prunetune.engine.dependency import DependencyGraph, Frozen, Group, Heads
+from prunetune.engine.drawing import draw
+from prunetune.engine.names import groups_of
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
 from prunetune.engine.rules import Context, rule
-from prunetune.engine.selection import by_percentile, by_ratio
+from prunetune.engine.selection import by_hand, by_percentile, by_ratio
 from prunetune.engine.surgery import apply
 from prunetune.engine.trace import ExampleInputs, call_arguments, check_runs, to_device, traces
 from prunetune.engine.weights import fresh_proxy
@@ -20,15 +23,21 @@ __all__ = [
     "ExampleInputs",
     "Frozen",
     "Group",
+    "Heads",
     "PruningPlan",
     "TensorCut",
     "apply",
+    "by_hand",
     "by_percentile",
     "by_ratio",
     "call_arguments",
+    "carry_optimizer",
     "check_runs",
     "cost",
+    "cut_state_dict",
+    "draw",
     "fresh_proxy",
+    "groups_of",
     "rule",
     "step_time",
     "to_device",

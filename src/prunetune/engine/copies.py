@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,23 +12,45 @@ import torch
 from torch import Tensor, nn
 
 
+def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """As `model.named_modules()`, without its generators within generators."""
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[int] = set()
+    todo: list[tuple[str, nn.Module]] = [("", model)]
+    while todo:
+        path, module = todo.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        found.append((path, module))
+        if module._modules:
+            prefix = f"{path}." if path else ""
+            todo += [(prefix + name, child) for name, child in reversed(module._modules.items()) if child is not None]
+    return found
+
+
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by their first qualified name; a tied tensor appears once."""
-    seen: dict[int, str] = {}
+    seen: set[int] = set()
     tensors: dict[str, Tensor] = {}
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if id(tensor) not in seen:
-            seen[id(tensor)] = name
-            tensors[name] = tensor
+    modules = named_modules(model)
+    for kind in ("_parameters", "_buffers"):
+        for path, module in modules:
+            for name, tensor in vars(module)[kind].items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    tensors[f"{path}.{name}" if path else name] = tensor
     return tensors
 
 
 def copy_with(model: nn.Module, replacements: Mapping[int, Tensor]) -> nn.Module:
     """A deep copy of `model` in which each tensor whose `id` is in `replacements` is that replacement.
 
-    The copy never holds the weights twice: `deepcopy` finds each replacement in its memo.
+    The copy never holds the weights twice: `deepcopy` finds each replacement in its memo. What a run has left on the
+    model with its history (`self.features = ...`), which torch does not copy, is copied without.
     """
-    memo: dict[int, Any] = dict(replacements)
+    memo: dict[int, Any] = {id(t): t.detach().clone() for t in all_tensors(model) if t.grad_fn is not None}
+    memo.update(replacements)
     return _copy_module(model, memo)
 
 
@@ -45,23 +68,28 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     twin: nn.Module = kind.__new__(kind)
     memo[id(module)] = twin
     state = vars(twin)
+    state.update(vars(module))
     for key, value in vars(module).items():
-        if key == "_modules":
+        of = type(value)
+        if of in _ATOMS:
+            continue
+        if of in _CONTAINERS and not value:  # in this order: tensors and arrays have no truth
+            state[key] = of()
+        elif key == "_modules":
             state[key] = {k: None if m is None else _copy_module(m, memo) for k, m in value.items()}
         elif key in ("_parameters", "_buffers"):
             state[key] = {k: memo[id(t)] if id(t) in memo else copy.deepcopy(t, memo) for k, t in value.items()}
         elif key == "_compiled_call_impl":  # belongs to the original, as torch's own copies have it
-            continue
-        elif type(value) in _ATOMS:
-            state[key] = value
-        elif not value and type(value) in (dict, OrderedDict):
-            state[key] = type(value)()
-        else:
+            del state[key]
+        elif of is list and all(type(v) in _ATOMS for v in value):
+            state[key] = list(value)
+        elif of is not tuple or any(type(v) not in _ATOMS for v in value):
             state[key] = copy.deepcopy(value, memo)
     return twin
 
 
 _ATOMS = frozenset((int, float, bool, str, type(None), torch.dtype, torch.device))
+_CONTAINERS = frozenset((dict, OrderedDict, set, list))
 
 
 _PLAIN: dict[type[nn.Module], bool] = {}
@@ -89,30 +117,37 @@ def meta_like(tensor: Tensor) -> Tensor:
 
 
 _INTERNAL = frozenset(vars(nn.Module())) | {"_is_full_backward_hook"}
+_INTERNAL_COUNT, _FIRST_INTERNAL = len(vars(nn.Module())), next(iter(vars(nn.Module())))
 
 
 def own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """What a module's class put on it, besides parameters, buffers, submodules and hooks."""
-    return ((key, value) for key, value in vars(module).items() if key not in _INTERNAL)
+    items = vars(module).items()
+    first = next(iter(items), ("", None))[0]
+    # The internal ones come first, unless somebody has been there before `nn.Module.__init__`.
+    later = itertools.islice(items, _INTERNAL_COUNT, None) if first == _FIRST_INTERNAL else items
+    return ((key, value) for key, value in later if key not in _INTERNAL)
 
 
 def all_tensors(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
-    for module in model.modules():  # tensors kept as plain attributes
+    """Parameters, buffers, and the tensors that modules keep as plain attributes."""
+    for _, module in named_modules(model):
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None:
+                    yield tensor
         for _, value in own_attributes(module):
-            if isinstance(value, (Tensor, list, tuple, dict)):
+            if type(value) not in _ATOMS:
                 yield from _tensors_in(value)
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors_in(item)
-    elif isinstance(value, dict):
-        yield from _tensors_in(list(value.values()))
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            if type(item) not in _ATOMS:
+                yield from _tensors_in(item)
 
 
 def meta_copy(model: nn.Module) -> nn.Module:

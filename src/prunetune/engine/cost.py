@@ -1,10 +1,10 @@
-"""What a network costs: parameters and FLOPs of any cut without applying it, and step time by measurement."""
+"""What a network costs: parameters, FLOPs and activations of any cut without applying it; step time by measurement."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,19 +15,24 @@ from torch.utils import _pytree as pytree
 
 from prunetune.engine.dependency import DependencyGraph
 from prunetune.engine.plan import PruningPlan
+from prunetune.engine.rules.context import Term
 from prunetune.engine.trace import ExampleInputs, call_arguments, to_device
 
 
 @dataclass(frozen=True)
 class Cost:
-    """`flops` of one forward pass on the example inputs (2 a multiply-add, contractions only), and `parameters`."""
+    """What a network costs on the example inputs."""
 
     parameters: int
     flops: int
+    """Floating point operations of one forward pass: 2 a multiply-add, contractions only."""
+    activations: int
+    """Bytes of all tensors that the operations of one forward pass in training mode make, views excluded: what the
+    backward pass can find in memory, and an upper bound of what autograd keeps of it."""
 
 
 def cost(graph: DependencyGraph, plan: PruningPlan | None = None) -> Cost:
-    """Cost of the network after `plan`, or as it is. Counts what `torch.utils.flop_counter` counts."""
+    """Cost of the network after `plan`, or as it is. FLOPs are what `torch.utils.flop_counter` counts."""
     keep = np.ones(graph.unit_count + 1, dtype=bool) if plan is None else plan.kept(graph)
     return cost_of(graph, keep)
 
@@ -43,13 +48,21 @@ def cost_of(graph: DependencyGraph, keep: NDArray[np.bool_]) -> Cost:
             units = graph.axes.get((name, dim))
             size *= n if units is None else int(stays[units].sum())
         parameters += size
-    flops = 0
-    for term in graph.flops:
+    present = stays[graph.labels]
+    counts: dict[int, int] = {}  # by id: most terms share their labels with others
+    return Cost(parameters, _total(graph.flops, present, counts), _total(graph.activations, present, counts))
+
+
+def _total(terms: Sequence[Term], present: NDArray[np.bool_], counts: dict[int, int]) -> int:
+    total = 0
+    for term in terms:
         product = term.constant
-        for units in term.units:
-            product *= int(stays[units].sum())
-        flops += product
-    return Cost(parameters, flops)
+        for vec in term.vecs:
+            if id(vec) not in counts:
+                counts[id(vec)] = int(np.count_nonzero(present[vec]))
+            product *= counts[id(vec)]
+        total += product
+    return total
 
 
 def step_time(

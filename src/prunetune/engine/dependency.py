@@ -6,28 +6,24 @@ residual stage with all that belongs to it: filters, batch norms, and the input 
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import fx, nn
+from torch import nn
 
+from prunetune.engine.analysis import NO_RULE, Analysis, Heads, analysed
 from prunetune.engine.collector import paused
-from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, tensors_in
-from prunetune.engine.rules import Context, rule_of, rule_of_module
-from prunetune.engine.trace import ExampleInputs, Trace, traces
+from prunetune.engine.labels import Axis, LabelSpace, Vec
+from prunetune.engine.rules.context import Term
+from prunetune.engine.trace import ExampleInputs, traces
 from prunetune.errors import InputError
 
 if TYPE_CHECKING:
     import networkx
 
 SIGNATURE_SEED = 0x5EED
-
-NO_RULE = "no rule for"
-
-Heads: TypeAlias = Literal["auto", "dims", "whole"]
 
 
 @dataclass(frozen=True)
@@ -57,15 +53,6 @@ class Frozen:
 
 
 @dataclass(frozen=True)
-class Flops:
-    """Floating point operations of one node: `constant` times the number of kept indices of every axis in `units`."""
-
-    node: str
-    constant: int
-    units: tuple[Vec, ...]
-
-
-@dataclass(frozen=True)
 class DependencyGraph:
     """What belongs together in a model. Made by `DependencyGraph.of(model, example_inputs)`."""
 
@@ -77,10 +64,17 @@ class DependencyGraph:
     """For every axis that can be cut, the unit of every index; 0 means that it stays."""
     groups: tuple[Group, ...]
     frozen: tuple[Frozen, ...]
-    flops: tuple[Flops, ...]
+    flops: tuple[Term, ...]
+    """Floating point operations of a forward pass, node by node."""
+    activations: tuple[Term, ...]
+    """Bytes that the nodes of a forward pass in training mode make, node by node."""
+    labels: Vec
+    """Unit of every label, which is what the terms count."""
     attributes: Mapping[str, tuple[int, tuple[tuple[Vec, int], ...]]]
     """Module attributes to set: a constant, and units to count with a factor."""
     unit_count: int
+    one_mode: bool
+    """Whether the model does the same operations in training and in evaluation mode."""
 
     @staticmethod
     def of(model: nn.Module, example_inputs: ExampleInputs, *, heads: Heads = "auto") -> DependencyGraph:
@@ -103,12 +97,21 @@ class DependencyGraph:
         if heads not in ("auto", "dims", "whole"):
             raise InputError(f"heads must be 'auto', 'dims' or 'whole'; got {heads!r}")
         with paused():
-            return _analysed(traces(model, example_inputs), heads)
+            traced = traces(model, example_inputs)
+            return _graph(analysed(traced, heads), traced[0].parameters)
 
     def unit_of(self, axis: Axis) -> Vec:
         """Unit of every index of an axis (0: it stays)."""
         found = self.axes.get(axis)
         return np.zeros(self.shapes[axis[0]][axis[1]], dtype=np.int64) if found is None else found
+
+    def summary(self) -> str:
+        """A line for each group, with its units and the weights whose outputs they are, and what is frozen."""
+        rows = [(group.name, str(len(group)), ", ".join(name for name, _ in group.producers)) for group in self.groups]
+        widths = [max([len(row[i]) for row in rows] or [0]) for i in range(2)]
+        lines = [f"{name:<{widths[0]}}  {units:>{widths[1]}} units  {made}".rstrip() for name, units, made in rows]
+        lines.extend(f"frozen  {f.channels} channels: {f.node}: {f.reason}" for f in self.frozen)
+        return "\n".join(lines)
 
     def networkx(self) -> networkx.Graph[str]:
         """Groups and weights as a bipartite `networkx` graph, for drawing and for graph algorithms."""
@@ -123,126 +126,29 @@ class DependencyGraph:
         return graph
 
 
-@dataclass(frozen=True)
-class _Analysis:
-    """The labels of a model, solved, for one way of making the choices that there are."""
-
-    space: LabelSpace
-    evaluation: Context
-    training: Context
-    component: Vec
-
-    @staticmethod
-    def of(traced: Sequence[Trace], otherwise: frozenset[fx.Node]) -> _Analysis:
-        space = LabelSpace()
-        evaluation, training = (walk(t, space, otherwise) for t in traced)
-        return _Analysis(space, evaluation, training, space.solve())
-
-    @property
-    def choices(self) -> dict[fx.Node, list[Vec]]:
-        return self.evaluation.choices | self.training.choices
-
-    def in_vain(self, node: fx.Node) -> bool:
-        """Whether a choice left nothing to choose from: all frozen, or all one."""
-        return all(len(np.unique(self.component[vec])) == 1 for vec in self.choices[node])
-
-    @property
-    def prunable(self) -> Vec:
-        """Components that hold output channels of weights."""
-        if not self.space.produced:
-            return np.zeros(0, dtype=np.int64)
-        found: Vec = np.unique(self.component[np.concatenate(self.space.produced)])
-        moving: Vec = found[found != 0]
-        return moving
-
-    @property
-    def unit_count(self) -> int:
-        return len(self.prunable)
-
-    def graph(self, parameters: frozenset[str]) -> DependencyGraph:
-        space, component, prunable, ctx = self.space, self.component, self.prunable, self.evaluation
-        unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
-        unit[prunable] = np.arange(1, len(prunable) + 1)
-        of_label = unit[component]
-        axes = {axis: of_label[vec] for axis, vec in space.axes.items()}
-        axes = {axis: vec for axis, vec in axes.items() if vec.any()}
-        direct = {**ctx.producers, **self.training.producers}
-        indirect = _indirect_producers(space, axes, ctx.shapes, {name for name, _ in direct})
-        known = {axis: None for axis in (*direct, *indirect) if axis in axes}
-        return DependencyGraph(
-            shapes=ctx.shapes,
-            parameters=parameters,
-            axes=axes,
-            groups=_groups(axes, tuple(known), len(prunable)),
-            frozen=_frozen(space, component),
-            flops=tuple(Flops(t.node, t.constant, tuple(of_label[v] for v in t.vecs)) for t in ctx.flops),
-            attributes=_attributes(space, of_label),
-            unit_count=len(prunable),
-        )
-
-
-def _analysed(traced: Sequence[Trace], heads: Heads) -> DependencyGraph:
-    usual = _Analysis.of(traced, frozenset())
-    switched = [node for node in usual.choices if heads == "whole" or (heads == "auto" and usual.in_vain(node))]
-    if not switched:
-        return usual.graph(traced[0].parameters)
-    other = _Analysis.of(traced, frozenset(switched).union(*(_divisions_before(node) for node in switched)))
-    better = heads == "whole" or other.unit_count > usual.unit_count
-    return (other if better else usual).graph(traced[0].parameters)
-
-
-def _divisions_before(node: fx.Node) -> set[fx.Node]:
-    """Divisions of sizes whose result is an argument of `node`, as in `width // heads`."""
-    return {n for n in node.all_input_nodes if n.target is operator.floordiv}
-
-
-def walk(traced: Trace, space: LabelSpace, otherwise: frozenset[fx.Node] = frozenset()) -> Context:
-    """Let every node of a trace say what it ties; the ties go to `space`."""
-    values: dict[fx.Node, Any] = {}
-    ctx = Context(space, next(iter(traced.graph.nodes)), dict(traced.shapes), traced.model, otherwise=otherwise)
-    space.where = lambda: ctx.where
-    for node in traced.graph.nodes:
-        ctx.node = node
-        values[node] = _interpret(ctx, node, values)
-    return ctx
-
-
-def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-    if node.op == "placeholder":
-        return ctx.fixed()
-    if node.op == "get_attr":
-        name = str(node.target)
-        return Labelled(ctx.shapes[name], (None,) * len(ctx.shapes[name]), name=name)
-    args = fx.node.map_arg(node.args, lambda n: values[n])
-    kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
-    if node.op == "output":
-        for tensor in tensors_in(args):
-            ctx.freeze_all([tensor], "it is the model's output")
-        return None
-    whole = node.op == "call_module"
-    rule = rule_of_module(type(ctx.model.get_submodule(str(node.target)))) if whole else rule_of(node.target)
-    if rule is None:
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this operation")
-        return ctx.fixed()
-    shape = node.meta.get("shape")
-    try:
-        result = rule(ctx, *args, **kwargs)
-    except InputError:
-        raise
-    except (TypeError, ValueError, IndexError) as error:  # a form of the call that the rule does not know
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this form of it ({error})")
-        return ctx.fixed()
-    if shape is not None and not _fits(result, shape):
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this form of it (another result)")
-        return ctx.fixed()
-    return result
-
-
-def _fits(result: Any, shape: Any) -> bool:
-    """Whether a rule's result has the structure of the real one: a tensor, or so many of them."""
-    if all(isinstance(n, int) for n in shape):
-        return isinstance(result, Labelled)
-    return isinstance(result, (tuple, list)) and len(result) == len(shape)
+def _graph(analysis: Analysis, parameters: frozenset[str]) -> DependencyGraph:
+    space, component, prunable, ctx = analysis.space, analysis.component, analysis.prunable, analysis.evaluation
+    unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
+    unit[prunable] = np.arange(1, len(prunable) + 1)
+    of_label = unit[component]
+    axes = {axis: of_label[vec] for axis, vec in space.axes.items()}
+    axes = {axis: vec for axis, vec in axes.items() if vec.any()}
+    direct = {**ctx.producers, **analysis.training.producers}
+    indirect = _indirect_producers(space, axes, ctx.shapes, {name for name, _ in direct})
+    known = {axis: None for axis in (*direct, *indirect) if axis in axes}
+    return DependencyGraph(
+        shapes=ctx.shapes,
+        parameters=parameters,
+        axes=axes,
+        groups=_groups(axes, tuple(known), len(prunable)),
+        frozen=_frozen(space, component),
+        flops=tuple(ctx.flops),
+        activations=tuple(analysis.training.activations),
+        labels=of_label,
+        attributes=_attributes(space, of_label),
+        unit_count=len(prunable),
+        one_mode=analysis.evaluation is analysis.training,
+    )
 
 
 def _indirect_producers(
@@ -326,4 +232,4 @@ def _attributes(space: LabelSpace, of_label: Vec) -> dict[str, tuple[int, tuple[
     return found
 
 
-__all__ = ["DependencyGraph", "Flops", "Frozen", "Group", "LinearForm", "walk"]
+__all__ = ["DependencyGraph", "Frozen", "Group", "Heads"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,49 @@ class PruningPlan:
                 gone[list(self.tensors[name].keep[dim])] = False
                 keep[units[gone]] = False
         return keep
+
+    def then(self, later: PruningPlan) -> PruningPlan:
+        """One plan for the original: this one and then, on the network that it gives, another.
+
+        Raises
+        ------
+        PlanError
+            If `later` was made for another network than this plan gives.
+        """
+        tensors = dict(self.tensors)
+        for name, second in later.tensors.items():
+            first = self.tensors.get(name, TensorCut(second.shape, {}))
+            if first.shape_after != second.shape:
+                raise PlanError(
+                    f"the second plan does not follow the first: {name} has shape {first.shape_after} after the first, "
+                    f"the second was made for {second.shape}"
+                )
+            keep = dict(first.keep)
+            for dim, kept in second.keep.items():
+                keep[dim] = tuple(keep[dim][i] for i in kept) if dim in keep else kept
+            tensors[name] = TensorCut(first.shape, dict(sorted(keep.items())))
+        attributes = dict(self.attributes)
+        for name, change in later.attributes.items():
+            before = attributes[name] if name in attributes else AttributeChange(change.before, change.before)
+            if before.after != change.before:
+                raise PlanError(
+                    f"the second plan does not follow the first: {name} is {before.after} after the first, "
+                    f"the second was made for {change.before}"
+                )
+            attributes[name] = AttributeChange(before.before, change.after)
+        return PruningPlan(tensors, attributes)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan to a file, as JSON."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @staticmethod
+    def load(path: str | Path) -> PruningPlan:
+        """The plan that `save` wrote. Raises PlanError if the file holds none or cannot be read."""
+        try:
+            return PruningPlan.from_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError(f"cannot read a pruning plan from {str(path)!r}: {error}") from error
 
     def to_json(self) -> str:
         """The plan as text; `from_json` gives an equal plan back."""

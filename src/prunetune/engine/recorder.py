@@ -13,7 +13,7 @@ from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from prunetune.engine.copies import all_tensors, named_tensors, own_attributes
+from prunetune.engine.copies import all_tensors, named_modules, named_tensors, own_attributes
 from prunetune.engine.ghosts import Ghosts
 from prunetune.engine.placeholders import attribute, constant, hidden
 from prunetune.engine.rules.table import rule_of_module
@@ -52,7 +52,10 @@ class Recorder(TorchFunctionMode):
     def restart(self, model: nn.Module) -> None:
         """Begin a new graph."""
         self.graph = fx.Graph()
-        self.constants = {id(t) for t in all_tensors(model)} - set(self.names)  # also what an earlier run cached
+        tensors = list(all_tensors(model))
+        self.constants = {id(t) for t in tensors} - set(self.names)  # also what an earlier run cached
+        self.storages = {t.untyped_storage()._cdata for t in tensors}
+        """Memory that exists: what a view or an operation in place returns makes none."""
         self.known: dict[int, fx.Node] = {}
         self.alive: list[Any] = []  # keeps ids from being reused
         self.attributes: dict[tuple[str, int | None], fx.Node] = {}
@@ -70,16 +73,20 @@ class Recorder(TorchFunctionMode):
         if func is torch.Tensor.numel and args[0].ndim == 1:
             return self._shape(torch.Tensor.size, (args[0], 0), {})
         out = self.run(func, args, kwargs)
-        if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
-            self._remember(out, self._call(func, args, kwargs))
-        elif func is torch.Tensor.__setitem__:
-            self._remember(args[0], self._call(func, args, kwargs))
+        with torch._C.DisableTorchFunction():  # no other mode needs to see what is looked up here
+            if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
+                self._remember(out, self._call(func, args, kwargs))
+            elif func is torch.Tensor.__setitem__:
+                self._remember(args[0], self._call(func, args, kwargs))
         return out
 
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> fx.Node:
         node_args = map_aggregate(tuple(args), self.argument)
         node_kwargs = map_aggregate(kwargs, self.argument) if kwargs else {}
-        node = self.graph.create_node("call_function", func, node_args, node_kwargs)
+        node = self.graph.create_node("call_function", func)
+        node.args = node_args  # set afterwards: `create_node` looks through the arguments for symbolic sizes
+        if node_kwargs:
+            node.kwargs = node_kwargs
         node.meta["module"] = self.scope[-1] if self.scope else ""
         return node
 
@@ -105,6 +112,7 @@ class Recorder(TorchFunctionMode):
 
     def placeholder(self, tensor: Tensor, name: str) -> None:
         """An input of the model."""
+        self.storages.add(tensor.untyped_storage()._cdata)
         self._remember(tensor, self.graph.placeholder(name))
 
     def _remember(self, out: Any, node: fx.Node) -> None:
@@ -113,6 +121,10 @@ class Recorder(TorchFunctionMode):
         node.meta["shape"] = _shapes(out)
         if isinstance(out, Tensor):
             self.known[id(out)] = node
+            storage = out.untyped_storage()._cdata
+            if storage not in self.storages:
+                self.storages.add(storage)
+                node.meta["itemsize"] = out.itemsize
         elif isinstance(out, (tuple, list)):
             for i, item in enumerate(out):
                 if isinstance(item, (Tensor, tuple, list)):
@@ -136,7 +148,7 @@ class Recorder(TorchFunctionMode):
 
         What is 1 or less stays as it is: no cut makes a size that small any smaller.
         """
-        for path, module in model.named_modules():
+        for path, module in named_modules(model):
             for key, value in list(own_attributes(module)):
                 target = f"{path}.{key}" if path else key
                 if type(value) is int and value > 1:
@@ -162,10 +174,15 @@ class Recorder(TorchFunctionMode):
 
         A module whose class has a rule becomes one node.
         """
-        for path, module in model.named_modules():
+        for path, module in named_modules(model):
             whole = rule_of_module(type(module)) is not None
             forward = self._whole(path, module.forward) if whole else module.forward
             vars(module)["forward"] = self._scoped(path, forward)
+
+    def leave(self, model: nn.Module) -> None:
+        """Take the recorder out of the copy again: no longer held in circles, all of it is freed at once."""
+        for _, module in named_modules(model):
+            del vars(module)["forward"]
 
     def _whole(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(forward)

@@ -19,31 +19,48 @@ Shortcut: TypeAlias = Callable[..., Any]
 """Called with the function's arguments; returns the result, or None where the kernel should be asked."""
 
 
+def _like(tensor: Tensor) -> Tensor:
+    """`torch.empty_like`, which on the meta device is slow."""
+    if tensor.is_contiguous():
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    return torch.empty_like(tensor)
+
+
 def _same(input: Tensor, *args: Any, inplace: bool = False, dtype: Any = None, **kwargs: Any) -> Tensor | None:
     if dtype is not None or kwargs.get("out") is not None or any(isinstance(a, torch.dtype) for a in args):
         return None
-    return input if inplace else torch.empty_like(input)
+    return input if inplace else _like(input)
+
+
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    return _like(input) if training and p > 0 and not inplace else input
+
+
+def _contiguous(input: Tensor, **kwargs: Any) -> Tensor | None:
+    if kwargs:
+        return None
+    return input if input.is_contiguous() else torch.empty(input.shape, dtype=input.dtype, device="meta")
 
 
 def _unary(input: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
     plain = input.is_floating_point() and not any(isinstance(a, Tensor) for a in (*args, *kwargs.values()))
-    return torch.empty_like(input) if plain else None
+    return _like(input) if plain else None
 
 
 def _binary(input: Tensor, other: Any, **kwargs: Any) -> Tensor | None:
     if kwargs or not isinstance(input, Tensor) or not input.is_floating_point():
         return None
     if isinstance(other, (int, float)):
-        return torch.empty_like(input)
+        return _like(input)
     if not isinstance(other, Tensor) or other.dtype != input.dtype or other.device != input.device:
         return None
     if other.shape == input.shape:
-        return torch.empty_like(input)
+        return _like(input)
     try:
         shape = np.broadcast_shapes(input.shape, other.shape)
     except ValueError:
         return None
-    return torch.empty_like(input) if shape == input.shape else torch.empty(shape, dtype=input.dtype, device="meta")
+    return _like(input) if shape == input.shape else torch.empty(shape, dtype=input.dtype, device="meta")
 
 
 def _batch_norm(
@@ -57,7 +74,7 @@ def _batch_norm(
 ) -> Tensor | None:
     vectors = (running_mean, running_var, weight, bias)
     fits = input.ndim > 1 and all(v is None or v.shape == input.shape[1:2] for v in vectors)
-    return torch.empty_like(input) if fits else None
+    return _like(input) if fits else None
 
 
 def _layer_norm(
@@ -70,7 +87,7 @@ def _layer_norm(
 ) -> Tensor | None:
     tail = tuple(input.shape[-len(normalized_shape) :])
     fits = tail == tuple(normalized_shape) and all(v is None or tuple(v.shape) == tail for v in (weight, bias))
-    return torch.empty_like(input) if fits else None
+    return _like(input) if fits else None
 
 
 def _in_place(input: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
@@ -115,6 +132,28 @@ def _convolution(
             return None
         sizes.append(size)
     return torch.empty(sizes, dtype=input.dtype, device=input.device)
+
+
+def _mean(input: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Tensor | None:
+    if kwargs or not input.is_floating_point() or not isinstance(keepdim, bool) or isinstance(dim, torch.dtype):
+        return None
+    given = range(input.ndim) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
+    if not all(isinstance(d, int) and -input.ndim <= d < input.ndim for d in given):
+        return None
+    gone = {d % input.ndim for d in given} or set(range(input.ndim))
+    sizes = [1 if d in gone else n for d, n in enumerate(input.shape) if keepdim or d not in gone]
+    return torch.empty(sizes, dtype=input.dtype, device=input.device)
+
+
+def _adaptive_pool(spatial: int) -> Shortcut:
+    def run(input: Tensor, output_size: Any) -> Tensor | None:
+        sizes = _each(output_size, spatial)
+        if input.ndim < spatial + 1 or len(sizes) != spatial:
+            return None
+        places = [n if size is None else size for size, n in zip(sizes, input.shape[-spatial:], strict=True)]
+        return torch.empty((*input.shape[:-spatial], *places), dtype=input.dtype, device=input.device)
+
+    return run
 
 
 def _each(value: Any, n: int) -> Sequence[Any]:
@@ -168,7 +207,7 @@ def _recurrent(gates: int) -> Shortcut:
             if any(tuple(w.shape) != s for w, s in zip(weights[i : i + per_cell], shapes, strict=False)):
                 return None
         out = torch.empty((*input.shape[:-1], hidden * directions), dtype=input.dtype, device=input.device)
-        return (out, *map(torch.empty_like, states))
+        return (out, *map(_like, states))
 
     return run
 
@@ -177,18 +216,23 @@ _ACTIVATIONS = (
     *(functional.relu, functional.relu6, functional.leaky_relu, functional.elu, functional.silu, functional.gelu),
     *(functional.hardswish, functional.hardsigmoid, functional.hardtanh, functional.mish, functional.softplus),
     *(functional.sigmoid, functional.tanh, functional.softmax, functional.log_softmax),
-    *(functional.dropout, functional.dropout2d, torch.relu, torch.sigmoid, torch.tanh, torch.softmax),
+    *(torch.relu, torch.sigmoid, torch.tanh, torch.softmax),
 )
 
 SHORTCUTS: dict[Any, Shortcut] = {
     **dict.fromkeys(_ACTIVATIONS, _same),
     **dict.fromkeys((torch.Tensor.exp, torch.Tensor.clamp, torch.clamp, torch.Tensor.sigmoid, torch.exp), _unary),
-    torch.Tensor.contiguous: lambda input: torch.empty(input.shape, dtype=input.dtype, device="meta"),
+    **dict.fromkeys((functional.dropout, functional.dropout2d), _dropout),
+    torch.Tensor.contiguous: _contiguous,
     **dict.fromkeys((torch.Tensor.softmax, functional.normalize), _same),
     **dict.fromkeys((torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div), _binary),
     **dict.fromkeys((torch.add, torch.sub, torch.mul, torch.div), _binary),
     **dict.fromkeys((torch.relu_, torch.Tensor.relu_, torch.Tensor.add_, torch.Tensor.mul_), _in_place),
+    **dict.fromkeys((torch.mean, torch.sum, torch.Tensor.mean, torch.Tensor.sum), _mean),
     functional.batch_norm: _batch_norm,
+    functional.adaptive_avg_pool1d: _adaptive_pool(1),
+    functional.adaptive_avg_pool2d: _adaptive_pool(2),
+    functional.adaptive_avg_pool3d: _adaptive_pool(3),
     functional.layer_norm: _layer_norm,
     torch.cat: _cat,
     functional.interpolate: _interpolate,

@@ -9,8 +9,9 @@ says how the width of `x` flows, and the engine needs that. See `docs/decisions/
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -120,25 +121,33 @@ def _traces(model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, 
         out = _forward(shadow.train(training), args, kwargs, recorder, recorder.scope)
         recorder.graph.output(tuple(recorder.node_of(t) for t in _tensors_in(out) if id(t) in recorder.known))
         graphs.append(Trace(recorder.graph, model, shapes, parameters))
+    recorder.leave(shadow)
     return graphs[0], graphs[1]
 
 
-def check_runs(model: nn.Module, example_inputs: ExampleInputs) -> None:
-    """Run `model` for its shapes in both modes; raises TraceError as `traces` does."""
+def check_runs(model: nn.Module, example_inputs: ExampleInputs, *, training: Sequence[bool] = (False, True)) -> None:
+    """Run `model` for its shapes, with each of these training flags; raises TraceError as `traces` does."""
     try:
-        _check(meta_copy(model), example_inputs, meta_like, values=False)
+        _check(meta_copy(model), example_inputs, meta_like, training, values=False)
     except TraceError as error:
         if not _asks_for_values(error.__cause__):
             raise
         with torch.random.fork_rng():
-            _check(value_copy(model), example_inputs, torch.clone, values=True)
+            _check(value_copy(model), example_inputs, torch.clone, training, values=True)
 
 
-def _check(shadow: nn.Module, example_inputs: ExampleInputs, each: Callable[[Tensor], Tensor], *, values: bool) -> None:
+def _check(
+    shadow: nn.Module,
+    example_inputs: ExampleInputs,
+    each: Callable[[Tensor], Tensor],
+    training: Sequence[bool],
+    *,
+    values: bool,
+) -> None:
     mode = Unrecorded(shadow, values=values)
-    for training in (False, True):
+    for flag in training:
         args, kwargs = _arguments(example_inputs, each)
-        _forward(shadow.train(training), args, kwargs, mode, [])
+        _forward(shadow.train(flag), args, kwargs, mode, [])
 
 
 def _arguments(
@@ -150,11 +159,20 @@ def _arguments(
     return args, kwargs
 
 
+def _as_written() -> AbstractContextManager[Any]:
+    """Meanwhile nothing is compiled: `torch.compile` would compile the recorder as well."""
+    if "torch._dynamo" not in sys.modules:  # then nothing asks for it, and the compiler takes a second to import
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 def _forward(model: nn.Module, args: Any, kwargs: Any, mode: TorchFunctionMode | None, scope: list[str]) -> Any:
     meta = any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in pytree.tree_leaves((args, kwargs)))
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
+            stack.enter_context(_as_written())
             if meta:
                 stack.enter_context(torch.device("meta"))
             if mode is not None:

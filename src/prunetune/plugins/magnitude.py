@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from prunetune.plugins.base import ChannelScores, Context, Scorer, mean_except
+import torch
+from torch import Tensor
+
+from prunetune.plugins.base import ChannelScores, Context, Scorer
 
 
 class Magnitude(Scorer):
@@ -15,4 +18,13 @@ class Magnitude(Scorer):
     only_reads = True
 
     def channel_scores(self, context: Context) -> ChannelScores:
-        return {axis: mean_except(w.detach().abs(), axis[1]) for axis, w in context.weights().items()}
+        return {axis: _mean_magnitude(w.detach(), axis[1]) for axis, w in context.weights().items()}
+
+
+def _mean_magnitude(weight: Tensor, dim: int) -> Tensor:
+    """Over all dimensions but one, without a copy of the weight in between."""
+    others = [d for d in range(weight.ndim) if d != dim]
+    if not others:
+        return weight.abs()
+    total: Tensor = torch.linalg.vector_norm(weight, ord=1, dim=others)
+    return total * (weight.shape[dim] / weight.numel())

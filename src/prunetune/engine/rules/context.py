@@ -21,8 +21,8 @@ Rule: TypeAlias = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class FlopTerm:
-    """Floating point operations of one node: `constant` times the number of labels of every vec that stay."""
+class Term:
+    """What one node adds to a cost: `constant` times, for every vec, the number of its labels that stay."""
 
     node: str
     constant: int
@@ -40,7 +40,9 @@ class Context:
     model: nn.Module
     producers: dict[Axis, None] = field(default_factory=dict)
     """Output axes of weights, in the order of their use."""
-    flops: list[FlopTerm] = field(default_factory=list)
+    flops: list[Term] = field(default_factory=list)
+    activations: list[Term] = field(default_factory=list)
+    """Bytes of the tensors that nodes make."""
     otherwise: frozenset[fx.Node] = frozenset()
     """Nodes at which a choice between two ways to cut is not made as usual."""
     choices: dict[fx.Node, list[Vec]] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class Context:
 
     def attribute(self, name: str) -> LinearForm:
         """An integer attribute of the present module, to be set anew: `require(attribute("groups"), vec)`."""
-        path = f"{self.node.target}.{name}"
+        path = f"{self._path}.{name}" if self._path else name
         value = getattr(self.module, name)
         if type(value) is not int:
             raise InputError(f"{path} is {value!r}; only a plain integer can follow a cut")
@@ -82,8 +84,13 @@ class Context:
 
     @property
     def module(self) -> nn.Module:
-        """The present module, for the rule of a module: the user's own, to be read and not changed."""
-        return self.model.get_submodule(str(self.node.target))
+        """The present module, the innermost that runs: the user's own, to be read and not changed."""
+        return self.model.get_submodule(self._path)
+
+    @property
+    def _path(self) -> str:
+        whole = self.node.op == "call_module"
+        return str(self.node.target if whole else self.node.meta.get("module", ""))
 
     @functools.cached_property
     def names(self) -> dict[int, str]:
@@ -181,10 +188,15 @@ class Context:
 
     def count(self, factor: float, sizes: Sequence[tuple[Vec | None, int]]) -> None:
         """The present node does `factor` times the product of these sizes floating point operations."""
+        self.flops.append(self._term(factor, sizes))
+
+    def occupy(self, tensor: Labelled, itemsize: int) -> None:
+        """The present node makes this tensor, of so many bytes an element."""
+        self.activations.append(self._term(itemsize, list(zip(tensor.dims, tensor.shape, strict=True))))
+
+    def _term(self, factor: float, sizes: Sequence[tuple[Vec | None, int]]) -> Term:
         constant = math.prod(size for vec, size in sizes if vec is None)
-        self.flops.append(
-            FlopTerm(self.node.name, int(factor * constant), tuple(vec for vec, _ in sizes if vec is not None))
-        )
+        return Term(self.node.name, int(factor * constant), tuple(vec for vec, _ in sizes if vec is not None))
 
     # -- results -----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import string
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,8 @@ def _product(ctx: Context, a: Labelled, b: Labelled) -> Labelled:
     columns = [_free(ctx, b, -1, a)] if b.ndim > 1 else []
     lead = _batch(ctx, a, b)
     dims = [*lead, *rows, *columns]
-    ctx.count(2, [*zip(dims, ctx.shape, strict=True), (contracted, a.shape[-1])])
+    if b.ndim > 1:  # torch's counter does not count products with vectors
+        ctx.count(2, [*zip(dims, ctx.shape, strict=True), (contracted, a.shape[-1])])
     return ctx.result(dims)
 
 
@@ -188,14 +190,11 @@ def embedding(ctx: Context, input: Labelled, weight: Labelled, *args: Any, **kwa
 def einsum(ctx: Context, equation: str, *operands: Any) -> Labelled:
     """Equal letters are tied."""
     tensors: list[Labelled] = list(operands[0]) if isinstance(operands[0], (tuple, list)) else list(operands)
-    if not isinstance(equation, str) or "..." in equation:
+    if not isinstance(equation, str):
         ctx.freeze_all(tensors, "no rule for this form of einsum")
         fixed: Labelled = ctx.fixed()
         return fixed
-    inputs, _, output = equation.replace(" ", "").partition("->")
-    letters = inputs.split(",")
-    if "->" not in equation:
-        output = "".join(sorted(c for c in set("".join(letters)) if "".join(letters).count(c) == 1))
+    letters, output = _subscripts(equation, [t.ndim for t in tensors])
     has_activation = any(t.name is None and not t.from_weights for t in tensors)
     labels: dict[str, Vec | None] = {}
     sizes: dict[str, int] = {}
@@ -212,8 +211,28 @@ def einsum(ctx: Context, equation: str, *operands: Any) -> Labelled:
                 produced = weight and has_activation and letter in output
                 labels[letter] = ctx.produce(tensor, dim) if produced else ctx.vec(tensor, dim)
                 sizes[letter] = tensor.shape[dim]
-    ctx.count(2 if len(tensors) > 1 else 0, [(labels[c], sizes[c]) for c in labels])
+    if len(tensors) > 1 and set(labels) > set(output):  # without a sum it is no matrix product
+        ctx.count(2, [(labels[c], sizes[c]) for c in labels])
     return ctx.result([labels[c] for c in output])
+
+
+def _subscripts(equation: str, ndims: Sequence[int]) -> tuple[list[str], str]:
+    """The letters of every operand and of the result, with letters for what `...` stands for.
+
+    >>> _subscripts("...c,cd", [3, 2])
+    (['ABc', 'cd'], 'ABd')
+    """
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    operands = inputs.split(",")
+    spare = [c for c in string.ascii_uppercase if c not in equation]
+    counts = [n - len(o.replace("...", "")) if "..." in o else 0 for o, n in zip(operands, ndims, strict=True)]
+    most = max(counts)
+    letters = [o.replace("...", "".join(spare[most - n : most])) for o, n in zip(operands, counts, strict=True)]
+    if arrow:
+        return letters, output.replace("...", "".join(spare[:most]))
+    together = inputs.replace("...", "").replace(",", "")
+    once = "".join(sorted(c for c in set(together) if together.count(c) == 1))
+    return letters, "".join(spare[:most]) + once
 
 
 @rule("scaled_dot_product_attention")

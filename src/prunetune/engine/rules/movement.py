@@ -80,8 +80,9 @@ def roll(ctx: Context, input: Labelled, shifts: Any, dims: Any = None) -> Labell
     for shift, dim in zip(amounts, plain_all(dims), strict=True):
         vec = vecs[dim]
         if vec is not None:
-            n = plain(shift) % len(vec)
-            ctx.freeze(vec[len(vec) - n :], "a roll takes a fixed number of them to the other end")
+            n = plain(shift)
+            wraps = vec if abs(n) > len(vec) else vec[len(vec) - n :] if n > 0 else vec[:-n]
+            ctx.freeze(wraps, "a roll takes a fixed number of them to the other end")
             vecs[dim] = np.roll(vec, n)
     return moved(ctx, input, vecs)
 
@@ -110,6 +111,11 @@ def shuffled(ctx: Context, input: Labelled, factor: Size) -> Labelled:
         vec = ctx.vec(input, -3)
         if vec is not None:
             ctx.space.tie(vec.reshape(-1, groups)[:, 1:], vec.reshape(-1, groups)[:, :1])
+    elif ctx.node.target.__name__ == "pixel_unshuffle":  # type: ignore[union-attr]
+        for places in (ctx.vec(input, -1), ctx.vec(input, -2)):
+            if places is not None:
+                blocks = places.reshape(-1, plain(factor))
+                ctx.space.tie(blocks[:, 1:], blocks[:, :1])
     elif groups > 1:
         ctx.across(ctx.vec(input, 1), groups)
     return _through(ctx, input, ctx.node.target, plain(factor))

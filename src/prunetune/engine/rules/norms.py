@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from prunetune.engine.labels import Labelled, LinearForm, plain
 from prunetune.engine.rules.common import moved
@@ -30,6 +31,9 @@ def batch_norm(
     channels = ctx.vec(input, 1)
     for tensor in (running_mean, running_var, weight, bias):
         ctx.bind(tensor, 0, channels)
+    module = ctx.module
+    if isinstance(module, _InstanceNorm) and channels is not None and module.num_features == len(channels):
+        ctx.require(ctx.attribute("num_features"), channels)  # which it compares with its input
     return moved(ctx, input, ctx.vecs(input))  # of weights too, as under weight standardisation
 
 
@@ -51,6 +55,15 @@ def layer_norm(
         ctx.bind(weight, i, vec)
         ctx.bind(bias, i, vec)
     return ctx.result(ctx.vecs(input))
+
+
+@rule("_weight_norm")
+def weight_norm(ctx: Context, direction: Labelled, length: Labelled, dim: LinearForm | int = 0) -> Labelled:
+    """A length for each index of `dim`; the norm is taken over the other indices, those that stay."""
+    if length.ndim:
+        along = plain(dim)
+        ctx.tie(ctx.vec(length, along), ctx.vec(direction, along))
+    return moved(ctx, direction, ctx.vecs(direction))
 
 
 @rule("group_norm")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +39,8 @@ def recurrent(
         tensors = [input, *states, *(weights if isinstance(weights, (tuple, list)) else [])]
         ctx.freeze_all(tensors, "no rule for this form (packed sequences, projections)")
         return ctx.fixed()
+    for vec in ctx.vecs(input)[:-1]:
+        ctx.freeze(vec, "its order matters to a recurrent layer")
     hidden = ctx.vec(states[0], -1)
     for other in states[1:]:
         if hidden is not None or ctx.vec(other, -1) is not None:
@@ -115,9 +116,29 @@ def multi_head_attention(
     ctx.bind(out_proj_weight, 1, inner)
     out = ctx.produce(out_proj_weight, 0)
     ctx.bind(out_proj_bias, 0, out)
-    _count_attention(ctx, query, key, value, inner, stream, out)
-    attended, shapes = ctx.shape[0], ctx.shape[1:]
-    return (ctx.result([*[None] * (len(attended) - 1), out], attended), *(ctx.fixed(s) if s else None for s in shapes))
+    masks = (kwargs.get("attn_mask"), kwargs.get("key_padding_mask"), bias_k, bias_v)
+    _tie_places(ctx, query, key, value, frozen=add_zero_attn or any(m is not None for m in masks))
+    _count_attention(ctx, query, key, value, inner, out)
+    places, sources = ctx.vecs(query)[:-1], ctx.vec(key, 0)
+    attended, weights = ctx.shape
+    if weights is None:
+        return ctx.result([*places, out], attended), None
+    heads = [None] * (len(weights) - query.ndim)  # unless they are averaged
+    return ctx.result([*places, out], attended), ctx.result([*places[1:], *heads, places[0], sources], weights)
+
+
+def _tie_places(ctx: Context, query: Labelled, key: Labelled, value: Labelled, *, frozen: bool) -> None:
+    """Places of keys and values go together, and all batches do."""
+    pairs = [(ctx.vec(key, 0), ctx.vec(value, 0))]
+    if query.ndim > 2:
+        pairs += [(ctx.vec(query, 1), ctx.vec(other, 1)) for other in (key, value)]
+    for left, right in pairs:
+        if left is not None or right is not None:
+            ctx.tie(left, right)
+    if frozen:
+        for tensor in (query, key, value):
+            for vec in ctx.vecs(tensor)[:-1]:
+                ctx.freeze(vec, "attention is taken over it")
 
 
 def _of_heads(ctx: Context, stream: Vec, num_heads: LinearForm | int) -> Vec:
@@ -140,18 +161,11 @@ def _times(vec: Vec | None, n: int) -> Vec | None:
 
 
 def _count_attention(
-    ctx: Context,
-    query: Labelled,
-    key: Labelled,
-    value: Labelled,
-    inner: Vec | None,
-    stream: Vec | None,
-    out: Vec | None,
+    ctx: Context, query: Labelled, key: Labelled, value: Labelled, inner: Vec | None, out: Vec | None
 ) -> None:
     width = query.shape[-1]
+    places = list(zip(ctx.vecs(query)[:-1], query.shape, strict=False))
     for source in (query, key, value):
-        places = [(None, n) for n in source.shape[:-1]]
-        ctx.count(2, [*places, (ctx.vec(source, -1), source.shape[-1]), (inner, width)])
-    pairs: Sequence[tuple[Vec | None, int]] = [(None, n) for n in query.shape[:-1]] + [(None, key.shape[0])]
-    ctx.count(4, [*pairs, (inner, width)])
-    ctx.count(2, [*((None, n) for n in query.shape[:-1]), (inner, width), (out, width)])
+        ctx.count(2, [*zip(ctx.vecs(source), source.shape, strict=True), (inner, width)])
+    ctx.count(4, [*places, (ctx.vec(key, 0), key.shape[0]), (inner, width)])
+    ctx.count(2, [*places, (inner, width), (out, width)])

@@ -1,0 +1,122 @@
+"""What belongs to a network and must be cut with it: its checkpoint, and the state of its optimizer."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prunetune.engine.copies import named_tensors
+from prunetune.engine.plan import PruningPlan, TensorCut
+from prunetune.engine.surgery import cut_tensor
+from prunetune.errors import InputError, PlanError
+
+AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
+
+
+def cut_state_dict(plan: PruningPlan, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """A full network's checkpoint, cut for the network that `apply(plan, model)` gives.
+
+    Tied weights, which a state dict has several times, are known by their common memory.
+
+    Raises
+    ------
+    PlanError
+        If a tensor of the plan is missing or has another shape.
+    """
+    cut = dict(state_dict)
+    for name, change in plan.tensors.items():
+        if not isinstance(state_dict.get(name), Tensor):
+            raise PlanError(f"the plan does not fit this state dict: it cuts {name}, which is not there")
+        whole = state_dict[name]
+        if tuple(whole.shape) != change.shape:
+            raise PlanError(
+                f"the plan does not fit this state dict: {name} has shape {tuple(whole.shape)}, "
+                f"the plan was made for {change.shape}"
+            )
+        smaller = cut_tensor(whole, change)
+        for other, tensor in state_dict.items():
+            if isinstance(tensor, Tensor) and _same_memory(tensor, whole):
+                cut[other] = smaller
+    return cut
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.data_ptr() == b.data_ptr() != 0 and a.shape == b.shape and a.stride() == b.stride())
+
+
+def carry_optimizer(plan: PruningPlan, optimizer: AnyOptimizer, model: nn.Module, smaller: nn.Module) -> AnyOptimizer:
+    """An optimizer of the same class for `smaller`, with the parameter groups and the cut state of `optimizer`.
+
+    Parameters
+    ----------
+    optimizer
+        One over parameters of `model`; it is not changed.
+    model, smaller
+        The network before, and what `apply(plan, model)` made of it.
+
+    Raises
+    ------
+    InputError
+        If the optimizer holds parameters that `model` does not have, cannot be made from its parameter groups, or keeps
+        a state that does not lie along its parameter (as L-BFGS does).
+    """
+    kind = type(optimizer).__name__
+    names = {id(tensor): name for name, tensor in named_tensors(model).items()}
+    theirs = named_tensors(smaller)
+    groups: list[dict[str, Any]] = []
+    state: dict[int, dict[str, Any]] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if id(parameter) not in names:
+                raise InputError(
+                    f"the {kind} holds a parameter of shape {tuple(parameter.shape)} that is not in the model; "
+                    "give the model that it was made for"
+                )
+            name = names[id(parameter)]
+            if parameter in optimizer.state:
+                cut = plan.tensors.get(name, TensorCut(tuple(parameter.shape), {}))
+                own = optimizer.state[parameter]
+                state[len(state)] = {key: _cut_state(value, cut, f"{key} of {name}") for key, value in own.items()}
+        groups.append({**group, "params": [theirs[names[id(p)]] for p in group["params"]]})
+    fresh = _fresh(optimizer, groups)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    held = [i for i, p in enumerate(parameters) if p in optimizer.state]
+    record = fresh.state_dict()
+    record["state"] = dict(zip(held, state.values(), strict=True))
+    fresh.load_state_dict(record)
+    return fresh
+
+
+def _fresh(optimizer: AnyOptimizer, groups: list[dict[str, Any]]) -> AnyOptimizer:
+    kind = type(optimizer)
+    known = inspect.signature(kind).parameters
+    try:
+        return kind(groups, **{key: value for key, value in optimizer.defaults.items() if key in known})
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{kind.__name__} cannot be made anew from its parameter groups ({error}); make one for the pruned network"
+        ) from error
+
+
+def _cut_state(value: Any, cut: TensorCut, what: str) -> Any:
+    """Along the parameter's dimensions, where the state has them; a state of one number stays."""
+    if not isinstance(value, Tensor):
+        return copy.deepcopy(value)
+    if value.numel() == 1:
+        return value.clone()
+    sizes = list(zip(value.shape, cut.shape, strict=False))
+    if value.ndim != len(cut.shape) or any(n not in (1, size) for n, size in sizes):
+        raise InputError(
+            f"the optimizer's state {what} has shape {tuple(value.shape)}, its parameter {cut.shape}; "
+            "it cannot be cut, so make a new optimizer for the pruned network"
+        )
+    keep = {d: kept for d, kept in cut.keep.items() if value.shape[d] > 1}
+    return cut_tensor(value, TensorCut(tuple(value.shape), keep)) if keep else value.clone()
+
+
+__all__ = ["carry_optimizer", "cut_state_dict"]

@@ -128,9 +128,17 @@ class Dice:
         common = [d for d in range(2, min(numbers) + 1) if all(n % d == 0 for n in numbers)]
         return self.one_of(common) if common and self.chance(0.5) else 1
 
+    def loose(self) -> list[Value]:
+        """What no step has taken so far."""
+        taken = {name for step in self.steps for name in step.inputs}
+        return [v for v in self.pool if v.name not in taken and v.layout != "index"]
+
     def value(self, candidates: list[Value]) -> Value:
-        """Most often a recent one."""
-        return candidates[-1] if self.chance(0.45) else self.one_of(candidates)
+        """Most often a recent one or a loose end."""
+        if self.chance(0.4):
+            return candidates[-1]
+        loose = [v for v in self.loose() if v in candidates]
+        return self.one_of(loose if loose and self.chance(0.5) else candidates)
 
 
 Options = dict[str, Any]

@@ -280,24 +280,3 @@ def _recurrent_options(dice: Dice, x: Value) -> Options | None:
 @layer(("sequence",), _recurrent_options, gives=lambda known, x, final, **_: "vector" if final else "sequence")
 def recurrent(x: Value, kind: str, hidden: int, layers: int, both_ways: bool, final: bool) -> nn.Module:
     return Recurrent(kind, x.channels, hidden, layers, both_ways, final)
-
-
-@layer(FIRST, lambda dice, x: {"hidden": dice.one_of([2, 3, 4]), "kind": dice.one_of(["linear", "conv"])})
-def squeeze_excitation(x: Value, hidden: int, kind: str) -> nn.Module:
-    return SqueezeExcitation(x, hidden, kind)
-
-
-class SqueezeExcitation(nn.Module):
-    """A gate a channel, computed from the means of all channels."""
-
-    def __init__(self, x: Value, hidden: int, kind: str) -> None:
-        super().__init__()
-        make = nn.Linear if kind == "linear" else lambda a, b: of_layout("Conv", x)(a, b, 1)
-        self.kind, self.a, self.b = kind, make(x.channels, hidden), make(hidden, x.channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        places = tuple(range(2, x.ndim))
-        if self.kind == "conv":
-            return x * self.b(F.silu(self.a(x.mean(places, keepdim=True)))).sigmoid()
-        gate = self.b(F.silu(self.a(x.mean(places).view(x.shape[0], x.shape[1])))).sigmoid()
-        return x * gate.view(*x.shape[:2], *[1] * len(places)).expand_as(x)

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-import fuzz_attention  # noqa: F401  registers its operations, as the next three
+import fuzz_attention  # noqa: F401  registers its operations, as the next four
+import fuzz_blocks  # noqa: F401
 import fuzz_functions  # noqa: F401
 import fuzz_layers  # noqa: F401
 import fuzz_shapes  # noqa: F401
@@ -20,6 +21,7 @@ from fuzz import (
     WIDEST,
     Dice,
     Network,
+    Options,
     Program,
     Step,
     Value,
@@ -115,6 +117,7 @@ class _Maker:
                 return
 
     def _try(self, name: str, x: Value) -> bool:
+        """Whether a step of this operation, on `x` and random partners, could be added."""
         dice, operation = self.dice, OPERATIONS[name]
         values = [x]
         if operation.partner is not None:
@@ -123,8 +126,10 @@ class _Maker:
                 return False
             values += [dice.one_of(fitting) for _ in range(dice.one_of(operation.partners))]
         options = operation.draw(dice, *values)
-        if options is None:
-            return False
+        return options is not None and self._append(name, values, options)
+
+    def _append(self, name: str, values: list[Value], options: Options) -> bool:
+        """Whether this step runs and makes nothing too large; it belongs to the program then."""
         step = Step((), name, tuple(v.name for v in values), options)
         module = build(step, values, self.modules)
         try:
@@ -135,23 +140,23 @@ class _Maker:
             return False
         names = tuple(f"x{len(self.known) + i}" for i in range(len(results)))
         named = [Value(n, r.shape, r.layout) for n, r in zip(names, results, strict=True)]
-        dice.steps.append(Step(names, name, step.inputs, options))
+        self.dice.steps.append(Step(names, name, step.inputs, options))
         self.modules[names[0]] = module
         self._add(named)
         return True
 
     def finish(self) -> Program:
-        """One or two outputs, most of them through a last layer."""
-        outputs = []
-        for _ in range(self.dice.one_of([1, 1, 1, 2])):
-            value = self.dice.value([v for v in self.dice.pool if v.layout != "index"])
-            if self.dice.chance(0.75):
-                if value.layout != "vector" and self._try("pool_places", value):
-                    value = self.dice.pool[-1]
-                self._try("linear" if value.layout in ("vector", "sequence", "last") else "conv", value)
-                value = self.dice.pool[-1]
-            outputs.append(value.name)
-        return Program(tuple(self.inputs), tuple(self.dice.steps), tuple(dict.fromkeys(outputs)))
+        """One or two outputs that all loose ends meet in: nothing is computed in vain, or a wrong cut could hide there."""
+        dice, ends = self.dice, self.dice.loose()
+        outputs = [dice.one_of(ends)] if dice.chance(0.25) else []
+        read = [v for v in ends if v not in outputs]
+        first = len(read) // 2 if not outputs and dice.chance(0.25) else 0
+        for part in (read[:first], read[first:]):
+            if part:
+                options = {"kind": dice.one_of(["mean", "sum", "amax", "flatten"]), "out": dice.one_of([2, 3, 5])}
+                assert self._append("readout", part, options)
+                outputs.append(dice.pool[-1])
+        return Program(tuple(self.inputs), tuple(dice.steps), tuple(v.name for v in outputs))
 
 
 # -- the check ---------------------------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ class _Maker:
         return True
 
     def finish(self) -> Program:
-        """One or two outputs that all loose ends meet in: nothing is computed in vain, or a wrong cut could hide there."""
+        """One or two outputs that all loose ends meet in: what is computed in vain could hide a wrong cut."""
         dice, ends = self.dice, self.dice.loose()
         outputs = [dice.one_of(ends)] if dice.chance(0.25) else []
         read = [v for v in ends if v not in outputs]

@@ -207,9 +207,10 @@ def prune(
     with torch.inference_mode(False):  # the proxy is there to be trained
         proxy = apply(plan, model)
     try:  # the last line of defence: the cut network must run before anyone gets it
-        check_runs(proxy, example_inputs, training=(True,) if graph.one_mode else (False, True))
+        modes = (True,) if graph.one_mode else (False, True)
+        check_runs(proxy, example_inputs, training=modes, calls=graph.calls)
     except TraceError as error:
-        raise PlanError(f"the cut network does not run, which is a fault of prunetune's rules: {error}") from error
+        raise PlanError(f"the cut network would not do what the full one does: {error}") from error
     change = CostChange(cost(graph), cost_of(graph, keep))
     return PruneResult(proxy, plan, graph, scores, change, time.perf_counter() - start)
 

@@ -75,6 +75,8 @@ class DependencyGraph:
     unit_count: int
     one_mode: bool
     """Whether the model does the same operations in training and in evaluation mode."""
+    calls: Mapping[bool, tuple[str, ...]]
+    """Names of the functions that the model called, in evaluation (False) and in training mode (True)."""
 
     @staticmethod
     def of(model: nn.Module, example_inputs: ExampleInputs, *, heads: Heads = "auto") -> DependencyGraph:
@@ -98,7 +100,8 @@ class DependencyGraph:
             raise InputError(f"heads must be 'auto', 'dims' or 'whole'; got {heads!r}")
         with paused():
             traced = traces(model, example_inputs)
-            return _graph(analysed(traced, heads), traced[0].parameters)
+            calls = {bool(mode): t.calls for mode, t in enumerate(traced) if t.calls is not None}
+            return _graph(analysed(traced, heads), traced[0].parameters, calls)
 
     def unit_of(self, axis: Axis) -> Vec:
         """Unit of every index of an axis (0: it stays)."""
@@ -126,7 +129,7 @@ class DependencyGraph:
         return graph
 
 
-def _graph(analysis: Analysis, parameters: frozenset[str]) -> DependencyGraph:
+def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[str, ...]]) -> DependencyGraph:
     space, component, prunable, ctx = analysis.space, analysis.component, analysis.prunable, analysis.evaluation
     unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
     unit[prunable] = np.arange(1, len(prunable) + 1)
@@ -148,6 +151,7 @@ def _graph(analysis: Analysis, parameters: frozenset[str]) -> DependencyGraph:
         attributes=_attributes(space, of_label),
         unit_count=len(prunable),
         one_mode=analysis.evaluation is analysis.training,
+        calls=calls,
     )
 
 

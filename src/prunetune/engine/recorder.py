@@ -24,16 +24,20 @@ _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 
 
 class Unrecorded(TorchFunctionMode):
-    """Runs a model as the recorder does, without recording."""
+    """Runs a model as the recorder does, and notes no more than the names of what it calls."""
 
     def __init__(self, model: nn.Module, *, values: bool) -> None:
         super().__init__()
         self.run = Ghosts(model) if values else run_for_shape
+        self.calls: list[str] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        return self.run(func, args, kwargs or {})
+        out = self.run(func, args, kwargs or {})
+        if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
+            self.calls.append(func.__name__)
+        return out
 
 
 class Recorder(TorchFunctionMode):
@@ -59,6 +63,8 @@ class Recorder(TorchFunctionMode):
         self.known: dict[int, fx.Node] = {}
         self.alive: list[Any] = []  # keeps ids from being reused
         self.attributes: dict[tuple[str, int | None], fx.Node] = {}
+        self.calls: list[str] = []
+        """Names of all functions that return tensors, in their order."""
         self.muted = False
         self.scope.clear()
 
@@ -67,7 +73,10 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if self.muted:
-            return self.run(func, args, kwargs)
+            out = self.run(func, args, kwargs)
+            if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
+                self.calls.append(func.__name__)
+            return out
         if func is torch.Tensor.size or func == _GET_SHAPE:
             return self._shape(func, args, kwargs)
         if func is torch.Tensor.numel and args[0].ndim == 1:
@@ -75,6 +84,7 @@ class Recorder(TorchFunctionMode):
         out = self.run(func, args, kwargs)
         with torch._C.DisableTorchFunction():  # no other mode needs to see what is looked up here
             if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
+                self.calls.append(func.__name__)
                 self._remember(out, self._call(func, args, kwargs))
             elif func is torch.Tensor.__setitem__:
                 self._remember(args[0], self._call(func, args, kwargs))

@@ -9,6 +9,7 @@ says how the width of `x` flows, and the engine needs that. See `docs/decisions/
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -38,6 +39,8 @@ class Trace:
     """Shape of every parameter and buffer, by its first qualified name (tied tensors have one name)."""
     parameters: frozenset[str]
     """Which of them are parameters."""
+    calls: tuple[str, ...] | None
+    """Names of the functions that were called, in their order; None where values, and so chance, decided."""
 
 
 def call_arguments(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -120,20 +123,31 @@ def _traces(model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, 
                 recorder.placeholder(leaf, f"input_{i}")
         out = _forward(shadow.train(training), args, kwargs, recorder, recorder.scope)
         recorder.graph.output(tuple(recorder.node_of(t) for t in _tensors_in(out) if id(t) in recorder.known))
-        graphs.append(Trace(recorder.graph, model, shapes, parameters))
+        calls = None if values else tuple(recorder.calls)
+        graphs.append(Trace(recorder.graph, model, shapes, parameters, calls))
     recorder.leave(shadow)
     return graphs[0], graphs[1]
 
 
-def check_runs(model: nn.Module, example_inputs: ExampleInputs, *, training: Sequence[bool] = (False, True)) -> None:
-    """Run `model` for its shapes, with each of these training flags; raises TraceError as `traces` does."""
+def check_runs(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    training: Sequence[bool] = (False, True),
+    calls: Mapping[bool, Sequence[str]] | None = None,
+) -> None:
+    """Run `model` for its shapes, with each of these training flags; raises TraceError as `traces` does.
+
+    With `calls`, the names of the functions that it is expected to call in each mode, also if it calls others: a model
+    whose code decides by a size (`if x.shape == y.shape`) may decide otherwise when it has been cut.
+    """
     try:
-        _check(meta_copy(model), example_inputs, meta_like, training, values=False)
+        _check(meta_copy(model), example_inputs, meta_like, training, calls, values=False)
     except TraceError as error:
         if not _asks_for_values(error.__cause__):
             raise
         with torch.random.fork_rng():
-            _check(value_copy(model), example_inputs, torch.clone, training, values=True)
+            _check(value_copy(model), example_inputs, torch.clone, training, None, values=True)
 
 
 def _check(
@@ -141,13 +155,22 @@ def _check(
     example_inputs: ExampleInputs,
     each: Callable[[Tensor], Tensor],
     training: Sequence[bool],
+    calls: Mapping[bool, Sequence[str]] | None,
     *,
     values: bool,
 ) -> None:
-    mode = Unrecorded(shadow, values=values)
     for flag in training:
+        mode = Unrecorded(shadow, values=values)
         args, kwargs = _arguments(example_inputs, each)
         _forward(shadow.train(flag), args, kwargs, mode, [])
+        if calls is None or flag not in calls or list(calls[flag]) == mode.calls:
+            continue
+        pairs = enumerate(itertools.zip_longest(calls[flag], mode.calls, fillvalue="nothing"), start=1)
+        number, (before, after) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+        raise TraceError(
+            f"{type(shadow).__name__} takes another way through its code once it is cut: operation {number} was "
+            f"{before} and is {after}; its code decides by a size, so keep that size (protect=[...])"
+        )
 
 
 def _arguments(

@@ -21,7 +21,7 @@ from prunetune.engine.selection import Scores
 from prunetune.errors import InputError
 from prunetune.interop.torch_pruning import FromTorchPruning, ToTorchPruning
 from prunetune.plugins.magnitude import Magnitude as OurMagnitude
-from prunetune.pruning import score
+from prunetune.plugins.scoring import score
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 Magnitude = tp.importance.GroupMagnitudeImportance

@@ -17,7 +17,7 @@ ROOT = Path(prunetune.__file__).parent
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "engine": ({"torch", "numpy", "scipy", "networkx"}, {"engine", "errors"}),
     "plugins": ({"torch", "numpy"}, {"engine", "plugins", "errors", "registry"}),
-    "interop": ({"torch", "numpy", "torch_pruning"}, {"engine", "plugins", "pruning", "errors"}),
+    "interop": ({"torch", "numpy", "torch_pruning"}, {"engine", "plugins", "errors"}),
     "backends": ({"optuna", "sqlalchemy", "numpy"}, {"backends", "errors", "registry", "events"}),
 }
 

@@ -31,7 +31,7 @@ class Untraceable(nn.Module):
         ({"percentile": 100}, "percentile must be at least 0 and below 100; got 100"),
         ({"floor": 0.0}, "floor must be over 0 and at most 1; got 0.0"),
         ({"ratio": 1.5}, "ratio must be over 0 and at most 1"),
-        ({"ratio": 0.5, "percentile": 85}, "give percentile or ratio, not both; got percentile=85 and ratio=0.5"),
+        ({"ratio": 0.5, "percentile": 85}, "give one budget, not 2; got percentile=85 and ratio=0.5"),
     ],
 )
 def test_options(options: dict[str, Any], message: str) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
     from prunetune.engine import DependencyGraph, PruningPlan
-    from prunetune.pruning import PruneResult, prune
+    from prunetune.pruned import PruneResult
+    from prunetune.pruning import prune
     from prunetune.settings import Pruning, Search
     from prunetune.tuner import TuneResult, tune
 
@@ -22,7 +23,7 @@ _HOMES = {
     "DependencyGraph": "prunetune.engine",
     "Float": "prunetune.backends.space",
     "Int": "prunetune.backends.space",
-    "PruneResult": "prunetune.pruning",
+    "PruneResult": "prunetune.pruned",
     "Pruning": "prunetune.settings",
     "PruningPlan": "prunetune.engine",
     "Search": "prunetune.settings",

@@ -21,6 +21,14 @@ class InputError(PrunetuneError, ValueError):
     """What the caller passed in cannot be used: an unknown name, an impossible range, a wrong shape."""
 
 
+class BudgetError(InputError):
+    """A budget cannot be reached; `nearest` is what can."""
+
+    def __init__(self, message: str, nearest: float) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+
+
 class TraceError(PrunetuneError):
     """The model could not be run on the example inputs, so nothing is known about its dependencies."""
 

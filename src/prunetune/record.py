@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from prunetune.backends import SearchSpace
-    from prunetune.pruning import PruneResult
+    from prunetune.pruned import PruneResult
 
 Record: TypeAlias = dict[str, Any]
 

@@ -79,7 +79,7 @@ class Settings:
 
     def to_record(self) -> dict[str, Any]:
         """The part of ``result.json`` that says what was asked for."""
-        from prunetune.pruning import PAPER_PERCENTILE
+        from prunetune.budgets import PAPER_PERCENTILE
 
         search, pruning = asdict(self.search), asdict(self.pruning)
         if self.pruning.ratio is not None:

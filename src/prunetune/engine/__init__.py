@@ -3,8 +3,9 @@
 Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its errors.
 """
 
+from prunetune.engine.budget import by_cost
 from prunetune.engine.carry import carry_optimizer, cut_state_dict
-from prunetune.engine.cost import Cost, cost, step_time
+from prunetune.engine.cost import Cost, cost, flops_of_units, step_time
 from prunetune.engine.dependency import DependencyGraph, Frozen, Group, Heads
 from prunetune.engine.drawing import draw
 from prunetune.engine.names import groups_of
@@ -27,6 +28,7 @@ __all__ = [
     "PruningPlan",
     "TensorCut",
     "apply",
+    "by_cost",
     "by_hand",
     "by_percentile",
     "by_ratio",
@@ -36,6 +38,7 @@ __all__ = [
     "cost",
     "cut_state_dict",
     "draw",
+    "flops_of_units",
     "fresh_proxy",
     "groups_of",
     "rule",

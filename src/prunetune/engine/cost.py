@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,6 +64,19 @@ def _total(terms: Sequence[Term], present: NDArray[np.bool_], counts: dict[int, 
             product *= counts[id(vec)]
         total += product
     return total
+
+
+def flops_of_units(graph: DependencyGraph) -> NDArray[np.float64]:
+    """What removing each unit alone would save: FLOPs of a forward pass, shape (unit_count + 1,), entry 0 is 0."""
+    saved = np.zeros(graph.unit_count + 1)
+    for term in graph.flops:
+        units = [graph.labels[vec] for vec in term.vecs]
+        sizes = [len(vec) for vec in units]
+        for i, own in enumerate(units):
+            others = math.prod(sizes[:i] + sizes[i + 1 :])
+            saved += np.bincount(own, minlength=len(saved)) * float(term.constant * others)
+    saved[0] = 0.0
+    return saved
 
 
 def step_time(

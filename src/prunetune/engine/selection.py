@@ -37,27 +37,62 @@ def by_percentile(
     Parameters
     ----------
     scores
-        Shape (graph.unit_count + 1,); entry 0 is not read.
+        Shape (graph.unit_count + 1,); entry 0 is not read; units with the score inf are not judged, and stay.
     percentile
         From 0 (nothing is removed) to below 100.
     floor
         The paper's gamma, over 0 and at most 1.
     protect, multiple_of
         As in `by_ratio`; what is protected is not in the pool.
+
+    Raises
+    ------
+    InputError
+        For a value out of range, or a pattern in `protect` that means no layer.
     """
     if not 0 <= percentile < 100:
         raise InputError(f"percentile must be at least 0 and below 100; got {percentile}")
-    if not 0 < floor <= 1:
-        raise InputError(f"floor must be over 0 and at most 1; got {floor}")
-    groups = _unprotected(graph, protect)
-    pool = np.sort(np.concatenate([scores[list(g.units)] for g in groups] or [np.zeros(0)]))
-    threshold = pool[int(len(pool) * percentile / 100)] if len(pool) else 0.0
+    ranking = Ranking(graph, scores, floor=floor, protect=protect, multiple_of=multiple_of)
+    return ranking.mask(int(len(ranking) * percentile / 100))
 
-    def number(group: Group) -> int:
-        above = int((scores[list(group.units)] >= threshold).sum())
-        return max(above, math.ceil(round(floor * len(group), 9)))
 
-    return _best(graph, scores, groups, number, multiple_of)
+class Ranking:
+    """All units by their scores, and what stays when the first so many of them fall below the threshold.
+
+    The masks are nested: what goes at one threshold goes at every higher one (`multiple_of` may round a group up
+    again). Protected groups and units that no scorer has judged (inf) are not in the pool, and stay.
+
+    Parameters
+    ----------
+    scores
+        Shape (graph.unit_count + 1,); entry 0 is not read.
+    floor, protect, multiple_of
+        As in `by_percentile`.
+    """
+
+    def __init__(
+        self, graph: DependencyGraph, scores: Scores, *, floor: float, protect: Sequence[str], multiple_of: int
+    ) -> None:
+        if isinstance(floor, bool) or not 0 < floor <= 1:
+            raise InputError(f"floor must be over 0 and at most 1; got {floor}")
+        self.graph, self.scores, self.floor, self.multiple_of = graph, scores, floor, multiple_of
+        self.groups = _unprotected(graph, protect)
+        pool = np.concatenate([scores[list(g.units)] for g in self.groups] or [np.zeros(0)])
+        self.pool = np.sort(pool[np.isfinite(pool)])
+
+    def __len__(self) -> int:
+        """How many units are in the pool."""
+        return len(self.pool)
+
+    def mask(self, below: int) -> Mask:
+        """What stays if the threshold is the score at position `below` of the pool, from 0 to all of it."""
+        threshold = self.pool[below] if below < len(self.pool) else np.inf
+
+        def number(group: Group) -> int:
+            above = int((self.scores[list(group.units)] >= threshold).sum())
+            return max(above, math.ceil(round(self.floor * len(group), 9)))
+
+        return _best(self.graph, self.scores, self.groups, number, self.multiple_of)
 
 
 def by_ratio(
@@ -166,7 +201,8 @@ def _best(
     for group in groups:
         units = np.asarray(group.units)
         step = _step(graph, group, multiple_of)
-        wanted = max(step, step * round(max(1, number(group)) / step))
+        unjudged = int(np.isposinf(scores[units]).sum())
+        wanted = max(step, unjudged, step * round(max(1, number(group)) / step))
         keep[units] = False
         keep[units[np.argsort(-scores[units], kind="stable")[:wanted]]] = True
     return keep
@@ -183,4 +219,4 @@ def _step(graph: DependencyGraph, group: Group, multiple_of: int) -> int:
     return math.lcm(*steps)
 
 
-__all__ = ["Mask", "Ratio", "Scores", "by_hand", "by_percentile", "by_ratio"]
+__all__ = ["Mask", "Ranking", "Ratio", "Scores", "by_hand", "by_percentile", "by_ratio"]

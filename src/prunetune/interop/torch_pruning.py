@@ -21,9 +21,9 @@ from prunetune.engine.copies import named_modules, named_tensors
 from prunetune.engine.labels import Axis, Vec
 from prunetune.engine.selection import Scores
 from prunetune.errors import InputError
-from prunetune.plugins import scorers
+from prunetune.plugins import make_scorer
 from prunetune.plugins.base import ChannelScores, Context, Scorer
-from prunetune.pruning import score
+from prunetune.plugins.scoring import score
 
 # Layers with channels: dimension of the weight that holds the outputs, and the inputs (None: they are the outputs).
 # The first kind that fits counts.
@@ -278,7 +278,7 @@ class ToTorchPruning:
     """
 
     def __init__(self, scorer: str | Scorer, model: nn.Module, example_inputs: ExampleInputs, *, seed: int = 0) -> None:
-        self.scorer: Scorer = scorers[scorer]() if isinstance(scorer, str) else scorer
+        self.scorer: Scorer = make_scorer(scorer) if isinstance(scorer, str) else scorer
         self.model = model
         self.example_inputs = example_inputs
         self.seed = seed

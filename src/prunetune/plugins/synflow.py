@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from prunetune.engine import call_arguments
 from prunetune.engine.labels import Axis
-from prunetune.errors import InputError
 from prunetune.plugins.base import ChannelScores, Context, Scorer, mean_except
+from prunetune.plugins.gradients import gradients_of, in_double, run, sum_of_outputs
 
 
 class SynFlow(Scorer):
@@ -48,23 +46,10 @@ def synflow_absolute() -> SynFlow:
 def element_scores(context: Context) -> dict[Axis, Tensor]:
     """Eq. 1 in float64 for every weight that has channels to remove; shape of the weight."""
     model = context.model.double()
-    args, kwargs = pytree.tree_map(
-        lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf,
-        call_arguments(context.example_inputs),
-    )
     weights = context.weights()
     for weight in weights.values():
         weight.requires_grad_(True)
     with torch.enable_grad():
-        out = model(*args, **kwargs)
-        leaves = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad]
-        if not leaves:
-            raise InputError(
-                "synflow needs an output that depends on the weights; the model's outputs carry no gradient"
-            )
-        total = torch.stack([t.sum() for t in leaves]).sum()
-    gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
-    return {
-        axis: torch.zeros_like(w) if g is None else (w * g).detach()
-        for (axis, w), g in zip(weights.items(), gradients, strict=True)
-    }
+        total = sum_of_outputs(run(model, in_double(context.example_inputs)))
+    gradients = gradients_of(total, list(weights.values()))
+    return {axis: (w * g).detach() for (axis, w), g in zip(weights.items(), gradients, strict=True)}

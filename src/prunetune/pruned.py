@@ -1,0 +1,131 @@
+"""What `prune` returns: the proxy, and how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from prunetune.engine import Cost, DependencyGraph, Frozen, PruningPlan
+from prunetune.engine.selection import Scores
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """Shape of a weight before and after."""
+
+    name: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GroupChange:
+    """Number of units of a group before and after."""
+
+    name: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class CostChange:
+    """Cost of the full network and of its proxy, on the example inputs."""
+
+    base: Cost
+    proxy: Cost
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Seconds of a training step of the full network and of a candidate, measured in turns."""
+
+    units: int
+    """How many of the candidate's units were below the threshold."""
+    base_seconds: float
+    proxy_seconds: float
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster the candidate is."""
+        return self.base_seconds / self.proxy_seconds
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """The proxy and how it came about."""
+
+    model: nn.Module
+    """The smaller network, of the same class, with the weights that stayed."""
+    plan: PruningPlan
+    graph: DependencyGraph
+    scores: Scores
+    """One score a unit, shape (graph.unit_count + 1,); entry 0: frozen; inf: not judged."""
+    cost: CostChange
+    seconds: float
+    measurements: tuple[Measurement, ...] = ()
+    """With `speedup`: what was measured on the way to it, the proxy that is handed out last."""
+
+    @property
+    def layers(self) -> list[LayerChange]:
+        """Every weight with two or more dimensions, in the model's order."""
+        cuts = self.plan.tensors
+        return [
+            LayerChange(name, shape, cuts[name].shape_after if name in cuts else shape)
+            for name, shape in self.graph.shapes.items()
+            if name in self.graph.parameters and len(shape) > 1
+        ]
+
+    @property
+    def groups(self) -> list[GroupChange]:
+        """Every group of channels that are cut together."""
+        keep = self.plan.kept(self.graph)
+        return [GroupChange(g.name, len(g), int(keep[np.asarray(g.units)].sum())) for g in self.graph.groups]
+
+    @property
+    def frozen(self) -> tuple[Frozen, ...]:
+        """What could not be cut, and why."""
+        return self.graph.frozen
+
+    def summary(self) -> str:
+        """A table of the layers, what it costs before and after, and what stayed whole and why."""
+        rows = [(layer.name, _shape(layer.before), _shape(layer.after)) for layer in self.layers]
+        widths = [max([len(row[i]) for row in rows] or [0]) for i in range(3)]
+        lines = [f"{name:<{widths[0]}}  {a:>{widths[1]}}  ->  {b:>{widths[2]}}" for name, a, b in rows]
+        base, proxy = self.cost.base, self.cost.proxy
+        lines.append(
+            f"parameters  {base.parameters:,} -> {proxy.parameters:,}  ({_share(proxy.parameters, base.parameters)})"
+        )
+        lines.append(f"FLOPs       {base.flops:,} -> {proxy.flops:,}  ({_share(proxy.flops, base.flops)})")
+        before, after = base.activations, proxy.activations
+        lines.append(f"activations {_memory(before)} -> {_memory(after)}  ({_share(after, before)})")
+        if self.measurements:
+            last = self.measurements[-1]
+            times = f"{1e3 * last.base_seconds:,.1f} ms -> {1e3 * last.proxy_seconds:,.1f} ms"
+            lines.append(f"step time   {times}  (measured: {last.speedup:.2f} times faster)")
+        lines.extend(f"kept whole  {f.channels} channels: {f.node}: {f.reason}" for f in self.frozen)
+        return "\n".join(lines)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _memory(size: int) -> str:
+    """Bytes, for people.
+
+    >>> _memory(900), _memory(1500), _memory(3_500_000)
+    ('900 B', '1.5 KiB', '3.3 MiB')
+    """
+    if size < 1024:
+        return f"{size} B"
+    return f"{size / 1024:.1f} KiB" if size < 2**20 else f"{size / 2**20:,.1f} MiB"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "none"
+
+
+__all__ = ["CostChange", "GroupChange", "LayerChange", "Measurement", "PruneResult"]

@@ -130,9 +130,9 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
             "search.confirm is 3, but there are only search.n_trials = 2 to confirm",
         ),
         ("pruning.percentile = 100", "pruning.percentile is 100, but it must be above 0 and below 100"),
-        ("pruning.floor = 1.5", "pruning.floor is 1.5, but it must be at least 0 and at most 1"),
+        ("pruning.floor = 1.5", "pruning.floor is 1.5, but it must be above 0 and at most 1"),
         ("pruning.ratio = 0", "pruning.ratio is 0, but it must be above 0 and at most 1"),
-        ("pruning = {ratio = 0.5, percentile = 85}", "pruning.ratio and pruning.percentile are both given"),
+        ("pruning = {ratio = 0.5, percentile = 85}", "pruning.percentile and pruning.ratio are both given"),
         ("pruning = {ratio = 0.5, floor = 0.1}", "pruning.ratio and pruning.floor are both given"),
         ("data.image_size = 4", "data.image_size is 4, but it must be at least 8 and at most 1,024"),
         (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from prunetune.budgets import BUDGETS
 from prunetune.complaints import allowed, first_sentence
 from prunetune.errors import InputError, unknown_name
 
@@ -45,19 +46,32 @@ class Data(Section):
 class Pruning(Section):
     """``[pruning]``: how the proxy is cut. ``percentile`` and ``floor`` are the paper's p and γ.
 
-    ``ratio`` instead keeps that share of every group's channels.
+    Instead of ``percentile`` one of: ``ratio`` of every group's channels, a share of the ``flops`` or ``params``, or
+    ``speedup`` of a training step.
     """
 
     scorer: str = "synflow"
     percentile: float | None = Field(default=None, gt=0, lt=100)
-    floor: float | None = Field(default=None, ge=0, le=1)
     ratio: float | None = Field(default=None, gt=0, le=1)
+    flops: float | None = Field(default=None, gt=0, le=1)
+    params: float | None = Field(default=None, gt=0, le=1)
+    speedup: float | None = Field(default=None, ge=1)
+    depth: bool = False
+    floor: float | None = Field(default=None, gt=0, le=1)
+    protect: tuple[str, ...] = Field(default=(), strict=False)
+    multiple_of: int = Field(default=1, ge=1)
+    heads: Literal["auto", "dims", "whole"] = "auto"
+    weights: Literal["redraw", "reset", "sliced"] = "redraw"
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
-        for other in ("percentile", "floor"):
-            if self.ratio is not None and getattr(self, other) is not None:
-                raise ValueError(f"pruning.ratio and pruning.{other} are both given, but only one can decide; drop one")
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
+        if self.ratio is not None and self.floor is not None:
+            given.append("floor")
+        if len(given) > 1:
+            raise ValueError(
+                f"pruning.{given[0]} and pruning.{given[1]} are both given, but only one can decide; drop one"
+            )
         return self
 
 

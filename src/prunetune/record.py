@@ -60,6 +60,10 @@ def pruning_part(result: PruneResult) -> Record:
         "seconds": result.seconds,
         "layers": [{"name": x.name, "before": list(x.before), "after": list(x.after)} for x in result.layers],
         "groups": [asdict(group) for group in result.groups],
+        "measurements": [
+            {"base_seconds": m.base_seconds, "proxy_seconds": m.proxy_seconds, "speedup": m.speedup}
+            for m in result.measurements
+        ],
         "frozen": [{"node": each.node, "reason": each.reason} for each in result.frozen],
     }
 

@@ -7,8 +7,8 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,10 +28,23 @@ if TYPE_CHECKING:
 
     from prunetune.backends.trial import Report
     from prunetune.engine import ExampleInputs, PruningPlan
+    from prunetune.plugins.base import Batch, Loss
 
 ModelFunction: TypeAlias = Callable[[], nn.Module]
 TrainFunction: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
 EvaluateFunction: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class ScoringData:
+    """What a scorer may need besides the network: batches of inputs and targets, and a loss."""
+
+    data: Iterable[Batch] | None = None
+    loss: Loss | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Those that were given, for ``prune``."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -87,7 +100,7 @@ class Run:
         self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "total"), 0.0)
         self.clock = time.perf_counter()
 
-    def go(self, base: nn.Module, example_inputs: ExampleInputs) -> TuneResult:
+    def go(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> TuneResult:
         """Do what is left of the run."""
         stored = self.folder.read_json(self.folder.result)
         if stored is not None:
@@ -96,7 +109,7 @@ class Run:
             self.seconds = {name: stored["time"][name] for name in self.seconds}
         if self.record.get("status") == "finished":
             return self._finished_before()
-        plan = self._stored_plan() if self.record else self._prune(base, example_inputs)
+        plan = self._stored_plan() if self.record else self._prune(base, example_inputs, scoring)
         with self._recording():
             self._search(plan)
             self._confirm()
@@ -113,19 +126,20 @@ class Run:
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.folder.result} is damaged ({error!r}); choose another run folder") from error
 
-    def _prune(self, base: nn.Module, example_inputs: ExampleInputs) -> PruningPlan:
+    def _prune(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> PruningPlan:
         from prunetune.engine import step_time
         from prunetune.pruning import prune
 
         settings = self.settings
         with self._phase("prune") as say:
+            asked_for = settings.pruning.budget()
             result = prune(
                 base,
                 example_inputs,
                 scorer=settings.pruning.scorer,
-                percentile=settings.pruning.percentile,
-                floor=settings.pruning.floor,
-                ratio=settings.pruning.ratio,
+                **{field.name: getattr(asked_for, field.name) for field in fields(asked_for)},
+                heads=settings.pruning.heads,
+                **scoring.arguments(),
                 seed=settings.seed,
             )
             self._lap("prune")
@@ -169,9 +183,11 @@ class Run:
         from prunetune.backends.study import open_study, top_trials
         from prunetune.engine import fresh_proxy
 
+        weights = self.settings.pruning.weights
+
         def objective(params: dict[str, Any], report: Report) -> float:
             seed_all(report.seed)
-            return self._timed(fresh_proxy(self.model_fn, plan), params, report)
+            return self._timed(fresh_proxy(self.model_fn, plan, weights=weights), params, report)
 
         def update() -> None:
             self._lap("search")

@@ -3,34 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from prunetune.backends import SearchSpace, full_name
 from prunetune.backends.checks import real_number, whole_number
-from prunetune.errors import InputError
+from prunetune.budgets import BUDGETS, PAPER_FLOOR, Budget
+from prunetune.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from prunetune.backends.study import StudySettings
+    from prunetune.engine import Heads
 
+Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
+WEIGHTS: Final = ("redraw", "reset", "sliced")
 
 SEED_LIMIT: Final = 2**63
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """How the proxy is cut: the arguments of ``prunetune.prune``, ``scorer`` by name."""
+    """How the proxy is cut: the arguments of ``prunetune.prune``, ``scorer`` by name.
+
+    ``weights`` says what every trial begins with, see ``prunetune.engine.fresh_proxy``.
+    """
 
     scorer: str = "synflow"
     percentile: float | None = None
-    floor: float = 0.15
     ratio: float | None = None
+    flops: float | None = None
+    params: float | None = None
+    speedup: float | None = None
+    depth: bool = False
+    floor: float = PAPER_FLOOR
+    protect: tuple[str, ...] = ()
+    multiple_of: int = 1
+    heads: Heads = "auto"
+    weights: Weights = "redraw"
 
     def __post_init__(self) -> None:
-        for name in ("percentile", "floor", "ratio"):
+        for name in (*BUDGETS, "floor"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, real_number(name, getattr(self, name)))
+        if isinstance(self.protect, str):
+            raise InputError(f"protect must be several patterns; got {self.protect!r}: put it into a list")
+        object.__setattr__(self, "protect", tuple(self.protect))
+        if self.weights not in WEIGHTS:
+            raise unknown_name("way to fresh weights", str(self.weights), WEIGHTS)
+        self.budget()
+
+    def budget(self) -> Budget:
+        """How small the proxy is to be. Raises InputError for several budgets."""
+        return Budget(**{field.name: getattr(self, field.name) for field in fields(Budget)})
+
+    def to_record(self) -> dict[str, Any]:
+        """What was asked for, defaults filled in."""
+        record = {**asdict(self), "protect": list(self.protect), "percentile": self.budget().percentile}
+        if self.ratio is not None:
+            record["floor"] = None  # it has no part in it
+        return record
 
 
 @dataclass(frozen=True)
@@ -79,19 +111,12 @@ class Settings:
 
     def to_record(self) -> dict[str, Any]:
         """The part of ``result.json`` that says what was asked for."""
-        from prunetune.budgets import PAPER_PERCENTILE
-
-        search, pruning = asdict(self.search), asdict(self.pruning)
-        if self.pruning.ratio is not None:
-            pruning["floor"] = None  # it belongs to the percentile
-        elif self.pruning.percentile is None:
-            pruning["percentile"] = PAPER_PERCENTILE
         return {
             "seed": self.seed,
             "epochs": self.epochs,
-            **search,
+            **asdict(self.search),
             "space": self.space.to_dict(),
-            "pruning": pruning,
+            "pruning": self.pruning.to_record(),
         }
 
     def check_same(self, record: Mapping[str, Any], folder: Path) -> None:
@@ -113,6 +138,6 @@ class Settings:
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     parts = {name: record[name] for name in ("seed", "epochs", "n_trials", "confirm", "trial_pruner", "direction")}
-    pruning = {f"pruning.{name}": record["pruning"][name] for name in ("scorer", "percentile", "floor", "ratio")}
+    pruning = {f"pruning.{field.name}": record["pruning"][field.name] for field in fields(Pruning)}
     space = {f"space.{name}": each for name, each in record["space"].items()}
     return {**parts, "optimizer": full_name(record["optimizer"]), **pruning, **space}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,13 @@ from torch import nn
 from prunetune.backends import Distribution, resolve_space
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
-from prunetune.run import EvaluateFunction, ModelFunction, Run, TrainFunction, TuneResult, seed_all
+from prunetune.run import EvaluateFunction, ModelFunction, Run, ScoringData, TrainFunction, TuneResult, seed_all
 from prunetune.runfolder import RunFolder, check_saveable
 from prunetune.settings import Pruning, Search, Settings
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
+    from prunetune.plugins.base import Batch, Loss
 
 
 def tune(
@@ -31,6 +32,8 @@ def tune(
     search: Search = Search(),  # noqa: B008  # frozen
     seed: int = 0,
     evaluate: EvaluateFunction | None = None,
+    data: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
     observer: Observer = silent,
 ) -> TuneResult:
     """Find the hyperparameters of a network on its pruned proxy, and train the full network with the best.
@@ -53,6 +56,8 @@ def tune(
         How long a trial trains, and the training of the full network.
     evaluate
         ``evaluate(model) -> {"accuracy": 0.9}``, of the winner in evaluation mode, on data that chose nothing.
+    data, loss
+        For scorers that need them, see ``prunetune.prune``.
     run_dir
         The run folder; see ``RunFolder``.
 
@@ -83,7 +88,7 @@ def tune(
     base = _build(model_fn, seed)
     with RunFolder(run_dir) as folder:
         run = Run(settings, folder, model_fn, train, evaluate, observer)
-        return run.go(base, example_inputs)
+        return run.go(base, example_inputs, ScoringData(data, loss))
 
 
 def _build(model_fn: ModelFunction, seed: int) -> nn.Module:

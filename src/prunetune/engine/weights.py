@@ -3,25 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
 
 from prunetune.engine.plan import PruningPlan
 from prunetune.engine.surgery import apply
+from prunetune.errors import unknown_name
+
+Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
 
 
-def fresh_proxy(model_fn: Callable[[], nn.Module], plan: PruningPlan) -> nn.Module:
+def fresh_proxy(model_fn: Callable[[], nn.Module], plan: PruningPlan, *, weights: Weights = "redraw") -> nn.Module:
     """A new proxy: a model from `model_fn`, under the present random state, cut by `plan`.
 
-    The weights that stay keep the user's own initialisation. A cut shortens the fan-in, so every weight with a
-    fan-in is scaled by sqrt(fan-in before / fan-in after): what He's and Glorot's initialisations would have drawn
-    for the narrow layer (He et al. 2015, eq. 10), without knowing which of them was used.
+    Parameters
+    ----------
+    weights
+        What it begins with. `"redraw"`: what `model_fn` has drawn, of which the plan's part stays, so that a custom
+        initialisation survives; a cut shortens the fan-in, so every weight with a fan-in is scaled by sqrt(fan-in
+        before / fan-in after), which is what He's and Glorot's initialisations would have drawn for the narrow layer
+        (He et al. 2015, eq. 10), without knowing which of them was used. `"sliced"`: the same without the factor.
+        `"reset"`: the modules' own `reset_parameters`, after the cut; parameters of modules without one are sliced.
+
+    Raises
+    ------
+    InputError
+        If `weights` is none of the three.
+    PlanError
+        If `model_fn` builds another architecture than the plan was made for.
     """
+    if weights not in WAYS:
+        raise unknown_name("way to fresh weights", str(weights), WAYS)
     proxy = apply(plan, model_fn())
+    WAYS[weights](proxy, plan)
+    return proxy
+
+
+def _redraw(proxy: nn.Module, plan: PruningPlan) -> None:
     parameters = dict(proxy.named_parameters())
     with torch.no_grad():
         for name, cut in plan.tensors.items():
             if name in parameters and len(cut.shape) > 1 and 1 in cut.keep:
                 parameters[name].mul_((cut.shape[1] / len(cut.keep[1])) ** 0.5)
-    return proxy
+
+
+def _reset(proxy: nn.Module, plan: PruningPlan) -> None:
+    for module in proxy.modules():
+        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+        if callable(reset) and any(True for _ in module.parameters(recurse=False)):
+            reset()
+
+
+WAYS: dict[str, Callable[[nn.Module, PruningPlan], None]] = {
+    "redraw": _redraw,
+    "reset": _reset,
+    "sliced": lambda proxy, plan: None,
+}

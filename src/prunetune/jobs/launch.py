@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,8 +61,23 @@ def launch(config: Config, *, observer: Observer = silent) -> TuneResult:
         ),
         seed=config.search.seed,
         evaluate=job.evaluate,
+        data=ScoringBatches(data, config.search.seed),
         observer=observer,
     )
+
+
+@dataclass(frozen=True)
+class ScoringBatches:
+    """Batches of training images and their labels, drawn without replacement, the same for the same seed."""
+
+    data: ImageData
+    seed: int
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        images, labels = self.data.train_images, self.data.train_labels
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed)).to(images.device)
+        for part in torch.split(order, EXAMPLE_BATCH):
+            yield self.data.normalize(images[part]), labels[part]
 
 
 def choose_device(name: str) -> torch.device:

@@ -52,6 +52,15 @@ class Frozen:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """A candidate for the proxy that was measured beside the base: seconds of a training step."""
+
+    base_seconds: float
+    proxy_seconds: float
+    speedup: float
+
+
+@dataclass(frozen=True)
 class Pruning:
     """How the proxy was made, and what it left."""
 
@@ -59,7 +68,16 @@ class Pruning:
     percentile: float | None = None
     floor: float | None = None
     ratio: float | None = None
+    flops: float | None = None
+    params: float | None = None
+    speedup: float | None = None
+    depth: bool | None = None
+    protect: tuple[str, ...] = ()
+    multiple_of: int | None = None
+    heads: str | None = None
+    weights: str | None = None
     seconds: float | None = None
+    measurements: tuple[Measurement, ...] = ()
     layers: tuple[Layer, ...] = ()
     groups: tuple[Group, ...] = ()
     frozen: tuple[Frozen, ...] = ()

@@ -215,6 +215,14 @@ def settings(run: Run) -> Table:
             ("percentile", pruning.percentile),
             ("floor", pruning.floor),
             ("ratio", pruning.ratio),
+            ("share of FLOPs", pruning.flops),
+            ("share of parameters", pruning.params),
+            ("speed-up", pruning.speedup),
+            ("blocks may be bypassed", "yes" if pruning.depth else None),
+            ("protected layers", ", ".join(pruning.protect) or None),
+            ("multiple of", pruning.multiple_of if pruning.multiple_of != 1 else None),
+            ("heads", pruning.heads),
+            ("weights of a trial", pruning.weights),
         ]
     rows = tuple((name, number(value)) for name, value in pairs if value is not None)
     return Table("Settings", ("setting", "value"), rows, words=2)

@@ -45,17 +45,19 @@ def test_a_custom_initialisation_survives_redrawing_but_not_a_reset() -> None:
 
 
 def test_sliced_weights_are_what_model_fn_drew() -> None:
+    cut = plan()
     torch.manual_seed(3)
     full = wide()
     torch.manual_seed(3)
-    proxy = fresh_proxy(wide, plan(), weights="sliced")
+    proxy = fresh_proxy(wide, cut, weights="sliced")
     assert torch.equal(proxy[0].weight, full[0].weight[::4])  # type: ignore[index]
     assert torch.equal(proxy[3].weight, full[3].weight[:, ::4])  # type: ignore[index]
 
 
 def test_a_reset_is_what_the_narrow_network_would_be() -> None:
+    cut = plan()
     torch.manual_seed(3)
-    proxy = fresh_proxy(wide, plan(), weights="reset")
+    proxy = fresh_proxy(wide, cut, weights="reset")
     torch.manual_seed(3)
     wide()
     narrow = nn.Sequential(nn.Linear(256, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 300))

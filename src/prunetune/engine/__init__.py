@@ -3,9 +3,11 @@
 Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its errors.
 """
 
+from prunetune.engine.bypassed import Shortcut
 from prunetune.engine.carry import carry_optimizer, cut_state_dict
 from prunetune.engine.cost import Cost, cost, step_time
 from prunetune.engine.dependency import DependencyGraph, Frozen, Group, Heads
+from prunetune.engine.depth import Block, bypass, residual_blocks
 from prunetune.engine.drawing import draw
 from prunetune.engine.names import groups_of
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
@@ -17,6 +19,7 @@ from prunetune.engine.weights import fresh_proxy
 
 __all__ = [
     "AttributeChange",
+    "Block",
     "Context",
     "Cost",
     "DependencyGraph",
@@ -25,11 +28,13 @@ __all__ = [
     "Group",
     "Heads",
     "PruningPlan",
+    "Shortcut",
     "TensorCut",
     "apply",
     "by_hand",
     "by_percentile",
     "by_ratio",
+    "bypass",
     "call_arguments",
     "carry_optimizer",
     "check_runs",
@@ -38,6 +43,7 @@ __all__ = [
     "draw",
     "fresh_proxy",
     "groups_of",
+    "residual_blocks",
     "rule",
     "step_time",
     "to_device",

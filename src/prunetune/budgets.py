@@ -56,6 +56,13 @@ class Budget:
         """Which of the budgets it is."""
         return next(name for name in BUDGETS if getattr(self, name) is not None)
 
+    @property
+    def share(self) -> float:
+        """What is to be left, for budgets that can be counted."""
+        share = self.flops if self.flops is not None else self.params
+        assert share is not None
+        return share
+
     def ranking(self, graph: DependencyGraph, scores: Scores) -> Ranking:
         """All units of `graph` in the order in which they go."""
         from prunetune.engine.selection import Ranking

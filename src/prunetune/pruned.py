@@ -61,6 +61,7 @@ class PruneResult:
     """The smaller network, of the same class, with the weights that stayed."""
     plan: PruningPlan
     graph: DependencyGraph
+    """Of the network without the blocks that are bypassed."""
     scores: Scores
     """One score a unit, shape (graph.unit_count + 1,); entry 0: frozen; inf: not judged."""
     cost: CostChange
@@ -79,9 +80,18 @@ class PruneResult:
         ]
 
     @property
+    def _widths(self) -> PruningPlan:
+        return PruningPlan(self.plan.tensors, self.plan.attributes)
+
+    @property
+    def bypassed(self) -> tuple[str, ...]:
+        """Names of the residual blocks that have become their shortcuts; their layers are not among `layers`."""
+        return tuple(self.plan.bypasses)
+
+    @property
     def groups(self) -> list[GroupChange]:
         """Every group of channels that are cut together."""
-        keep = self.plan.kept(self.graph)
+        keep = self._widths.kept(self.graph)
         return [GroupChange(g.name, len(g), int(keep[np.asarray(g.units)].sum())) for g in self.graph.groups]
 
     @property
@@ -95,6 +105,7 @@ class PruneResult:
         widths = [max([len(row[i]) for row in rows] or [0]) for i in range(3)]
         lines = [f"{name:<{widths[0]}}  {a:>{widths[1]}}  ->  {b:>{widths[2]}}" for name, a, b in rows]
         base, proxy = self.cost.base, self.cost.proxy
+        lines.extend(f"{path}  ->  its shortcut" for path in self.plan.bypasses)
         lines.append(
             f"parameters  {base.parameters:,} -> {proxy.parameters:,}  ({_share(proxy.parameters, base.parameters)})"
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import nn
@@ -16,7 +17,6 @@ from prunetune.engine import (
     PruningPlan,
     apply,
     check_runs,
-    cost,
 )
 from prunetune.engine.collector import paused
 from prunetune.engine.cost import cost_of
@@ -28,6 +28,7 @@ from prunetune.plugins import make_scorer
 from prunetune.plugins.base import Batch, Context, Loss, Scorer
 from prunetune.plugins.scoring import score
 from prunetune.pruned import CostChange, PruneResult
+from prunetune.shrinking import Judged, choose
 
 
 @paused()
@@ -122,21 +123,28 @@ def prune(
         multiple_of=multiple_of,
     )
     method = make_scorer(scorer) if isinstance(scorer, str) else scorer
-    graph = DependencyGraph.of(model, example_inputs, heads=heads)
-    if not graph.groups:
-        raise InputError(f"{type(model).__name__} has no channels that can be removed: {reasons(graph)}")
-    scores = score(model, example_inputs, graph, method, data=data, loss=loss, seed=seed)
-    base = cost(graph)
-    keep = budget.select(graph, scores, base)
-    plan = PruningPlan.of(graph, keep)
-    proxy = cut(model, example_inputs, graph, keep, plan, method)
+    if isinstance(data, Iterator):  # for it may be asked again
+        data = list(islice(data, method.batches))
+
+    def judge(network: nn.Module) -> Judged:
+        graph = DependencyGraph.of(network, example_inputs, heads=heads)
+        if not graph.groups:
+            raise InputError(f"{type(model).__name__} has no channels that can be removed: {reasons(graph)}")
+        return Judged(network, graph, score(network, example_inputs, graph, method, data=data, loss=loss, seed=seed))
+
+    choice = choose(model, example_inputs, budget, judge)
+    judged, graph, keep = choice.judged, choice.judged.graph, choice.keep
+    widths = PruningPlan.of(graph, keep)
+    proxy = cut(judged.model, example_inputs, graph, keep, widths, method)
+    plan = judged.bypassed.then(widths)
     try:  # the last line of defence: the cut network must run before anyone gets it
         modes = (True,) if graph.one_mode else (False, True)
         check_runs(proxy, example_inputs, training=modes, calls=graph.calls)
     except TraceError as error:
         raise PlanError(f"the cut network would not do what the full one does: {error}") from error
-    change = CostChange(base, cost_of(graph, keep))
-    return PruneResult(proxy, plan, graph, scores, change, time.perf_counter() - start)
+    change = CostChange(choice.base, cost_of(graph, keep))
+    seconds = time.perf_counter() - start
+    return PruneResult(proxy, plan, graph, judged.scores, change, seconds, choice.measurements)
 
 
 def cut(

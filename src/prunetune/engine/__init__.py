@@ -4,9 +4,11 @@ Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its er
 """
 
 from prunetune.engine.budget import by_cost
+from prunetune.engine.bypassed import Shortcut
 from prunetune.engine.carry import carry_optimizer, cut_state_dict
 from prunetune.engine.cost import Cost, cost, flops_of_units, step_time
 from prunetune.engine.dependency import DependencyGraph, Frozen, Group, Heads
+from prunetune.engine.depth import Block, bypass, residual_blocks
 from prunetune.engine.drawing import draw
 from prunetune.engine.names import groups_of
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
@@ -18,6 +20,7 @@ from prunetune.engine.weights import fresh_proxy
 
 __all__ = [
     "AttributeChange",
+    "Block",
     "Context",
     "Cost",
     "DependencyGraph",
@@ -26,12 +29,14 @@ __all__ = [
     "Group",
     "Heads",
     "PruningPlan",
+    "Shortcut",
     "TensorCut",
     "apply",
     "by_cost",
     "by_hand",
     "by_percentile",
     "by_ratio",
+    "bypass",
     "call_arguments",
     "carry_optimizer",
     "check_runs",
@@ -41,6 +46,7 @@ __all__ = [
     "flops_of_units",
     "fresh_proxy",
     "groups_of",
+    "residual_blocks",
     "rule",
     "step_time",
     "to_device",

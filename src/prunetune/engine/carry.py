@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from prunetune.engine.bypassed import enclosing
 from prunetune.engine.copies import named_tensors
 from prunetune.engine.plan import PruningPlan, TensorCut
-from prunetune.engine.surgery import cut_tensor
+from prunetune.engine.surgery import bypassed_modules, cut_tensor
 from prunetune.errors import InputError, PlanError
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
@@ -21,14 +22,18 @@ AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
 def cut_state_dict(plan: PruningPlan, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """A full network's checkpoint, cut for the network that `apply(plan, model)` gives.
 
-    Tied weights, which a state dict has several times, are known by their common memory.
+    Tied weights, which a state dict has several times, are known by their common memory. What lies in bypassed modules
+    is left out.
 
     Raises
     ------
     PlanError
-        If a tensor of the plan is missing or has another shape.
+        If a tensor of the plan is missing or has another shape, or there is nothing of a bypassed module.
     """
-    cut = dict(state_dict)
+    cut = {name: value for name, value in state_dict.items() if enclosing(name, plan.bypasses) is None}
+    for path in plan.bypasses:
+        if not any(name.startswith(f"{path}.") for name in state_dict):
+            raise PlanError(f"the plan does not fit this state dict: it bypasses {path}, which is not there")
     for name, change in plan.tensors.items():
         if not isinstance(state_dict.get(name), Tensor):
             raise PlanError(f"the plan does not fit this state dict: it cuts {name}, which is not there")
@@ -40,7 +45,7 @@ def cut_state_dict(plan: PruningPlan, state_dict: Mapping[str, Any]) -> dict[str
             )
         smaller = cut_tensor(whole, change)
         for other, tensor in state_dict.items():
-            if isinstance(tensor, Tensor) and _same_memory(tensor, whole):
+            if other in cut and isinstance(tensor, Tensor) and _same_memory(tensor, whole):
                 cut[other] = smaller
     return cut
 
@@ -51,6 +56,8 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
 
 def carry_optimizer(plan: PruningPlan, optimizer: AnyOptimizer, model: nn.Module, smaller: nn.Module) -> AnyOptimizer:
     """An optimizer of the same class for `smaller`, with the parameter groups and the cut state of `optimizer`.
+
+    What lies in bypassed modules is left out; a group may be left empty, so that schedules still find theirs.
 
     Parameters
     ----------
@@ -66,12 +73,15 @@ def carry_optimizer(plan: PruningPlan, optimizer: AnyOptimizer, model: nn.Module
         a state that does not lie along its parameter (as L-BFGS does).
     """
     kind = type(optimizer).__name__
-    names = {id(tensor): name for name, tensor in named_tensors(model).items()}
+    names = {id(tensor): name for name, tensor in named_tensors(model, bypassed_modules(plan, model)).items()}
+    gone = {id(tensor) for tensor in named_tensors(model).values()} - set(names) if plan.bypasses else set()
     theirs = named_tensors(smaller)
     groups: list[dict[str, Any]] = []
     state: dict[int, dict[str, Any]] = {}
+    count = 0
     for group in optimizer.param_groups:
-        for parameter in group["params"]:
+        stay = [i for i, parameter in enumerate(group["params"]) if id(parameter) not in gone]
+        for parameter in (group["params"][i] for i in stay):
             if id(parameter) not in names:
                 raise InputError(
                     f"the {kind} holds a parameter of shape {tuple(parameter.shape)} that is not in the model; "
@@ -81,13 +91,13 @@ def carry_optimizer(plan: PruningPlan, optimizer: AnyOptimizer, model: nn.Module
             if parameter in optimizer.state:
                 cut = plan.tensors.get(name, TensorCut(tuple(parameter.shape), {}))
                 own = optimizer.state[parameter]
-                state[len(state)] = {key: _cut_state(value, cut, f"{key} of {name}") for key, value in own.items()}
-        groups.append({**group, "params": [theirs[names[id(p)]] for p in group["params"]]})
+                state[count] = {key: _cut_state(value, cut, f"{key} of {name}") for key, value in own.items()}
+            count += 1
+        lists = {key: [group[key][i] for i in stay] for key in ("param_names",) if key in group}
+        groups.append({**group, **lists, "params": [theirs[names[id(group["params"][i])]] for i in stay]})
     fresh = _fresh(optimizer, groups)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    held = [i for i, p in enumerate(parameters) if p in optimizer.state]
     record = fresh.state_dict()
-    record["state"] = dict(zip(held, state.values(), strict=True))
+    record["state"] = state
     fresh.load_state_dict(record)
     return fresh
 

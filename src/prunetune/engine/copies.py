@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """As `model.named_modules()`, without its generators within generators."""
+def named_modules(model: nn.Module, without: Collection[int] = ()) -> list[tuple[str, nn.Module]]:
+    """As `model.named_modules()`, without its generators within generators, and without the modules of these ids."""
     found: list[tuple[str, nn.Module]] = []
-    seen: set[int] = set()
+    seen: set[int] = set(without)
     todo: list[tuple[str, nn.Module]] = [("", model)]
     while todo:
         path, module = todo.pop()
@@ -29,11 +29,14 @@ def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by their first qualified name; a tied tensor appears once."""
+def named_tensors(model: nn.Module, without: Collection[int] = ()) -> dict[str, Tensor]:
+    """Parameters and buffers by their first qualified name; a tied tensor appears once.
+
+    With `without`, those that a model has besides what is in the modules of these ids.
+    """
     seen: set[int] = set()
     tensors: dict[str, Tensor] = {}
-    modules = named_modules(model)
+    modules = named_modules(model, without)
     for kind in ("_parameters", "_buffers"):
         for path, module in modules:
             for name, tensor in vars(module)[kind].items():
@@ -43,15 +46,33 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def copy_with(model: nn.Module, replacements: Mapping[int, Tensor]) -> nn.Module:
+def copy_with(
+    model: nn.Module, replacements: Mapping[int, Tensor], stand_ins: Mapping[int, nn.Module] | None = None
+) -> nn.Module:
     """A deep copy of `model` in which each tensor whose `id` is in `replacements` is that replacement.
+
+    Likewise the modules that have stand-ins: nothing in them is copied but the hooks around their calls, which the
+    stand-in gets.
 
     The copy never holds the weights twice: `deepcopy` finds each replacement in its memo. What a run has left on the
     model with its history (`self.features = ...`), which torch does not copy, is copied without.
     """
     memo: dict[int, Any] = {id(t): t.detach().clone() for t in all_tensors(model) if t.grad_fn is not None}
     memo.update(replacements)
-    return _copy_module(model, memo)
+    stand_ins = stand_ins or {}
+    memo.update(stand_ins)
+    twin = _copy_module(model, memo)
+    for module in model.modules() if stand_ins else ():
+        if id(module) in stand_ins:
+            hooks = {key: copy.deepcopy(vars(module)[key], memo) for key in _CALL_HOOKS}
+            vars(memo[id(module)]).update(hooks)
+    return twin
+
+
+_CALL_HOOKS = tuple(
+    [f"_forward{kind}_hooks{more}" for kind in ("", "_pre") for more in ("", "_with_kwargs")]
+    + ["_forward_hooks_always_called", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook"]
+)
 
 
 def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -127,6 +148,15 @@ def own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     # The internal ones come first, unless somebody has been there before `nn.Module.__init__`.
     later = itertools.islice(items, _INTERNAL_COUNT, None) if first == _FIRST_INTERNAL else items
     return ((key, value) for key, value in later if key not in _INTERNAL)
+
+
+def plain_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Those of them that are numbers, flags, names, or sequences of such."""
+    for key, value in own_attributes(module):
+        if type(value) in _ATOMS:
+            yield key, value
+        elif type(value) in (tuple, list) and all(type(v) in _ATOMS for v in value):
+            yield key, type(value)(value)
 
 
 def all_tensors(model: nn.Module) -> Iterator[Tensor]:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from prunetune.engine.bypassed import enclosing
 from prunetune.engine.dependency import DependencyGraph
 from prunetune.engine.plan import PruningPlan
 from prunetune.engine.rules.context import Term
 from prunetune.engine.trace import ExampleInputs, call_arguments, to_device
+from prunetune.errors import PlanError
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,24 @@ class Cost:
 
 
 def cost(graph: DependencyGraph, plan: PruningPlan | None = None) -> Cost:
-    """Cost of the network after `plan`, or as it is. FLOPs are what `torch.utils.flop_counter` counts."""
+    """Cost of the network after `plan`, or as it is. FLOPs are what `torch.utils.flop_counter` counts.
+
+    Of a plan only the widths are counted: with bypasses it takes the graph of the bypassed network,
+    `DependencyGraph.of(apply(PruningPlan({}, {}, plan.bypasses), model), inputs)`.
+
+    Raises
+    ------
+    PlanError
+        If the plan bypasses a module that the graph still has.
+    """
+    bypasses = {} if plan is None else plan.bypasses
+    for name in graph.shapes if bypasses else ():
+        path = enclosing(name, bypasses)
+        if path is not None:
+            raise PlanError(
+                f"the graph still has {name}, and the plan bypasses {path}; analyse the network without it: "
+                "DependencyGraph.of(apply(PruningPlan({}, {}, plan.bypasses), model), inputs)"
+            )
     keep = np.ones(graph.unit_count + 1, dtype=bool) if plan is None else plan.kept(graph)
     return cost_of(graph, keep)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunetune.engine.bypassed import check_bypasses, enclosing, inside, outermost
 from prunetune.engine.dependency import DependencyGraph
 from prunetune.errors import PlanError
 
@@ -40,13 +41,20 @@ class AttributeChange:
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """Which indices of which tensors stay, and which attributes follow.
+    """Which indices of which tensors stay, which attributes follow, and which residual blocks are bypassed.
 
-    Only what is cut is named; a plan without tensors cuts nothing. Frozen, comparable, and portable as JSON.
+    Only what is cut is named; a plan without tensors and bypasses cuts nothing. Frozen, comparable, and portable as
+    JSON. Raises PlanError where it contradicts itself: a tail that is not known, a cut in what is bypassed.
     """
 
     tensors: Mapping[str, TensorCut]
     attributes: Mapping[str, AttributeChange]
+    bypasses: Mapping[str, str] = field(default_factory=dict)
+    """For every module that becomes its shortcut, the activation that stays behind it: see `residual_blocks`."""
+
+    def __post_init__(self) -> None:
+        if self.bypasses:
+            check_bypasses(self.bypasses, self.tensors, self.attributes)
 
     @staticmethod
     def of(graph: DependencyGraph, keep: NDArray[np.bool_]) -> PruningPlan:
@@ -85,7 +93,11 @@ class PruningPlan:
         )
 
     def kept(self, graph: DependencyGraph) -> NDArray[np.bool_]:
-        """Which units of `graph` this plan keeps; shape (unit_count + 1,)."""
+        """Which units of `graph` this plan keeps; shape (unit_count + 1,).
+
+        Widths only: a unit that lies in bypassed modules alone counts as kept. The graph that has none of these is that
+        of the bypassed network, `DependencyGraph.of(apply(PruningPlan({}, {}, plan.bypasses), model), inputs)`.
+        """
         keep = np.ones(graph.unit_count + 1, dtype=bool)
         for (name, dim), units in graph.axes.items():
             if name in self.tensors and dim in self.tensors[name].keep:
@@ -100,9 +112,15 @@ class PruningPlan:
         Raises
         ------
         PlanError
-            If `later` was made for another network than this plan gives.
+            If `later` was made for another network than this plan gives, for example for one that still has a block
+            that this plan bypasses.
         """
-        tensors = dict(self.tensors)
+        for name in (*inside(self.bypasses, later.tensors, later.attributes), *later.bypasses):
+            gone = name if name in self.bypasses else enclosing(name, self.bypasses)
+            if gone is not None:
+                raise PlanError(f"the second plan does not follow the first: {name} is gone, {gone} is bypassed")
+        lost = set(inside(later.bypasses, self.tensors, self.attributes))
+        tensors = {name: cut for name, cut in self.tensors.items() if name not in lost}
         for name, second in later.tensors.items():
             first = self.tensors.get(name, TensorCut(second.shape, {}))
             if first.shape_after != second.shape:
@@ -114,7 +132,7 @@ class PruningPlan:
             for dim, kept in second.keep.items():
                 keep[dim] = tuple(keep[dim][i] for i in kept) if dim in keep else kept
             tensors[name] = TensorCut(first.shape, dict(sorted(keep.items())))
-        attributes = dict(self.attributes)
+        attributes = {path: change for path, change in self.attributes.items() if path not in lost}
         for name, change in later.attributes.items():
             before = attributes[name] if name in attributes else AttributeChange(change.before, change.before)
             if before.after != change.before:
@@ -123,7 +141,7 @@ class PruningPlan:
                     f"the second was made for {change.before}"
                 )
             attributes[name] = AttributeChange(before.before, change.after)
-        return PruningPlan(tensors, attributes)
+        return PruningPlan(tensors, attributes, outermost({**self.bypasses, **later.bypasses}))
 
     def save(self, path: str | Path) -> None:
         """Write the plan to a file, as JSON."""
@@ -147,6 +165,7 @@ class PruningPlan:
                     for name, cut in self.tensors.items()
                 },
                 "attributes": {name: [c.before, c.after] for name, c in self.attributes.items()},
+                "bypasses": dict(self.bypasses),
             }
         )
 
@@ -165,6 +184,7 @@ class PruningPlan:
                 for name, cut in data["tensors"].items()
             }
             changes = {str(n): AttributeChange(int(b), int(a)) for n, (b, a) in data["attributes"].items()}
+            bypasses = {str(path): str(tail) for path, tail in data.get("bypasses", {}).items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PlanError(f"this is not a pruning plan: {type(error).__name__}: {error}") from error
-        return PruningPlan(tensors, changes)
+        return PruningPlan(tensors, changes, bypasses)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,19 @@ from prunetune.engine.shortcuts import run_for_shape
 from prunetune.engine.sizes import AttributeProxy, SizeProxy, SizeTuple
 
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """One call of a module's `forward`: nodes number `start` to `stop - 1` of the graph were recorded meanwhile."""
+
+    path: str
+    start: int
+    stop: int
+    entered: fx.Node | None
+    """What made the tensor that is its first argument."""
+    left: fx.Node | None
+    """What made the tensor that it returned, if that has the shape and the type of the first argument."""
 
 
 class Unrecorded(TorchFunctionMode):
@@ -65,6 +79,8 @@ class Recorder(TorchFunctionMode):
         self.attributes: dict[tuple[str, int | None], fx.Node] = {}
         self.calls: list[str] = []
         """Names of all functions that return tensors, in their order."""
+        self.modules: list[ModuleCall] = []
+        """All calls of modules, for subclasses that note them."""
         self.muted = False
         self.scope.clear()
 

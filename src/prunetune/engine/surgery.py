@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prunetune.engine.bypassed import Shortcut, shortcut_of
 from prunetune.engine.copies import copy_with, named_modules, named_tensors
 from prunetune.engine.plan import PruningPlan, TensorCut
 from prunetune.errors import PlanError
@@ -18,22 +19,55 @@ from prunetune.errors import PlanError
 def apply(plan: PruningPlan, model: nn.Module) -> nn.Module:
     """A copy of `model`, of its own class, cut as `plan` says; `model` itself is not changed.
 
+    First every bypassed module becomes its shortcut, then tensors are cut; what is bypassed is not copied. The hooks
+    around the calls of a bypassed module stay, and run around its shortcut; those of its submodules go with them.
+
     Device, dtype, training flag, `requires_grad`, hooks and tied weights are as in `model`; gradients are not carried.
 
     Raises
     ------
     PlanError
-        If the plan was made for another architecture (a tensor or attribute is missing or has another size).
+        If the plan was made for another architecture (a tensor or attribute is missing or has another size, or there is
+        no module to bypass).
     """
-    tensors = named_tensors(model)
+    stand_ins = _stand_ins(plan, model)
+    tensors = named_tensors(model, stand_ins)
     _check(plan, model, tensors)
     replacements = {id(tensors[name]): cut_tensor(tensors[name], cut) for name, cut in plan.tensors.items()}
-    smaller = copy_with(model, replacements)
+    smaller = copy_with(model, replacements, stand_ins)
     for path, change in plan.attributes.items():
         _set_attribute(smaller, path, change.after)
     for _, module in named_modules(smaller):
         _describe(module)
     return smaller
+
+
+def _stand_ins(plan: PruningPlan, model: nn.Module) -> dict[int, nn.Module]:
+    """What stands in for the bypassed modules, by their ids."""
+    kind = type(model).__name__
+    found: dict[int, nn.Module] = {}
+    for path, tail in plan.bypasses.items():
+        module = _submodule(model, path)
+        if module is None or module is model:
+            raise PlanError(f"the plan does not fit {kind}: it bypasses {path!r}, which {kind} does not have")
+        if isinstance(module, Shortcut):
+            raise PlanError(f"the plan does not fit {kind}: it bypasses {path}, which is bypassed already")
+        if next(module.parameters(), None) is None:
+            raise PlanError(f"the plan does not fit {kind}: it bypasses {path}, which has no parameters")
+        found[id(module)] = shortcut_of(module, tail)
+    return found
+
+
+def bypassed_modules(plan: PruningPlan, model: nn.Module) -> frozenset[int]:
+    """The ids of the modules of `model` that `plan` bypasses."""
+    return frozenset(id(_submodule(model, path)) for path in plan.bypasses)
+
+
+def _submodule(model: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        return None
 
 
 def _check(plan: PruningPlan, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -81,10 +115,7 @@ def _split(model: nn.Module, path: str) -> tuple[nn.Module | None, str, int | No
     match = _PATH.match(path)
     if match is None:
         return None, path, None
-    try:
-        module = model.get_submodule(match["module"] or "")
-    except AttributeError:
-        return None, path, None
+    module = _submodule(model, match["module"] or "")
     return module, match["name"], None if match["index"] is None else int(match["index"])
 
 

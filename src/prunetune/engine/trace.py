@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import meta_copy, meta_like, named_tensors, value_copy
-from prunetune.engine.recorder import Recorder, Unrecorded
+from prunetune.engine.recorder import ModuleCall, Recorder, Unrecorded
 from prunetune.errors import InputError, TraceError
 
 ExampleInputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -41,6 +41,8 @@ class Trace:
     """Which of them are parameters."""
     calls: tuple[str, ...] | None
     """Names of the functions that were called, in their order; None where values, and so chance, decided."""
+    modules: tuple[ModuleCall, ...] = ()
+    """Calls of modules in the order in which they returned, if the recorder notes them."""
 
 
 def call_arguments(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -83,7 +85,7 @@ def to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInp
     return moved
 
 
-def traces(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Trace, Trace]:
+def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recorder] = Recorder) -> tuple[Trace, Trace]:
     """The graphs of one run of `model` on `example_inputs` in evaluation mode, and of one in training mode.
 
     Nothing is computed (the runs are on the meta device), unless the model's code asks for the value of a tensor: then
@@ -95,20 +97,22 @@ def traces(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Trace, Trac
         If the model cannot be run on the inputs; the message names the module and what went wrong.
     """
     try:
-        return _traces(model, meta_copy(model), example_inputs, values=False)
+        return _traces(model, meta_copy(model), example_inputs, recorder, values=False)
     except TraceError as error:
         if not _asks_for_values(error.__cause__):
             raise
     with torch.random.fork_rng():
-        return _traces(model, value_copy(model), example_inputs, values=True)
+        return _traces(model, value_copy(model), example_inputs, recorder, values=True)
 
 
 def _asks_for_values(error: BaseException | None) -> bool:
     return isinstance(error, NotImplementedError) or "meta" in str(error)
 
 
-def _traces(model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, *, values: bool) -> tuple[Trace, Trace]:
-    recorder = Recorder(shadow, values=values)
+def _traces(
+    model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, kind: type[Recorder], *, values: bool
+) -> tuple[Trace, Trace]:
+    recorder = kind(shadow, values=values)
     recorder.trace_attributes(shadow)
     recorder.trace_scopes(shadow)
     tensors = named_tensors(model)
@@ -124,7 +128,7 @@ def _traces(model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, 
         out = _forward(shadow.train(training), args, kwargs, recorder, recorder.scope)
         recorder.graph.output(tuple(recorder.node_of(t) for t in _tensors_in(out) if id(t) in recorder.known))
         calls = None if values else tuple(recorder.calls)
-        graphs.append(Trace(recorder.graph, model, shapes, parameters, calls))
+        graphs.append(Trace(recorder.graph, model, shapes, parameters, calls, tuple(recorder.modules)))
     recorder.leave(shadow)
     return graphs[0], graphs[1]
 

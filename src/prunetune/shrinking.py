@@ -1,0 +1,222 @@
+"""From a budget to a network: which residual blocks are bypassed, and which units of what is left stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+from prunetune.budgets import PAPER_PERCENTILE, Budget
+from prunetune.engine import (
+    Block,
+    Cost,
+    DependencyGraph,
+    ExampleInputs,
+    PruningPlan,
+    apply,
+    bypass,
+    cost,
+    residual_blocks,
+    step_time,
+)
+from prunetune.engine.budget import COUNTS, limits, position_within
+from prunetune.engine.cost import cost_of
+from prunetune.engine.selection import Mask, Ranking, Scores
+from prunetune.errors import BudgetError, InputError
+from prunetune.pruned import Measurement
+from prunetune.speedup import TOLERANCE, find_speedup
+
+MEASURE_SECONDS = 3.0
+WHOLE_PLAN = PruningPlan({}, {})
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A network with a score for each unit: the user's, or what is left of it when blocks are bypassed."""
+
+    model: nn.Module
+    graph: DependencyGraph
+    scores: Scores
+    bypassed: PruningPlan = WHOLE_PLAN
+    """From the user's network to this one."""
+
+
+Judge: TypeAlias = Callable[[nn.Module], Judged]
+Value: TypeAlias = Callable[[DependencyGraph, Mask], float]
+"""What a mask of a network costs, in the budget's own measure; only shares of the whole network's are used."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What stays: a mask of the units of `judged`."""
+
+    judged: Judged
+    keep: Mask
+    base: Cost
+    """Of the user's network."""
+    measurements: tuple[Measurement, ...] = ()
+
+
+def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judge: Judge) -> Choice:
+    """What of `model` stays under `budget`; `judge` analyses a network and scores its units.
+
+    Raises
+    ------
+    BudgetError
+        If it cannot be reached, with what can.
+    InputError
+        If blocks may be bypassed and there are none.
+    """
+    full = judge(model)
+    base = cost(full.graph)
+    if budget.speedup is None and not budget.depth:
+        return Choice(full, budget.select(full.graph, full.scores, base), base)
+    count = _value(budget, model)
+    whole = count(full.graph, _everything(full))
+
+    def value(graph: DependencyGraph, keep: Mask) -> float:
+        return count(graph, keep) / whole
+
+    depths = Depths(model, example_inputs, judge, full) if budget.depth else None
+    share = 1 / budget.speedup if budget.speedup is not None else budget.share
+    fewest = 0 if depths is None else depths.fewest(budget, value, share)
+    for bypassed in range(fewest, 1 + (0 if depths is None else len(depths.order))):
+        judged = full if depths is None else depths[bypassed]
+        if budget.speedup is None:
+            return Choice(judged, budget.select(judged.graph, judged.scores, base), base)
+        found = _measured(model, example_inputs, budget, judged, value)
+        if found is not None:
+            return Choice(judged, found[0], base, found[1])
+    raise _too_slow(model, example_inputs, budget, judged, value, depths)
+
+
+class Depths:
+    """The network with none, one, two, … of its residual blocks bypassed.
+
+    The order takes from the stage that has the largest share of its blocks left, its last block first, so that the
+    stages keep their proportions. Stages are blocks with inputs of one shape.
+    """
+
+    def __init__(self, model: nn.Module, example_inputs: ExampleInputs, judge: Judge, full: Judged) -> None:
+        self.model, self.judge = model, judge
+        blocks = [block for block in residual_blocks(model, example_inputs) if block.inside is None]
+        if not blocks:
+            raise InputError(
+                f"depth=True needs residual blocks (modules that add their own input to something); "
+                f"{type(model).__name__} has none that can be bypassed"
+            )
+        self.order = _order(blocks)
+        self.judged = {0: full}
+
+    def __getitem__(self, count: int) -> Judged:
+        if count not in self.judged:
+            plan = bypass(self.order[:count])
+            with torch.inference_mode(False):
+                shallow = apply(plan, self.model)
+            found = self.judge(shallow)
+            self.judged[count] = Judged(found.model, found.graph, found.scores, plan)
+        return self.judged[count]
+
+    def fewest(self, budget: Budget, value: Value, share: float) -> int:
+        """How many blocks must go for `share` to be within the paper's percentile; else within reach; else all."""
+        for percentile in (PAPER_PERCENTILE, 100.0):
+            low, high = 0, len(self.order)
+            if not self._fits(high, budget, value, share, percentile):
+                continue
+            while low < high:
+                middle = (low + high) // 2
+                if self._fits(middle, budget, value, share, percentile):
+                    high = middle
+                else:
+                    low = middle + 1
+            return high
+        return len(self.order)
+
+    def _fits(self, count: int, budget: Budget, value: Value, share: float, percentile: float) -> bool:
+        judged = self[count]
+        ranking = budget.ranking(judged.graph, judged.scores)
+        below = position_within(ranking, lambda keep: value(judged.graph, keep), share)
+        return below is not None and below <= len(ranking) * percentile / 100
+
+
+def _order(blocks: Sequence[Block]) -> list[Block]:
+    """Which block goes first, which next."""
+    stages: dict[tuple[int, ...], list[Block]] = {}
+    for block in blocks:
+        stages.setdefault(block.shape, []).append(block)
+    sizes = {shape: len(stage) for shape, stage in stages.items()}
+    order = []
+    while any(stages.values()):
+        fullest = max(stages, key=lambda shape: len(stages[shape]) / sizes[shape])
+        order.append(stages[fullest].pop())
+    return order
+
+
+def _everything(judged: Judged) -> Mask:
+    ranking = Ranking(judged.graph, judged.scores, floor=1, protect=(), multiple_of=1)
+    return ranking.mask(0)
+
+
+def _value(budget: Budget, model: nn.Module) -> Value:
+    """How the budget counts: FLOPs, parameters, or predicted seconds of a training step."""
+    if budget.kind in COUNTS:
+        count = COUNTS[budget.kind]
+        return lambda graph, keep: float(count(cost_of(graph, keep)))
+    raise NotImplementedError
+
+
+def _measured(
+    model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judged: Judged, value: Value
+) -> tuple[Mask, tuple[Measurement, ...]] | None:
+    """What stays of one network for a speed-up; None if even its smallest cut is too slow."""
+    assert budget.speedup is not None
+    ranking = budget.ranking(judged.graph, judged.scores)
+
+    def measure(below: int) -> Measurement:
+        return measured(model, example_inputs, judged, ranking, below)
+
+    found = find_speedup(ranking, budget.speedup, lambda keep: value(judged.graph, keep), measure)
+    slow = found.speedup < budget.speedup * (1 - TOLERANCE)
+    if slow and all(m.speedup < budget.speedup for m in found.measurements):
+        return None
+    return ranking.mask(found.below), found.measurements
+
+
+def measured(
+    model: nn.Module, example_inputs: ExampleInputs, judged: Judged, ranking: Ranking, below: int
+) -> Measurement:
+    """Seconds of a step of the user's network, and of what is left of `judged` when so many units have gone."""
+    with torch.inference_mode(False):
+        proxy = apply(PruningPlan.of(judged.graph, ranking.mask(below)), judged.model)
+    times = step_time({"base": model, "proxy": proxy}, example_inputs, seconds=MEASURE_SECONDS)
+    return Measurement(below, times["base"], times["proxy"])
+
+
+def _too_slow(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    budget: Budget,
+    judged: Judged,
+    value: Value,
+    depths: Depths | None,
+) -> BudgetError:
+    ranking = budget.ranking(judged.graph, judged.scores)
+    nearest = measured(model, example_inputs, judged, ranking, len(ranking)).speedup
+    why = limits(ranking, judged.scores, budget.protect, lambda keep: value(judged.graph, keep))
+    operations = len(judged.graph.calls.get(True, ()))
+    bare = Ranking(judged.graph, judged.scores, floor=1e-9, protect=(), multiple_of=1)
+    overhead = value(judged.graph, bare.mask(len(bare)))
+    deeper = (
+        "depth=True lets residual blocks be bypassed, too"
+        if depths is None
+        else f"all {len(depths.order)} residual blocks that can be bypassed are"
+    )
+    return BudgetError(
+        f"speedup={budget.speedup:g} cannot be reached: the fastest proxy is {nearest:.3g} times faster, "
+        f"{1 / nearest:.3g} of the step's time (measured); {why}; with one channel everywhere, the "
+        f"{operations} operations of a run would still take {overhead:.3g} of the time (predicted); {deeper}",
+        nearest,
+    )

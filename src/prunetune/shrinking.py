@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
 from torch import nn
 
 from prunetune.budgets import PAPER_PERCENTILE, Budget
@@ -17,6 +20,7 @@ from prunetune.engine import (
     ExampleInputs,
     PruningPlan,
     apply,
+    by_ratio,
     bypass,
     cost,
     residual_blocks,
@@ -30,6 +34,8 @@ from prunetune.pruned import Measurement
 from prunetune.speedup import TOLERANCE, find_speedup
 
 MEASURE_SECONDS = 3.0
+CALIBRATION = (1.0, 0.5, 0.25, 0.1)
+"""Shares of the channels of the networks that the prediction is fitted to."""
 WHOLE_PLAN = PruningPlan({}, {})
 
 
@@ -74,7 +80,7 @@ def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judg
     base = cost(full.graph)
     if budget.speedup is None and not budget.depth:
         return Choice(full, budget.select(full.graph, full.scores, base), base)
-    count = _value(budget, model)
+    count = _value(budget, full, example_inputs)
     whole = count(full.graph, _everything(full))
 
     def value(graph: DependencyGraph, keep: Mask) -> float:
@@ -160,12 +166,34 @@ def _everything(judged: Judged) -> Mask:
     return ranking.mask(0)
 
 
-def _value(budget: Budget, model: nn.Module) -> Value:
+def _value(budget: Budget, full: Judged, example_inputs: ExampleInputs) -> Value:
     """How the budget counts: FLOPs, parameters, or predicted seconds of a training step."""
     if budget.kind in COUNTS:
         count = COUNTS[budget.kind]
         return lambda graph, keep: float(count(cost_of(graph, keep)))
-    raise NotImplementedError
+    return predictor(full, example_inputs)
+
+
+def predictor(full: Judged, example_inputs: ExampleInputs) -> Value:
+    """Seconds of a training step of any cut: a FLOPs + b bytes of activations + c operations.
+
+    The three are fitted, not negative, by least squares of the relative error, to steps of the network itself and of
+    uniform cuts of it, measured in turns on its device.
+    """
+    masks = {share: by_ratio(full.graph, full.scores, ratio=share) for share in CALIBRATION}
+    with torch.inference_mode(False):
+        networks = {str(s): apply(PruningPlan.of(full.graph, keep), full.model) for s, keep in masks.items()}
+    times = step_time(networks, example_inputs, seconds=MEASURE_SECONDS)
+    rows = np.array([_quantities(full.graph, keep) for keep in masks.values()])
+    seconds = np.array([times[str(share)] for share in masks])
+    scale = rows.max(axis=0)
+    coefficients, _ = nnls(rows / scale / seconds[:, None], np.ones(len(seconds)))
+    return lambda graph, keep: float(_quantities(graph, keep) / scale @ coefficients)
+
+
+def _quantities(graph: DependencyGraph, keep: Mask) -> NDArray[np.float64]:
+    spent = cost_of(graph, keep)
+    return np.array([spent.flops, spent.activations, len(graph.activations)], dtype=np.float64)
 
 
 def _measured(
@@ -206,7 +234,7 @@ def _too_slow(
     ranking = budget.ranking(judged.graph, judged.scores)
     nearest = measured(model, example_inputs, judged, ranking, len(ranking)).speedup
     why = limits(ranking, judged.scores, budget.protect, lambda keep: value(judged.graph, keep))
-    operations = len(judged.graph.calls.get(True, ()))
+    operations = len(judged.graph.activations)
     bare = Ranking(judged.graph, judged.scores, floor=1e-9, protect=(), multiple_of=1)
     overhead = value(judged.graph, bare.mask(len(bare)))
     deeper = (

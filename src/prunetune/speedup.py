@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import numpy as np
 
 from prunetune.engine.selection import Mask, Ranking
 from prunetune.pruned import Measurement
@@ -17,7 +19,7 @@ Measure: TypeAlias = Callable[[int], Measurement]
 
 TOLERANCE = 0.03
 """Relative: as near as two measurements of one network come to each other."""
-ATTEMPTS = 8
+ATTEMPTS = 12
 
 
 @dataclass(frozen=True)
@@ -36,27 +38,41 @@ class Found:
 def find_speedup(ranking: Ranking, target: float, predict: Predict, measure: Measure) -> Found:
     """The place in a ranking whose network is measured to be `target` times faster, or the nearest that was met.
 
-    Each measurement corrects the prediction, by a factor, and narrows down where to look; where the corrected
-    prediction points outside of that, the middle is taken. Ends within `TOLERANCE`, after `ATTEMPTS`, or when nothing
-    is left between what is too slow and what is too fast; if even the last place is too slow, that is what is returned.
+    Each measurement corrects the prediction and narrows down where to look; where the corrected prediction points
+    outside of that, and every second time, the middle is taken. Ends within `TOLERANCE`, after `ATTEMPTS`, or when
+    nothing is left between what is too slow and what is too fast.
     """
     slow, fast = -1, len(ranking) + 1  # too slow, too fast, as far as is known
     met: list[Measurement] = []
     whole = predict(ranking.mask(0))
-    factor = 1.0
+    known: list[tuple[float, float]] = []  # what was predicted, and what was measured there, as shares of the base
     while len(met) < ATTEMPTS and fast - slow > 1:
-        below = _place(ranking, predict, whole / (factor * target), slow, fast)
+        below = _place(ranking, lambda keep: _corrected(predict(keep) / whole, known), 1 / target, slow, fast)
+        if len(met) > 1 and len(met) % 2:  # no correction is right for ever
+            below = (slow + fast) // 2
         found = measure(below)
         met.append(found)
+        known.append((predict(ranking.mask(below)) / whole, 1 / found.speedup))
         if abs(found.speedup / target - 1) <= TOLERANCE:
             return Found(below, tuple(met))
         if found.speedup < target:
             slow = below
         else:
             fast = below
-        factor = (found.proxy_seconds / found.base_seconds) / (predict(ranking.mask(below)) / whole)
     nearest = min(met, key=lambda m: abs(m.speedup / target - 1))
     return Found(nearest.units, (*(m for m in met if m is not nearest), nearest))
+
+
+def _corrected(share: float, known: Sequence[tuple[float, float]]) -> float:
+    """A prediction in the light of others: between two of them on the line that joins them, else by a factor."""
+    if not known:
+        return share
+    points = sorted(known)
+    if share <= points[0][0] or share >= points[-1][0]:
+        predicted, measured = points[0] if share <= points[0][0] else points[-1]
+        return share * measured / predicted
+    predictions, measurements = np.array(points).T
+    return float(np.interp(share, predictions, measurements))
 
 
 def _place(ranking: Ranking, value: Predict, target: float, slow: int, fast: int) -> int:

@@ -32,7 +32,11 @@ ACTIVATIONS = {function: entry for name, entry in _ARGUMENTS.items() for functio
 _ONCE = ("relu", "relu6")
 """Twice is the same as once."""
 _RESHAPES = frozenset(functions("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous"))
-_PERMUTATIONS = frozenset(functions("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"))
+_PERMUTATIONS = frozenset(
+    function
+    for function in functions("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis")
+    if not function.__name__.endswith("_")  # which turn the tensor that others hold
+)
 
 
 @dataclass(frozen=True)

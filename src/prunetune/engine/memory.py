@@ -68,7 +68,7 @@ def in_place(node: fx.Node) -> bool:
         return True
     if name.endswith("_") and not name.endswith("__"):
         return node.target is not torch.Tensor.requires_grad_
-    return node.kwargs.get("inplace") is True or node.kwargs.get("out") is not None
+    return bool(node.kwargs.get("inplace")) or node.kwargs.get("out") is not None
 
 
 _NO_WRITES = ("__invert__", "__index__", "__int__")

@@ -78,7 +78,7 @@ class NotesModules(Recorder):
     def _remember(self, out: Any, node: fx.Node) -> None:
         before = self.known.get(id(out))
         super()._remember(out, node)
-        if isinstance(out, Tensor) and before is not None:
+        if isinstance(out, Tensor) and before is not None and before is not node:
             node.meta["again"] = before
 
 

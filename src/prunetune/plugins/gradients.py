@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -12,7 +13,8 @@ from torch.utils import _pytree as pytree
 from prunetune.engine import ExampleInputs, call_arguments
 from prunetune.engine.labels import Axis
 from prunetune.errors import InputError
-from prunetune.plugins.base import Context
+from prunetune.plugins.base import Context, sum_except
+from prunetune.plugins.parts import Reduction, gate
 
 
 def run(model: nn.Module, inputs: ExampleInputs) -> Any:
@@ -21,21 +23,51 @@ def run(model: nn.Module, inputs: ExampleInputs) -> Any:
     return model(*args, **kwargs)
 
 
-def weights_times_gradients(context: Context, weights: dict[Axis, Tensor]) -> dict[Axis, Tensor]:
+def weights_times_gradients(context: Context, weights: Mapping[Axis, Tensor]) -> dict[Axis, Tensor]:
     """w * dL/dw, L the mean loss over the batches of data, for every weight; shape of the weight."""
-    for weight in weights.values():
-        weight.requires_grad_(True)
-    totals: list[Tensor] | None = None
-    for inputs, targets in context.data:
-        with torch.enable_grad():
-            loss = loss_of(context, run(context.model, inputs), targets)
-        gradients = gradients_of(loss, list(weights.values()))
-        totals = gradients if totals is None else [a + b for a, b in zip(totals, gradients, strict=True)]
-    assert totals is not None  # `score` has seen to it
-    return {
-        axis: (weight * total).detach() / len(context.data)
-        for (axis, weight), total in zip(weights.items(), totals, strict=True)
-    }
+    tensors = list(weights.values())
+    losses = (loss_of(context, run(context.model, inputs), targets) for inputs, targets in context.data)
+    gradients = mean_gradients(losses, tensors)
+    return {axis: (w * g).detach() for (axis, w), g in zip(weights.items(), gradients, strict=True)}
+
+
+def mean_gradients(losses: Iterable[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The mean of the gradients of these losses, one for each tensor; `losses` makes them one after the other."""
+    for tensor in tensors:
+        tensor.requires_grad_(True)
+    totals, count = [torch.zeros_like(t) for t in tensors], 0
+    with torch.enable_grad():
+        for loss in losses:  # not all at once: each has a graph of the whole network
+            totals = [a + b for a, b in zip(totals, gradients_of(loss, tensors), strict=True)]
+            count += 1
+    return [total / count for total in totals]
+
+
+def gate_derivatives(context: Context, reduce: Reduction) -> dict[Axis, Tensor]:
+    """dL/dz of a gate z = 1 that multiplies a channel: the sum of w * dL/dw over its filter and its bias.
+
+    With the reduction `gate` they have their signs, so that the members of a unit add up to the derivative by one gate
+    on all of them; any other reduction gets magnitudes, as the sign of one channel's derivative says nothing.
+    """
+    weights = context.weights()
+    biases = {axis: bias for axis in weights if (bias := _bias(context, axis)) is not None}
+    parameters = dict(context.model.named_parameters())
+    tensors = {**weights, **{(name, 0): parameters[name] for name in biases.values()}}
+    products = weights_times_gradients(context, tensors)
+    gates = {axis: sum_except(products[axis], axis[1]) for axis in weights}
+    for axis, name in biases.items():
+        gates[axis] = gates[axis] + products[name, 0]
+    return gates if reduce is gate else {axis: g.abs() for axis, g in gates.items()}
+
+
+def _bias(context: Context, axis: Axis) -> str | None:
+    """The name of the bias of a weight, if there is one and its entries are the weight's channels."""
+    path, dot, own = axis[0].rpartition(".")
+    name = path + dot + own.replace("weight", "bias")
+    units = context.graph.axes.get((name, 0))
+    if name == axis[0] or units is None or not np.array_equal(units, context.graph.unit_of(axis)):
+        return None
+    return name
 
 
 def loss_of(context: Context, outputs: Any, targets: Any) -> Tensor:
@@ -65,6 +97,8 @@ def first_output(outputs: Any) -> Any:
 
 def gradients_of(total: Tensor, tensors: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
     """d total / d tensor for each; zeros for those that `total` does not depend on."""
+    if not total.requires_grad:
+        return [torch.zeros_like(t) for t in tensors]
     gradients = torch.autograd.grad(total, list(tensors), allow_unused=True, create_graph=create_graph)
     return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, gradients, strict=True)]
 

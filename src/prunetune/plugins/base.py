@@ -125,6 +125,12 @@ def join(scores: ChannelScores, graph: DependencyGraph, reduce: Reduction) -> ND
     return joined
 
 
+def of_units(scores: NDArray[np.float64], graph: DependencyGraph) -> dict[Axis, Tensor]:
+    """Of every producing axis, the scores of the units that its channels belong to: `join` the other way around."""
+    axes = dict.fromkeys(axis for group in graph.groups for axis in group.producers)
+    return {axis: torch.from_numpy(scores[graph.unit_of(axis)]) for axis in axes}
+
+
 def batch_norms(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
     """Names and values of the scales of all batch norms."""
     for path, module in model.named_modules():

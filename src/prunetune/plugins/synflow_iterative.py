@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.errors import InputError
-from prunetune.plugins.base import Context, Scorer, join, sum_except
+from prunetune.plugins.base import Context, Scorer, join, of_units, sum_except
 from prunetune.plugins.gradients import gradients_of, run, sum_of_outputs
 from prunetune.plugins.parts import Reduction
 
@@ -54,9 +54,7 @@ class IterativeSynFlow(Scorer):
 
     def channel_scores(self, context: Context) -> dict[Any, Tensor]:
         """Of every producing axis, the scores of the units that its channels belong to."""
-        scores, graph = self.unit_scores(context), context.graph
-        axes = dict.fromkeys(axis for group in graph.groups for axis in group.producers)
-        return {axis: torch.from_numpy(scores[graph.unit_of(axis)]) for axis in axes}
+        return of_units(self.unit_scores(context), context.graph)
 
     def unit_scores(self, context: Context) -> NDArray[np.float64]:
         network = _Masked(context, self.reduce)

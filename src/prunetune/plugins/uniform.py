@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from prunetune.plugins.base import ChannelScores, Context, Scorer
+from prunetune.plugins.base import ChannelScores, Context, Scorer, of_units
 
 
 class Uniform(Scorer):
@@ -19,9 +18,7 @@ class Uniform(Scorer):
 
     def channel_scores(self, context: Context) -> ChannelScores:
         """Of every producing axis, the scores of the units that its channels belong to."""
-        scores, graph = self.unit_scores(context), context.graph
-        axes = dict.fromkeys(axis for group in graph.groups for axis in group.producers)
-        return {axis: torch.from_numpy(scores[graph.unit_of(axis)]) for axis in axes}
+        return of_units(self.unit_scores(context), context.graph)
 
     def unit_scores(self, context: Context) -> NDArray[np.float64]:
         scores = np.zeros(context.graph.unit_count + 1)

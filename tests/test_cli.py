@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,10 +13,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from prunetune import __version__
 from prunetune.cli import Kind, app
+from prunetune.listing import Row, print_rows
 from prunetune.summary import number
 
 CONFIG = """
@@ -228,10 +231,28 @@ def test_every_command_has_an_example() -> None:
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_list_one_kind_a_line_each(kind: Kind) -> None:
-    one = CliRunner().invoke(app, ["list", kind.value]).stdout.split()
+    lines = CliRunner().invoke(app, ["list", kind.value]).stdout.splitlines()
+    one = [line.split(" ")[0] for line in lines]
     every = CliRunner().invoke(app, ["list"]).stdout.splitlines()
     assert one
     assert f"{kind.value}: {', '.join(one)}" in every
+
+
+def test_list_says_what_a_scorer_needs_and_is() -> None:
+    listed = {line.split()[0]: line for line in CliRunner().invoke(app, ["list", "scorers"]).stdout.splitlines()}
+    assert re.search(r"^snip +labelled data, a loss +prunetune +Connection sensitivity \|w \* dL/dw\| ", listed["snip"])
+    assert re.search(r"^fpgm +- +prunetune +The distances of a filter to all others of its layer", listed["fpgm"])
+
+
+def test_list_fits_the_terminal_and_loses_nothing() -> None:
+    rows = [Row("apoz", "labelled data", "The share of zeros " * 5, "apoz-scorer 1.2"), Row("b", "", "B.", "prunetune")]
+    console = Console(width=60, force_terminal=True, color_system=None, file=io.StringIO())
+    print_rows(console, rows)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 60
+    assert lines[0].split() == ["name", "needs", "what", "it", "is", "from"]
+    assert sum(line.count("zeros") for line in lines) == 5
+    assert "apoz-scorer 1.2" in lines[1]
 
 
 def test_list_knows_the_names_that_the_readme_promises() -> None:

@@ -36,6 +36,11 @@ def changed(extra: str) -> dict[str, Any]:
     return content
 
 
+def test_a_scorer_may_be_combined_with_parts() -> None:
+    config = parse_config({**tomllib.loads(SMALLEST), "pruning": {"scorer": "magnitude+max+lamp"}})
+    assert config.pruning.scorer == "magnitude+max+lamp"
+
+
 def test_what_is_not_given_is_the_papers() -> None:
     config = parse_config(tomllib.loads(SMALLEST))
     assert config.pruning.scorer == "synflow"
@@ -112,6 +117,10 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
         ),
         ("data.name = 'digit'", "data.name: unknown dataset 'digit' (did you mean 'digits'?); known: "),
         ("pruning.scorer = 'synflw'", "pruning.scorer: unknown scorer 'synflw' (did you mean 'synflow'?); known: "),
+        (
+            "pruning.scorer = 'magnitude+lam'",
+            "pruning.scorer: unknown part of 'magnitude+lam': 'lam' (did you mean 'lamp'",
+        ),
         ("search.optimizer = 'tpee'", "search.optimizer: unknown optimizer 'tpee' (did you mean 'tpe'?); known: "),
         ("search.trial_pruner = 'hyper'", "search.trial_pruner: unknown trial pruner 'hyper'"),
         ("search.space = 'papre'", "search.space: unknown search space 'papre' (did you mean 'paper'?); known: paper"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -39,6 +39,8 @@ class Kind(StrEnum):
     """What ``prunetune list`` can list."""
 
     SCORERS = "scorers"
+    REDUCTIONS = "reductions"
+    NORMALISERS = "normalisers"
     OPTIMIZERS = "optimizers"
     TRIAL_PRUNERS = "trial-pruners"
     SPACES = "spaces"
@@ -107,28 +109,19 @@ def demo(
 def list_names(
     kind: Annotated[Kind | None, typer.Argument(help="Without it, all of them.", show_default=False)] = None,
 ) -> None:
-    """List the names that a configuration can use.
+    """List the names that a configuration can use; of one KIND, with what each needs, is, and who brings it.
 
     Example: prunetune list scorers
     """
-    from prunetune.backends import optimizers, spaces, trial_pruners
-    from prunetune.data import datasets
-    from prunetune.plugins import scorers
-    from prunetune.zoo import models
+    from prunetune.listing import print_rows, registries, rows
 
-    names: dict[Kind, Callable[[], list[str]]] = {
-        Kind.SCORERS: scorers.names,
-        Kind.OPTIMIZERS: optimizers.names,
-        Kind.TRIAL_PRUNERS: trial_pruners.names,
-        Kind.SPACES: spaces.names,
-        Kind.MODELS: models.names,
-        Kind.DATASETS: datasets.names,
-    }
     if kind is not None:
-        typer.echo("\n".join(names[kind]()))
+        from rich.console import Console
+
+        print_rows(Console(), rows(kind.value))
         return
-    for each, listed in names.items():
-        typer.echo(f"{each.value}: {', '.join(listed())}")
+    for each, registry in registries().items():
+        typer.echo(f"{each}: {', '.join(registry.names())}")
 
 
 def _run(config: Config) -> None:

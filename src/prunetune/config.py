@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
@@ -19,7 +19,6 @@ from prunetune.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from prunetune.backends import Distribution, SearchSpace
-    from prunetune.registry import Registry
 
 
 class Section(BaseModel):
@@ -213,24 +212,26 @@ def search_space(config: Config) -> SearchSpace:
 
 
 def _check_names(config: Config) -> None:
-    """Raise InputError for a name that is in no registry, or a folder for a dataset that reads none."""
+    """Raise InputError for a name that cannot be looked up, or a folder for a dataset that reads none."""
     from prunetune.backends import optimizers, spaces, trial_pruners
     from prunetune.data import datasets
-    from prunetune.plugins import scorers
+    from prunetune.plugins import check_scorer
     from prunetune.zoo import models
 
-    named: list[tuple[str, str, Registry[Any]]] = [
-        ("model.name", config.model.name, models),
-        ("data.name", config.data.name, datasets),
-        ("pruning.scorer", config.pruning.scorer, scorers),
-        ("search.optimizer", config.search.optimizer, optimizers),
-        ("search.trial_pruner", config.search.trial_pruner, trial_pruners),
+    named: list[tuple[str, str, Callable[[str], None]]] = [
+        ("model.name", config.model.name, models.check),
+        ("data.name", config.data.name, datasets.check),
+        ("pruning.scorer", config.pruning.scorer, check_scorer),
+        ("search.optimizer", config.search.optimizer, optimizers.check),
+        ("search.trial_pruner", config.search.trial_pruner, trial_pruners.check),
     ]
     if isinstance(config.search.space, str):
-        named.append(("search.space", config.search.space, spaces))
-    for key, given, registry in named:
-        if given not in registry:
-            raise InputError(f"{key}: {unknown_name(registry.kind, given, registry.names())}")
+        named.append(("search.space", config.search.space, spaces.check))
+    for key, given, check in named:
+        try:
+            check(given)
+        except InputError as error:
+            raise InputError(f"{key}: {error}") from None
     if config.data.root is not None and not datasets[config.data.name].reads_files:
         raise InputError(
             f"data.root is {config.data.root!r}, but {config.data.name} is not read from a folder; drop it"

@@ -21,6 +21,10 @@ class InputError(PrunetuneError, ValueError):
     """What the caller passed in cannot be used: an unknown name, an impossible range, a wrong shape."""
 
 
+class PluginError(InputError):
+    """A name stands for something of another distribution that cannot be used, or two distributions claim it."""
+
+
 class BudgetError(InputError):
     """A budget cannot be reached; `nearest` is what can."""
 

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from typing import Generic, TypeVar, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, cast
 
-from prunetune.errors import InputError, unknown_name
+from prunetune.errors import InputError, PluginError, PrunetuneError, unknown_name
+
+if TYPE_CHECKING:
+    from prunetune.entrypoints import Plugin
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+OWN = "prunetune"
+"""The source of what this package brings."""
 
 
 class Registry(Generic[T]):
     """A table of names. An entry is an object, or ``"module:attribute"``, imported when it is first asked for.
+
+    With a `group`, the entry points of that group join it: what they claim is read from the metadata of the installed
+    distributions at the first look at a name, and what one names is imported when that one is asked for. One that is
+    broken, or whose name is taken, raises PluginError when it is asked for, and bothers nobody else.
 
     Example
     -------
@@ -26,10 +37,12 @@ class Registry(Generic[T]):
     prunetune.errors.InputError: unknown colour 'rad' (did you mean 'red'?); known: red
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, group: str | None = None) -> None:
         self.kind = kind
+        self.group = group
         self._entries: dict[str, T] = {}
         self._lazy: dict[str, str] = {}
+        self._found: dict[str, list[Plugin]] | None = None
 
     def register(self, name: str, entry: T) -> None:
         """Add ``entry`` under ``name``. Raises InputError if the name is taken."""
@@ -42,25 +55,86 @@ class Registry(Generic[T]):
         self._lazy[name] = location
 
     def _refuse_twice(self, name: str) -> None:
-        if name in self:
+        if name in self._entries or name in self._lazy:
             raise InputError(f"{self.kind} {name!r} is registered already; choose another name")
 
+    def _plugins(self, name: str) -> list[Plugin]:
+        """The entry points that claim ``name``."""
+        return self._claimed().get(name, [])
+
+    def _claimed(self) -> dict[str, list[Plugin]]:
+        if self._found is None:
+            if self.group is None:
+                self._found = {}
+            else:
+                from prunetune.entrypoints import find_plugins  # reading metadata takes imports of its own
+
+                self._found = find_plugins(self.group, self.kind)
+        return self._found
+
     def __getitem__(self, name: str) -> T:
+        self.check(name)
         if name in self._lazy:
             module, _, attribute = self._lazy[name].partition(":")
             self._entries[name] = cast(T, getattr(importlib.import_module(module), attribute))
             del self._lazy[name]
-        try:
+        if name in self._entries:
             return self._entries[name]
-        except KeyError:
-            raise unknown_name(self.kind, name, self.names()) from None
+        (plugin,) = self._plugins(name)
+        return cast(T, plugin.load())  # kept by Python, as every module is
+
+    def check(self, name: str) -> None:
+        """Raise InputError unless ``name`` is known, and PluginError if two claim it; nothing is imported."""
+        if name not in self:
+            raise unknown_name(self.kind, name, self.names())
+        if len(sources := self.sources(name)) > 1:
+            raise PluginError(
+                f"the {self.kind} {name!r} is claimed by {' and by '.join(sources)}, and only one can have the name; "
+                "uninstall one of them, or ask its author for another name"
+            )
+
+    def sources(self, name: str) -> list[str]:
+        """Who brings ``name``, "prunetune" or a distribution with its version; more than one is an error to use."""
+        own = [OWN] if name in self._entries or name in self._lazy else []
+        return own + [plugin.source for plugin in self._plugins(name)]
+
+    def broken(self, name: str, why: str) -> PrunetuneError:
+        """The error that blames whoever brings ``name``: ``why`` ends "… cannot be used: "."""
+        for plugin in self._plugins(name):
+            return plugin.broken(why)
+        return InputError(f"the {self.kind} {name!r} cannot be used: {why}")
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self._lazy
+        return name in self._entries or name in self._lazy or name in self._claimed()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
     def names(self) -> list[str]:
         """All names, sorted, without importing anything."""
-        return sorted([*self._entries, *self._lazy])
+        return sorted({*self._entries, *self._lazy, *self._claimed()})
+
+
+def build(registry: Registry[Callable[P, T]], name: str, base: type[object], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the factory `name` makes of the arguments, an instance of `base`.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, and for a factory that makes something else.
+    PluginError
+        If it comes from another distribution and cannot be imported, or fails, or makes something else.
+    """
+    factory = registry[name]
+    own = OWN in registry.sources(name)
+    try:
+        made = factory(*args, **kwargs)
+    except Exception as error:  # another's code may do anything
+        if own:
+            raise
+        from prunetune.entrypoints import in_a_line
+
+        raise registry.broken(name, f"it cannot be built ({in_a_line(error)})") from error
+    if not isinstance(made, base):
+        raise registry.broken(name, f"it must make a {base.__name__}, and makes an object of type {type(made).__name__}")
+    return made

@@ -5,7 +5,8 @@ Importing this package is cheap: Optuna and every method are imported when they 
 
 An optimizer is a factory ``(seed) -> optuna.samplers.BaseSampler``, a trial pruner a factory
 ``(epochs) -> optuna.pruners.BasePruner``. A name without a prefix is short for Optuna's own method: ``"tpe"`` is
-``"optuna:tpe"``.
+``"optuna:tpe"``. Another distribution adds its own with entry points of the groups ``prunetune.optimizers`` and
+``prunetune.trial_pruners``, see ``examples/plugin``.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 SamplerFactory: TypeAlias = "Callable[[int], BaseSampler]"
 TrialPrunerFactory: TypeAlias = "Callable[[int], BasePruner]"
 
-optimizers: Registry[SamplerFactory] = Registry("optimizer")
-trial_pruners: Registry[TrialPrunerFactory] = Registry("trial pruner")
+optimizers: Registry[SamplerFactory] = Registry("optimizer", group="prunetune.optimizers")
+trial_pruners: Registry[TrialPrunerFactory] = Registry("trial pruner", group="prunetune.trial_pruners")
 
 for _name in ("tpe", "random"):
     for _alias in (f"optuna:{_name}", _name):
@@ -34,12 +35,13 @@ trial_pruners.register_lazy("none", "prunetune.backends.none:none")
 
 
 def full_name(optimizer: str) -> str:
-    """The name with its prefix, so that a short name and a full one compare equal.
+    """The name with its prefix, so that a short name and a full one compare equal; a plugin's name is as it is.
 
     >>> full_name("tpe")
     'optuna:tpe'
     """
-    return optimizer if ":" in optimizer else f"optuna:{optimizer}"
+    full = f"optuna:{optimizer}"
+    return full if full in optimizers else optimizer
 
 
 __all__ = [

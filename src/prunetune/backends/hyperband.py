@@ -49,7 +49,7 @@ def describe(epochs: int) -> Rungs:
 
 
 def hyperband(epochs: int) -> HyperbandPruner:
-    """A Hyperband whose trials have 1 to ``epochs`` epochs.
+    """Only the best third of trials goes on at certain epochs, 1 to ``epochs``, which differ from bracket to bracket.
 
     Which bracket a trial is in is a hash of the study's name and the trial's number, so the name must stay the same.
     """

@@ -6,5 +6,5 @@ from optuna.pruners import NopPruner
 
 
 def none(epochs: int) -> NopPruner:
-    """A trial pruner that stops nothing, whatever the number of epochs."""
+    """Every trial runs to its end."""
     return NopPruner()

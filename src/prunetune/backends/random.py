@@ -6,5 +6,5 @@ from optuna.samplers import RandomSampler
 
 
 def random(seed: int) -> RandomSampler:
-    """A sampler that draws every value from its distribution."""
+    """Every value drawn from its distribution, independent of all trials before."""
     return RandomSampler(seed=seed)

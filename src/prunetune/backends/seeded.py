@@ -10,6 +10,7 @@ import numpy as np
 from optuna.samplers import BaseSampler
 
 from prunetune.backends import SamplerFactory, optimizers
+from prunetune.registry import build
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -35,6 +36,7 @@ def sampler(name: str, seed: int) -> BaseSampler:
     >>> study.sampler
     SeededSampler('random', seed=0)
     """
+    build(optimizers, name, BaseSampler, derive_seed(seed, "sampler", 0))  # what cannot be built says so before a trial
     return SeededSampler(name, optimizers[name], seed)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import optuna
+from optuna.pruners import BasePruner
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -22,7 +23,8 @@ from prunetune.backends.checks import whole_number
 from prunetune.backends.seeded import sampler
 from prunetune.backends.space import SearchSpace
 from prunetune.backends.trial import Outcome
-from prunetune.errors import InputError, SearchError, unknown_name
+from prunetune.errors import InputError, SearchError
+from prunetune.registry import build
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
 
@@ -53,8 +55,7 @@ class StudySettings:
         if self.direction not in get_args(Direction):
             raise InputError(f"direction is {self.direction!r}, but it must be 'maximize' or 'minimize'")
         for name, registry in ((self.optimizer, optimizers), (self.trial_pruner, trial_pruners)):
-            if name not in registry:
-                raise unknown_name(registry.kind, name, registry.names())
+            registry.check(name)
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings as plain values, one key a setting, one a dimension of the space."""
@@ -89,7 +90,7 @@ def open_study(storage: str, name: str, settings: StudySettings) -> Iterator[opt
             study_name=name,  # Hyperband's brackets depend on it
             direction=settings.direction,
             sampler=sampler(settings.optimizer, settings.seed),
-            pruner=trial_pruners[settings.trial_pruner](settings.epochs),
+            pruner=build(trial_pruners, settings.trial_pruner, BasePruner, settings.epochs),
             load_if_exists=True,
         )
         _check_same(study, settings)

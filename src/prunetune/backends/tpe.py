@@ -6,5 +6,8 @@ from optuna.samplers import TPESampler
 
 
 def tpe(seed: int) -> TPESampler:
-    """A TPE sampler. It ranks scores and never uses their size, so a score of ±inf is simply the worst."""
+    """Two densities, of where scores are good and of where they are not; random for the first ten trials.
+
+    It ranks scores and never uses their size, so a score of ±inf is simply the worst.
+    """
     return TPESampler(seed=seed)

@@ -1,4 +1,7 @@
-"""Scorers by name, and the parts they can be combined with. A scorer is registered as a factory without arguments."""
+"""Scorers by name, and the parts they can be combined with. A scorer is registered as a factory without arguments.
+
+Another distribution adds its own with an entry point of the group `prunetune.scorers`, see `examples/plugin`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from prunetune.errors import InputError, unknown_name
-from prunetune.registry import Registry
+from prunetune.registry import Registry, build
 
 if TYPE_CHECKING:
     from prunetune.plugins.base import Scorer
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 ScorerFactory: TypeAlias = "Callable[[], Scorer]"
 
-scorers: Registry[ScorerFactory] = Registry("scorer")
+scorers: Registry[ScorerFactory] = Registry("scorer", group="prunetune.scorers")
 scorers.register_lazy("synflow", "prunetune.plugins.synflow:SynFlow")
 scorers.register_lazy("synflow-absolute", "prunetune.plugins.synflow:synflow_absolute")
 scorers.register_lazy("synflow-iterative", "prunetune.plugins.synflow_iterative:IterativeSynFlow")
@@ -49,10 +52,14 @@ def make_scorer(name: str) -> Scorer:
     ------
     InputError
         For an unknown name, or two reductions or two normalisers.
+    PluginError
+        For a name of another distribution that cannot be used.
     """
+    from prunetune.plugins.base import Scorer
+
     check_scorer(name)
     first, *parts = name.split("+")
-    scorer = copy.copy(scorers[first]())
+    scorer = copy.copy(build(scorers, first, Scorer))
     scorer.name = name
     for part in parts:
         if part in reductions:
@@ -65,8 +72,7 @@ def make_scorer(name: str) -> Scorer:
 def check_scorer(name: str) -> None:
     """Raise InputError unless `name` is one that `make_scorer` knows; nothing is imported."""
     first, *parts = name.split("+")
-    if first not in scorers:
-        raise unknown_name("scorer", first, scorers.names())
+    scorers.check(first)
     for part in parts:
         if part not in reductions and part not in normalisers:
             raise unknown_name(f"part of {name!r}:", part, [*reductions.names(), *normalisers.names()])

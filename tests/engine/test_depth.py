@@ -514,6 +514,17 @@ def test_nobody_sees_that_output_and_input_are_one(code: Callable[..., Any]) -> 
     assert difference(oracle, apply(aliased, model), X) > 1e-3
 
 
+@pytest.mark.parametrize("code", [written_later, written_before_it_is_used])
+def test_output_and_input_stay_one_where_they_were(code: Callable[..., Any]) -> None:
+    model = randomise(Calls(code, added_to_the_input), 0)
+    (block,) = residual_blocks(model, X)
+    assert block.tail == "identity"
+    oracle = silenced(model, ["block"], ["linear"])
+    assert difference(oracle, apply(bypass([block]), model), X) < 1e-15
+    copied = PruningPlan({}, {}, {"block": "clone"})
+    assert difference(oracle, apply(copied, model), X) > 1e-3
+
+
 def test_nested_blocks_go_with_the_outer_one() -> None:
     def branch(m: Any, x: Tensor) -> Tensor:
         return x + 0.5 * m.more[1](m.more[0](m.linear(x)))

@@ -154,7 +154,7 @@ def three_groups() -> DependencyGraph:
 
 
 def literal_lamp(scores: list[float]) -> list[float]:
-    """Lee et al. 2021, eq. 3: indices sorted so that |W[u]| <= |W[v]| if u < v, then W[u]^2 / sum_{v >= u} W[v]^2."""
+    """Lee et al. 2021, eq. 3: W[u]^2 / sum_{v >= u} W[v]^2, the indices sorted so that u < v means |W[u]| <= |W[v]|."""
     order = sorted(range(len(scores)), key=lambda u: scores[u])
     result = [0.0] * len(scores)
     for place, u in enumerate(order):

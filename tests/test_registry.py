@@ -135,7 +135,9 @@ def test_a_name_that_two_claim_is_an_error_for_that_name_alone(install: Install,
 def test_a_factory_of_ones_own_is_not_blamed_on_a_package() -> None:
     registry = colours()
     registry.register("number", lambda: 7)
-    with pytest.raises(InputError, match="the colour 'number' cannot be used: it must make a str, and makes an object of type int"):
+    with pytest.raises(
+        InputError, match="the colour 'number' cannot be used: it must make a str, and makes an object of type int"
+    ):
         build(registry, "number", str)
     registry.register("error", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):

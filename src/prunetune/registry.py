@@ -136,5 +136,7 @@ def build(registry: Registry[Callable[P, T]], name: str, base: type[object], *ar
 
         raise registry.broken(name, f"it cannot be built ({in_a_line(error)})") from error
     if not isinstance(made, base):
-        raise registry.broken(name, f"it must make a {base.__name__}, and makes an object of type {type(made).__name__}")
+        raise registry.broken(
+            name, f"it must make a {base.__name__}, and makes an object of type {type(made).__name__}"
+        )
     return made

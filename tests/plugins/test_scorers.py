@@ -1,10 +1,9 @@
-"""Each scorer against an independent derivation, and what holds for every registered one."""
+"""Each scorer against an independent derivation; `test_contract.py` has what holds for all."""
 
 from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -116,29 +115,16 @@ def test_a_coupled_unit_is_worth_the_mean_of_its_members() -> None:
     assert prune(model, torch.ones(1, 2), scorer="magnitude").scores[1:].tolist() == [5.0, 3.0, 3.0]
 
 
-@pytest.mark.parametrize("name", scorers.names())
-def test_every_scorer_is_deterministic_and_leaves_everything_as_it_was(name: str) -> None:
-    torch.manual_seed(0)
-    model = zoo["resnet8"](10, 3).train()
-    x = torch.randn(2, 3, 16, 16)
+@pytest.mark.parametrize("name", sorted(set(scorers.names()) - {"uniform"}))
+def test_most_channels_score_differently(name: str) -> None:
+    model = zoo["resnet8"](10, 3)
     with torch.no_grad():  # scales that are all alike, as at initialisation, tell slimming nothing
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.weight.uniform_(0.5, 1.5)
     data = [(torch.randn(8, 3, 16, 16), torch.arange(8))]
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    torch.manual_seed(7)
-    expected = torch.rand(3)
-    torch.manual_seed(7)
-    first = prune(model, x, scorer=name, data=data, seed=5)
-    assert torch.equal(torch.rand(3), expected), "the random state was touched"
-    second = prune(model, x, scorer=name, data=data, seed=5)
-    assert first.plan == second.plan
-    assert np.array_equal(first.scores, second.scores)
-    if name != "uniform":
-        assert len(set(first.scores[1:])) > 0.9 * first.graph.unit_count, "most channels score alike"
-    assert model.training and all(p.grad is None for p in model.parameters())
-    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    result = prune(model, torch.randn(2, 3, 16, 16), scorer=name, data=data)
+    assert len(set(result.scores[1:])) > 0.9 * result.graph.unit_count
 
 
 def test_random_follows_its_seed() -> None:

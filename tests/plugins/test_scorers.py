@@ -15,6 +15,7 @@ from prunetune.plugins import scorers
 from prunetune.plugins.base import ChannelScores, Context, Scorer
 from prunetune.plugins.synflow import element_scores
 from prunetune.zoo import models as zoo
+from prunetune.zoo.vgg import STAGES, VGG
 
 
 def context(model: nn.Module, x: torch.Tensor) -> Context:
@@ -133,15 +134,26 @@ def test_random_follows_its_seed() -> None:
     assert a.tensors != b.tensors
 
 
+def early_against_late(scorer: str) -> float:
+    """The share of channels that is left of the first four layers of VGG-16 (half as wide), over the last four's."""
+    model = VGG(tuple(tuple(w // 2 for w in stage) for stage in STAGES["D"]), 10, 3)
+    data = [(torch.randn(10, 3, 16, 16), torch.arange(10))]
+    groups = prune(model, torch.randn(1, 3, 16, 16), scorer=scorer, data=data).groups
+    kept = [g.after / g.before for g in groups]
+    return sum(kept[:4]) / sum(kept[-4:])
+
+
 def test_single_shot_scores_keep_more_of_the_early_layers() -> None:
     """Section 5.2 of the paper: relatively more channels of low-level than of high-level layers are left.
 
-    True of the absolute form; the signed one keeps them or removes them with the sign of R.
+    True of the absolute form (the signed one keeps them or removes them with the sign of R), and of SNIP. It is the
+    other way around for GraSP, and for 3SP, as early layers have the largest images, and with them most of the compute
+    that 3SP divides by.
     """
-    torch.manual_seed(0)
-    groups = prune(zoo["vgg16-bn"](10, 3), torch.randn(2, 3, 32, 32), scorer="synflow-absolute").groups
-    kept = [g.after / g.before for g in groups]
-    assert sum(kept[:4]) / 4 > 2 * sum(kept[-4:]) / 4
+    assert early_against_late("synflow-absolute") > 2
+    assert early_against_late("snip") > 2
+    assert early_against_late("3sp") < 0.8
+    assert early_against_late("grasp") < 0.8
 
 
 def test_the_paper_keeps_a_floor_of_every_layer() -> None:

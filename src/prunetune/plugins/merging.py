@@ -6,6 +6,7 @@ deviation and uses the variance where the deviation belongs, see `docs/decisions
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,33 +32,43 @@ class Merging(Scorer):
         S_ij = s (gamma_i / gamma_j) (sigma_j / sigma_i)
         B_ij = (gamma_i / sigma_i) (s (mu_j - sigma_j beta_j / gamma_j) - mu_i) + beta_i
 
-    and y_i = S_ij y_j + B_ij for colinear filters. Of the kept channels that one takes i over which minimises
-    balance (1 - cos(w_i, w_j)) + (1 - balance) minmax(|B_ij| / S_ij), unless its cosine is below `threshold` or S is
-    not positive; then i goes without compensation, as it does where channels have several producers (the stream of a
+    and y_i = S_ij y_j + B_ij for colinear filters. Of the kept channels with S > 0 that one takes i over which
+    minimises balance (1 - cos(w_i, w_j)) + (1 - balance) minmax(|B_ij| / S_ij), unless its cosine is below
+    `threshold`; then i goes without compensation, as it does where channels have several producers (the stream of a
     ResNet: the paper merges a block's inner convolution only) or something other than one batch norm between.
 
     Parameters
     ----------
     select
-        Which channels stay: the paper's l1, l2 or, here, l2-GM (geometric median).
+        Which channels stay: the paper's l1, l2 or, here, l2-GM (geometric median); any scorer, with its needs.
     threshold
         t, 0.1 in the paper.
     balance
         The paper's lambda: 0.85 for CIFAR-10, 0.7 for CIFAR-100.
     """
 
-    only_reads = True
-    needs = frozenset({Need.TRAINED})
-
     def __init__(self, select: Scorer | None = None, *, threshold: float = 0.1, balance: float = 0.85) -> None:
         self.select = select or GeometricMedian()
         self.threshold, self.balance = threshold, balance
+        self.only_reads, self.batches = self.select.only_reads, self.select.batches
+        self.needs = self.select.needs | {Need.TRAINED}
 
     def check(self, model: nn.Module, data: object) -> None:
         self.select.check(model, data)
 
     def channel_scores(self, context: Context) -> ChannelScores:
-        return self.select.channel_scores(context)
+        return self._selecting().channel_scores(context)
+
+    def unit_scores(self, context: Context) -> NDArray[np.float64]:
+        return self._selecting().unit_scores(context)
+
+    def _selecting(self) -> Scorer:
+        """The scorer that selects, with the parts that this one was combined with (`"merging+max"`)."""
+        select = copy.copy(self.select)
+        for part in ("reduce", "normalise"):
+            if part in vars(self):
+                setattr(select, part, vars(self)[part])
+        return select
 
     @torch.no_grad()
     def compensate(self, context: Context, keep: NDArray[np.bool_]) -> Mapping[str, Tensor]:
@@ -88,7 +99,7 @@ class Merging(Scorer):
         gamma, sigma, beta, mu = layer.gamma, layer.sigma, layer.beta, layer.mean
         scale = s * (gamma[i, None] / gamma[None, j]) * (sigma[None, j] / sigma[i, None])
         shift = (gamma / sigma)[i, None] * (s * (mu - sigma * beta / gamma)[None, j] - mu[i, None]) + beta[i, None]
-        possible = (cosine >= self.threshold) & (scale > 0) & torch.isfinite(scale) & torch.isfinite(shift)
+        possible = (scale > 0) & torch.isfinite(scale) & torch.isfinite(shift) & torch.isfinite(cosine)
         ratio = torch.where(possible, shift.abs() / scale, torch.nan)
         low, high = _nan_extremes(ratio)
         spread = torch.where(high > low, (ratio - low) / (high - low), torch.zeros_like(ratio))
@@ -97,7 +108,8 @@ class Merging(Scorer):
         best = distance.argmin(dim=1)
         rows = torch.arange(len(gone), device=best.device)
         result = torch.zeros_like(scale)
-        result[rows, best] = torch.where(possible[rows, best], scale[rows, best], 0.0)
+        similar = possible[rows, best] & (cosine[rows, best] >= self.threshold)
+        result[rows, best] = torch.where(similar, scale[rows, best], 0.0)
         return result
 
 
@@ -132,7 +144,7 @@ def _layer(
         return None
     between = {name.rpartition(".")[0] for name, _ in group.axes if tensors[name].ndim == 1} - {path}
     consumers = tuple(axis for axis in group.axes if tensors[axis[0]].ndim > 1 and axis != producer)
-    if len(between) > 1 or any(dim != 1 for _, dim in consumers):
+    if len(between) > 1 or not all(_is_read_by_a_layer(axis, modules) for axis in consumers):
         return None
     n = tensors[producer[0]].shape[0]
     weight = tensors[producer[0]].detach().double()
@@ -140,13 +152,34 @@ def _layer(
     bias = zeros if layer.bias is None else layer.bias.detach().double()
     if not between:
         return _Layer(producer, weight.flatten(1), ones, zeros, -bias, ones, consumers)
-    norm = modules[between.pop()]
+    (name,) = between
+    norm = modules[name]
     if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_mean is None or norm.running_var is None:
         return None
-    gamma = ones if norm.weight is None else norm.weight.detach().double()
-    beta = zeros if norm.bias is None else norm.bias.detach().double()
-    sigma = (norm.running_var.double() + norm.eps).sqrt()
-    return _Layer(producer, weight.flatten(1), gamma, beta, norm.running_mean.double() - bias, sigma, consumers)
+    place = _places(units, graph.unit_of((f"{name}.running_mean", 0)))
+    if place is None:
+        return None
+    gamma = ones if norm.weight is None else norm.weight.detach().double()[place]
+    beta = zeros if norm.bias is None else norm.bias.detach().double()[place]
+    mean, variance = norm.running_mean.double()[place], norm.running_var.double()[place]
+    sigma = (variance + norm.eps).sqrt()
+    return _Layer(producer, weight.flatten(1), gamma, beta, mean - bias, sigma, consumers)
+
+
+def _is_read_by_a_layer(axis: Axis, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether it is the input axis of a linear layer or convolution."""
+    (name, dim), layer = axis, modules.get(axis[0].rpartition(".")[0])
+    return dim == 1 and name.endswith("weight") and isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
+
+
+def _places(channels: NDArray[np.int64], norm: NDArray[np.int64]) -> Tensor | None:
+    """Where in a norm each channel is (behind a concatenation not at its own number); None if at several places."""
+    found = [np.flatnonzero(norm == unit) for unit in channels[channels > 0]]
+    if any(len(places) != 1 for places in found):
+        return None
+    place = np.zeros(len(channels), dtype=np.int64)  # of those that are frozen nothing is asked
+    place[channels > 0] = np.concatenate(found)
+    return torch.from_numpy(place)
 
 
 def _nan_extremes(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from prunetune import prune, pruning
+from prunetune import prune, pruning, shrinking
 from prunetune.engine import DependencyGraph, PruningPlan, apply, by_ratio
 from prunetune.errors import InputError, PlanError, TraceError
 from prunetune.plugins.base import ChannelScores, Context, Scorer
@@ -359,11 +360,15 @@ def test_a_cut_that_fails_leaves_the_users_model_alone(
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("step", ["apply", "check_runs", "cost"])
-def test_so_does_one_that_fails_at_the_end(name: str, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("where", "step"), [(pruning, "apply"), (pruning, "check_runs"), (pruning, "cost_of"), (shrinking, "cost")]
+)
+def test_so_does_one_that_fails_at_the_end(
+    name: str, where: ModuleType, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, x = lived_in(name)
     before, around = snapshot(model), surroundings()
-    monkeypatch.setattr(pruning, step, unfit)
+    monkeypatch.setattr(where, step, unfit)
     with pytest.raises((TraceError, PlanError), match="it does not run"):
         prune(model, x, scorer="magnitude", ratio=0.5)
     assert snapshot(model) == before

@@ -3,6 +3,7 @@
 Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its errors.
 """
 
+from prunetune.engine.calibration import calibrate
 from prunetune.engine.carry import carry_optimizer, cut_state_dict
 from prunetune.engine.cost import Cost, cost, step_time
 from prunetune.engine.dependency import DependencyGraph, Frozen, Group, Heads
@@ -11,6 +12,7 @@ from prunetune.engine.names import groups_of
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
 from prunetune.engine.rules import Context, rule
 from prunetune.engine.selection import by_hand, by_percentile, by_ratio
+from prunetune.engine.speed import StepTimeModel
 from prunetune.engine.surgery import apply
 from prunetune.engine.trace import ExampleInputs, call_arguments, check_runs, to_device, traces
 from prunetune.engine.weights import fresh_proxy
@@ -25,11 +27,13 @@ __all__ = [
     "Group",
     "Heads",
     "PruningPlan",
+    "StepTimeModel",
     "TensorCut",
     "apply",
     "by_hand",
     "by_percentile",
     "by_ratio",
+    "calibrate",
     "call_arguments",
     "carry_optimizer",
     "check_runs",

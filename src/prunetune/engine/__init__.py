@@ -5,6 +5,7 @@ Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its er
 
 from prunetune.engine.budget import by_cost
 from prunetune.engine.bypassed import Shortcut
+from prunetune.engine.calibration import calibrate
 from prunetune.engine.carry import carry_optimizer, cut_state_dict
 from prunetune.engine.cost import Cost, cost, flops_of_units, step_time
 from prunetune.engine.dependency import DependencyGraph, Frozen, Group, Heads
@@ -14,6 +15,7 @@ from prunetune.engine.names import groups_of
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
 from prunetune.engine.rules import Context, rule
 from prunetune.engine.selection import by_hand, by_percentile, by_ratio
+from prunetune.engine.speed import StepTimeModel
 from prunetune.engine.surgery import apply
 from prunetune.engine.trace import ExampleInputs, call_arguments, check_runs, to_device, traces
 from prunetune.engine.weights import fresh_proxy
@@ -30,6 +32,7 @@ __all__ = [
     "Heads",
     "PruningPlan",
     "Shortcut",
+    "StepTimeModel",
     "TensorCut",
     "apply",
     "by_cost",
@@ -37,6 +40,7 @@ __all__ = [
     "by_percentile",
     "by_ratio",
     "bypass",
+    "calibrate",
     "call_arguments",
     "carry_optimizer",
     "check_runs",

@@ -13,6 +13,7 @@ from torch import fx
 
 from prunetune.engine.labels import Labelled, LabelSpace, Vec, tensors_in
 from prunetune.engine.rules import Context, rule_of, rule_of_module
+from prunetune.engine.rules.context import Operation
 from prunetune.engine.trace import Trace
 from prunetune.errors import InputError
 
@@ -141,6 +142,16 @@ def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> An
         for tensor in tensors_in(args):
             ctx.freeze_all([tensor], "it is the model's output")
         return None
+    counted = len(ctx.flops)
+    result = _result(ctx, node, args, kwargs)
+    if "shape" in node.meta:  # it is about tensors, not about sizes
+        flops = tuple(ctx.flops[counted:])
+        ctx.operations.append(Operation(node.target, args, kwargs, result, "itemsize" in node.meta, flops))
+    return result
+
+
+def _result(ctx: Context, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """What the rule of a node says of its result."""
     whole = node.op == "call_module"
     rule = rule_of_module(type(ctx.model.get_submodule(str(node.target)))) if whole else rule_of(node.target)
     if rule is None:

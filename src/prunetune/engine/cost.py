@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from prunetune.engine.plan import PruningPlan
 from prunetune.engine.rules.context import Term
 from prunetune.engine.trace import ExampleInputs, call_arguments, to_device
 from prunetune.errors import PlanError
+
+Clock: TypeAlias = Callable[[], float]
+"""Gives seconds from some start."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,17 @@ def flops_of_units(graph: DependencyGraph) -> NDArray[np.float64]:
 
 
 def step_time(
-    models: Mapping[str, nn.Module], example_inputs: ExampleInputs, *, seconds: float = 3.0
+    models: Mapping[str, nn.Module],
+    example_inputs: ExampleInputs,
+    *,
+    seconds: float = 3.0,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, float]:
     """Median seconds of one training step (forward and backward) of each model on the example inputs.
 
     The models take turns for about `seconds` in all, so that a machine that slows down does so for all of them.
-    Weights, buffers, gradients and the random state are as before.
+    Weights, buffers, gradients and the random state are as before. `time.process_time` as the clock does not count what
+    other processes do meanwhile, nor what a device does.
     """
     times: dict[str, list[float]] = {name: [] for name in models}
     device = next((p.device for m in models.values() for p in m.parameters()), torch.device("cpu"))
@@ -114,11 +123,11 @@ def step_time(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
         for model in models.values():
             model.train()
-            _step(model, args, kwargs, device)  # warm-up
+            training_step(model, args, kwargs, device, clock)  # warm-up
         deadline = time.perf_counter() + seconds
         while time.perf_counter() < deadline or min(map(len, times.values())) < 3:
             for name, model in models.items():
-                times[name].append(_step(model, args, kwargs, device))
+                times[name].append(training_step(model, args, kwargs, device, clock))
     for name, model in models.items():
         for key, buffer in model.named_buffers():
             buffer.copy_(saved[name][key])
@@ -127,16 +136,19 @@ def step_time(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _step(model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], device: torch.device) -> float:
+def training_step(
+    model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], device: torch.device, clock: Clock
+) -> float:
+    """Seconds of one forward and backward pass."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     _synchronise(device)
-    start = time.perf_counter()
+    start = clock()
     out = model(*args, **kwargs)
     loss = torch.stack([t.float().mean() for t in _floats(out)]).sum()
     if loss.requires_grad:
         torch.autograd.grad(loss, parameters, allow_unused=True)
     _synchronise(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _floats(value: object) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from torch import nn
 from prunetune.engine.analysis import NO_RULE, Analysis, Heads, analysed
 from prunetune.engine.collector import paused
 from prunetune.engine.labels import Axis, LabelSpace, Vec
-from prunetune.engine.rules.context import Term
+from prunetune.engine.rules.context import Operation, Term
 from prunetune.engine.trace import ExampleInputs, traces
 from prunetune.errors import InputError
 
@@ -68,6 +68,8 @@ class DependencyGraph:
     """Floating point operations of a forward pass, node by node."""
     activations: tuple[Term, ...]
     """Bytes that the nodes of a forward pass in training mode make, node by node."""
+    operations: tuple[Operation, ...]
+    """What the model calls in training mode, in its order."""
     labels: Vec
     """Unit of every label, which is what the terms count."""
     attributes: Mapping[str, tuple[int, tuple[tuple[Vec, int], ...]]]
@@ -147,6 +149,7 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
         frozen=_frozen(space, component),
         flops=tuple(ctx.flops),
         activations=tuple(analysis.training.activations),
+        operations=tuple(analysis.training.operations),
         labels=of_label,
         attributes=_attributes(space, of_label),
         unit_count=len(prunable),

@@ -29,6 +29,20 @@ class Term:
     vecs: tuple[Vec, ...]
 
 
+@dataclass(frozen=True)
+class Operation:
+    """One node as it was called, with labels in the place of tensors."""
+
+    target: Any
+    """The torch function; for a module that has a rule of its own, its path."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+    makes_memory: bool
+    """Whether the result lies in memory of its own: it is no view, and not changed in place."""
+    flops: tuple[Term, ...]
+
+
 @dataclass
 class Context:
     """The state of one walk through a graph."""
@@ -43,6 +57,7 @@ class Context:
     flops: list[Term] = field(default_factory=list)
     activations: list[Term] = field(default_factory=list)
     """Bytes of the tensors that nodes make."""
+    operations: list[Operation] = field(default_factory=list)
     otherwise: frozenset[fx.Node] = frozenset()
     """Nodes at which a choice between two ways to cut is not made as usual."""
     choices: dict[fx.Node, list[Vec]] = field(default_factory=dict)

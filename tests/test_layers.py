@@ -18,6 +18,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "engine": ({"torch", "numpy", "scipy", "networkx"}, {"engine", "errors"}),
     "plugins": ({"torch", "numpy"}, {"engine", "plugins", "errors", "registry"}),
     "interop": ({"torch", "numpy", "torch_pruning"}, {"engine", "plugins", "errors"}),
+    "testing": (
+        {"pytest", "torch", "numpy", "optuna"},
+        {"testing", "pruning", "engine", "plugins", "backends", "errors", "registry"},
+    ),
     "backends": ({"optuna", "sqlalchemy", "numpy"}, {"backends", "errors", "registry", "events"}),
 }
 

@@ -24,6 +24,7 @@ def test_seeds_differ_by_seed_stream_and_number() -> None:
 
 def test_short_names_are_the_full_ones() -> None:
     assert full_name("tpe") == full_name("optuna:tpe") == "optuna:tpe"
+    assert full_name("somebodys-own") == "somebodys-own"
     assert optimizers["tpe"] is optimizers["optuna:tpe"]
     assert optimizers["random"] is optimizers["optuna:random"]
 

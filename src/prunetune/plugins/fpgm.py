@@ -24,6 +24,6 @@ class GeometricMedian(Scorer):
 def mean_distances(weight: Tensor, dim: int) -> Tensor:
     """Of every slice along `dim`: the mean over all slices of the root mean square of the difference."""
     filters = weight.movedim(dim, 0).flatten(1) if weight.ndim > 1 else weight[:, None]
-    filters = filters.double()  # by |a|^2 + |b|^2 - 2ab, which in float32 leaves 1e-3 between a filter and itself
+    filters = filters.double()  # by |a|^2 + |b|^2 - 2ab, which leaves 6e-4 of |a| between twins in float32
     distances: Tensor = torch.cdist(filters, filters).mean(dim=1) / filters.shape[1] ** 0.5
     return distances

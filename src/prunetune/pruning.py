@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 
 import torch
@@ -31,7 +32,6 @@ from prunetune.pruned import CostChange, PruneResult
 from prunetune.shrinking import Judged, choose
 
 
-@paused()
 def prune(
     model: nn.Module,
     example_inputs: ExampleInputs,
@@ -132,17 +132,19 @@ def prune(
             raise InputError(f"{type(model).__name__} has no channels that can be removed: {reasons(graph)}")
         return Judged(network, graph, score(network, example_inputs, graph, method, data=data, loss=loss, seed=seed))
 
-    choice = choose(model, example_inputs, budget, judge)
-    judged, graph, keep = choice.judged, choice.judged.graph, choice.keep
-    widths = PruningPlan.of(graph, keep)
-    proxy = cut(judged.model, example_inputs, graph, keep, widths, method)
-    plan = judged.bypassed.then(widths)
-    try:  # the last line of defence: the cut network must run before anyone gets it
-        modes = (True,) if graph.one_mode else (False, True)
-        check_runs(proxy, example_inputs, training=modes, calls=graph.calls)
-    except TraceError as error:
-        raise PlanError(f"the cut network would not do what the full one does: {error}") from error
-    change = CostChange(choice.base, cost_of(graph, keep))
+    # While steps are measured, which may take minutes, the collector runs as ever.
+    with nullcontext() if budget.speedup is not None else paused():
+        choice = choose(model, example_inputs, budget, judge)
+        judged, graph, keep = choice.judged, choice.judged.graph, choice.keep
+        widths = PruningPlan.of(graph, keep)
+        proxy = cut(judged.model, example_inputs, graph, keep, widths, method)
+        plan = judged.bypassed.then(widths)
+        try:  # the last line of defence: the cut network must run before anyone gets it
+            modes = (True,) if graph.one_mode else (False, True)
+            check_runs(proxy, example_inputs, training=modes, calls=graph.calls)
+        except TraceError as error:
+            raise PlanError(f"the cut network would not do what the full one does: {error}") from error
+        change = CostChange(choice.base, cost_of(graph, keep))
     seconds = time.perf_counter() - start
     return PruneResult(proxy, plan, graph, judged.scores, change, seconds, choice.measurements)
 

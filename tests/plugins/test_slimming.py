@@ -85,15 +85,16 @@ def test_training_with_it_makes_most_scales_small_and_what_they_scale_unneeded()
     with_it, without = trained(0.05), trained(0.0)
     assert (scales(with_it) < 0.05).float().mean() > 0.4
     assert (scales(without) < 0.05).float().mean() == 0.0
-    x = torch.randn(200, 1, 4, 4)
+    x = torch.randn(5000, 1, 4, 4)
 
     def agreement(model: nn.Module) -> float:
         """How often the network without 40 % of its channels says what it said with them."""
         proxy = prune(model, x[:2], scorer="slimming", percentile=40, floor=1e-9).model
         return (model.eval()(x).argmax(1) == proxy.eval()(x).argmax(1)).float().mean().item()
 
-    assert agreement(with_it) > 0.98
-    assert agreement(with_it) > agreement(without) + 0.05
+    # How training ends differs in the last digits from machine to machine: the margins are wide.
+    assert agreement(with_it) > 0.9
+    assert agreement(with_it) > agreement(without) + 0.1
 
 
 def two_scales() -> nn.Module:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 from torch import fx
 
 from prunetune.engine.labels import Labelled, LabelSpace, Vec, tensors_in
@@ -72,44 +71,7 @@ def analysed(traced: Sequence[Trace], heads: Heads) -> Analysis:
 def _different(traced: Sequence[Trace]) -> Sequence[Trace]:
     """The traces of the two modes; only that of training if both do the same."""
     evaluation, training = traced
-    return (training,) if same_operations(evaluation.graph, training.graph) else traced
-
-
-def same_operations(first: fx.Graph, second: fx.Graph) -> bool:
-    """Whether two graphs have the same nodes up to flags, such as those of dropout, and batch norms' counters."""
-    nodes = [node for node in first.nodes if not _counts(node)]
-    others = [node for node in second.nodes if not _counts(node)]
-    if len(nodes) != len(others):
-        return False
-    twin: dict[fx.Node, fx.Node] = {}
-    for a, b in zip(nodes, others, strict=True):
-        if a.op != b.op or a.target != b.target or a.meta.get("shape") != b.meta.get("shape"):
-            return False
-        if not (_alike(a.args, b.args, twin) and _alike(a.kwargs, b.kwargs, twin)):
-            return False
-        twin[a] = b
-    return True
-
-
-def _counts(node: fx.Node) -> bool:
-    """Whether all that a node does is to count the batches that a batch norm has seen."""
-    if node.op == "get_attr":
-        return str(node.target).endswith("num_batches_tracked")
-    return node.target is torch.Tensor.add_ and _counts(node.all_input_nodes[0])
-
-
-def _alike(a: Any, b: Any, twin: Mapping[fx.Node, fx.Node]) -> bool:
-    if isinstance(a, fx.Node):
-        return twin[a] is b
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, (tuple, list)):
-        return len(a) == len(b) and all(_alike(x, y, twin) for x, y in zip(a, b, strict=True))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_alike(x, b[key], twin) for key, x in a.items())
-    if isinstance(a, slice):
-        return all(_alike(getattr(a, n), getattr(b, n), twin) for n in ("start", "stop", "step"))
-    return isinstance(a, bool) or bool(a == b)
+    return (training,) if evaluation.graph is training.graph else traced
 
 
 def _divisions_before(node: fx.Node) -> set[fx.Node]:

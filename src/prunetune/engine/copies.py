@@ -57,9 +57,14 @@ def copy_with(
     The copy never holds the weights twice: `deepcopy` finds each replacement in its memo. What a run has left on the
     model with its history (`self.features = ...`), which torch does not copy, is copied without.
     """
-    memo: dict[int, Any] = {id(t): t.detach().clone() for t in all_tensors(model) if t.grad_fn is not None}
-    memo.update(replacements)
-    stand_ins = stand_ins or {}
+    memo: dict[int, Any] = dict(replacements)
+    for tensor in all_tensors(model):
+        if tensor.grad_fn is not None and id(tensor) not in memo:
+            memo[id(tensor)] = tensor.detach().clone()
+    return _copied(model, memo, stand_ins or {})
+
+
+def _copied(model: nn.Module, memo: dict[int, Any], stand_ins: Mapping[int, nn.Module]) -> nn.Module:
     memo.update(stand_ins)
     twin = _copy_module(model, memo)
     for module in model.modules() if stand_ins else ():
@@ -159,16 +164,24 @@ def plain_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
             yield key, type(value)(value)
 
 
-def all_tensors(model: nn.Module) -> Iterator[Tensor]:
+def all_tensors(model: nn.Module) -> list[Tensor]:
     """Parameters, buffers, and the tensors that modules keep as plain attributes."""
+    found: list[Tensor] = []
     for _, module in named_modules(model):
         for tensors in (module._parameters, module._buffers):
-            for tensor in tensors.values():
-                if tensor is not None:
-                    yield tensor
-        for _, value in own_attributes(module):
+            found += [tensor for tensor in tensors.values() if tensor is not None]
+        for value in _own_values(module):
             if type(value) not in _ATOMS:
-                yield from _tensors_in(value)
+                found += _tensors_in(value)
+    return found
+
+
+def _own_values(module: nn.Module) -> Collection[Any]:
+    """As `own_attributes`, without the names."""
+    state = vars(module)
+    if next(iter(state), "") != _FIRST_INTERNAL:
+        return [value for _, value in own_attributes(module)]
+    return list(state.values())[_INTERNAL_COUNT:]  # what torch adds there later holds no tensors
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:
@@ -182,7 +195,7 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
 
 def meta_copy(model: nn.Module) -> nn.Module:
     """A copy of `model` whose tensors have shapes but no values; costs no memory for the weights."""
-    return copy_with(model, {id(t): meta_like(t) for t in all_tensors(model)})
+    return _copied(model, {id(t): meta_like(t) for t in all_tensors(model)}, {})
 
 
 def value_copy(model: nn.Module) -> nn.Module:

@@ -66,11 +66,14 @@ def cost_of(graph: DependencyGraph, keep: NDArray[np.bool_]) -> Cost:
     stays = keep.copy()
     stays[0] = True
     parameters = 0
+    kept: dict[int, int] = {}  # by id, as below
     for name in graph.parameters:
         size = 1
         for dim, n in enumerate(graph.shapes[name]):
             units = graph.axes.get((name, dim))
-            size *= n if units is None else int(stays[units].sum())
+            if units is not None and id(units) not in kept:
+                kept[id(units)] = int(np.count_nonzero(stays[units]))
+            size *= n if units is None else kept[id(units)]
         parameters += size
     present = stays[graph.labels]
     counts: dict[int, int] = {}  # by id: most terms share their labels with others

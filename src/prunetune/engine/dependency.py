@@ -136,8 +136,7 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
     unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
     unit[prunable] = np.arange(1, len(prunable) + 1)
     of_label = unit[component]
-    axes = {axis: of_label[vec] for axis, vec in space.axes.items()}
-    axes = {axis: vec for axis, vec in axes.items() if vec.any()}
+    axes = _units_on(space.axes, of_label)
     direct = {**ctx.producers, **analysis.training.producers}
     indirect = _indirect_producers(space, axes, ctx.shapes, {name for name, _ in direct})
     known = {axis: None for axis in (*direct, *indirect) if axis in axes}
@@ -170,24 +169,33 @@ def _indirect_producers(
     ]
 
 
+def _units_on(axes: Mapping[Axis, Vec], of_label: Vec) -> dict[Axis, Vec]:
+    """The units on every axis that has any. Axes that share their labels share this array, too."""
+    units = {id(vec): of_label[vec] for vec in {id(vec): vec for vec in axes.values()}.values()}
+    moving = {key for key, vec in units.items() if vec.any()}
+    return {axis: units[id(vec)] for axis, vec in axes.items() if id(vec) in moving}
+
+
 def _groups(axes: Mapping[Axis, Vec], producers: tuple[Axis, ...], unit_count: int) -> tuple[Group, ...]:
-    """Units with the same signature, a sum of random numbers, one for each axis a unit lies on."""
-    rng = np.random.default_rng(SIGNATURE_SEED)
+    """Units with the same signature, a sum of random numbers, one for each set of axes a unit lies on."""
+    distinct = {id(vec): vec for vec in axes.values()}
     signature = np.zeros(unit_count + 1, dtype=np.uint64)
-    for vec in axes.values():
-        np.add.at(signature, vec, rng.integers(1, 2**63, dtype=np.uint64))
-    _, group_of = np.unique(signature[1:], return_inverse=True)
-    members: dict[int, list[int]] = {}
-    for unit, group in enumerate(group_of.tolist(), start=1):
-        members.setdefault(group, []).append(unit)
+    if distinct:
+        vecs = list(distinct.values())
+        numbers = np.random.default_rng(SIGNATURE_SEED).integers(1, 2**63, size=len(vecs), dtype=np.uint64)
+        np.add.at(signature, np.concatenate(vecs), np.repeat(numbers, [len(vec) for vec in vecs]))
+    _, group_of, sizes = np.unique(signature[1:], return_inverse=True, return_counts=True)
+    by_group = np.split(np.argsort(group_of, kind="stable") + 1, np.cumsum(sizes)[:-1])
+    members = dict(enumerate(by_group)) if unit_count else {}
+    present = {key: _present(group_of[vec[vec > 0] - 1]) for key, vec in distinct.items()}
     lies_on: dict[int, list[Axis]] = {}
     for axis, vec in axes.items():
-        for group in _present(group_of[vec[vec > 0] - 1]):
+        for group in present[id(vec)]:
             lies_on.setdefault(group, []).append(axis)
     produces: dict[int, list[Axis]] = {}
     first: dict[int, Axis] = {}
     for axis in producers:
-        for group in _present(group_of[axes[axis][axes[axis] > 0] - 1]):
+        for group in present[id(axes[axis])]:
             first.setdefault(group, axis)
             produces.setdefault(group, []).append(axis)
     result: list[Group] = []
@@ -198,7 +206,9 @@ def _groups(axes: Mapping[Axis, Vec], producers: tuple[Axis, ...], unit_count: i
         label = name.removesuffix(".weight") if dim == 0 else f"{name.removesuffix('.weight')}[{dim}]"
         names[label] = names.get(label, 0) + 1
         unique = label if names[label] == 1 else f"{label}#{names[label]}"
-        result.append(Group(unique, tuple(members[group]), tuple(lies_on[group]), tuple(produces.get(group, ()))))
+        result.append(
+            Group(unique, tuple(members[group].tolist()), tuple(lies_on[group]), tuple(produces.get(group, ())))
+        )
     return tuple(result)
 
 

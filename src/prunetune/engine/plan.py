@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,17 @@ class AttributeChange:
 
     before: int
     after: int
+
+
+def _indices(axes: Iterable[NDArray[np.int64]], stays: NDArray[np.bool_]) -> dict[int, tuple[int, ...]]:
+    """By the id of each array of units, the indices that stay; those that are equal are one tuple."""
+    found: dict[int, tuple[int, ...]] = {}
+    equal: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for units in axes:
+        if id(units) not in found:
+            indices = tuple(np.flatnonzero(stays[units]).tolist())
+            found[id(units)] = equal.setdefault(indices, indices)
+    return found
 
 
 @dataclass(frozen=True)
@@ -73,15 +84,16 @@ class PruningPlan:
         stays = keep.copy()
         stays[0] = True
         cuts: dict[str, dict[int, tuple[int, ...]]] = {}
+        kept = _indices(graph.axes.values(), stays)
         for (name, dim), units in graph.axes.items():
-            mask = stays[units]
-            if mask.all():
+            indices = kept[id(units)]
+            if len(indices) == len(units):
                 continue
-            if not mask.any():
+            if not indices:
                 raise PlanError(
                     f"the plan leaves nothing of {name} (dimension {dim}); keep at least one unit of every group"
                 )
-            cuts.setdefault(name, {})[dim] = tuple(np.flatnonzero(mask).tolist())
+            cuts.setdefault(name, {})[dim] = indices
         attributes = {}
         for path, (constant, terms) in graph.attributes.items():
             before = constant + sum(c * len(units) for units, c in terms)

@@ -20,6 +20,7 @@ from prunetune.engine.placeholders import attribute, constant, hidden
 from prunetune.engine.rules.table import rule_of_module
 from prunetune.engine.shortcuts import run_for_shape
 from prunetune.engine.sizes import AttributeProxy, SizeProxy, SizeTuple
+from prunetune.engine.tape import Tape
 
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 
@@ -57,20 +58,28 @@ class Unrecorded(TorchFunctionMode):
 class Recorder(TorchFunctionMode):
     """Appends every torch function that is called to a graph."""
 
+    compares = True
+    """Whether a run that does the same as the one before may share its graph: what it allocates is not noted then."""
+
+    graph: Tape
+
     def __init__(self, model: nn.Module, *, values: bool) -> None:
         super().__init__()
         self.run = Ghosts(model) if values else run_for_shape
         self.device = "values" if values else "meta"
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
+        self.submodules = named_modules(model)
         self.scope: list[str] = []
         self.muted = False
         """Inside a module that has a rule of its own nothing is recorded."""
-        self.restart(model)
 
-    def restart(self, model: nn.Module) -> None:
-        """Begin a new graph."""
-        self.graph = fx.Graph()
-        tensors = list(all_tensors(model))
+    def restart(self, model: nn.Module, *, compare: bool = False) -> None:
+        """Begin a new graph; or go along the last one, to see whether another run does the same (`Tape.rewind`)."""
+        if compare:
+            self.graph.rewind()
+        else:
+            self.graph = Tape()
+        tensors = all_tensors(model)
         self.constants = {id(t) for t in tensors} - set(self.names)  # also what an earlier run cached
         self.storages = {t.untyped_storage()._cdata for t in tensors}
         """Memory that exists: what a view or an operation in place returns makes none."""
@@ -109,11 +118,8 @@ class Recorder(TorchFunctionMode):
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> fx.Node:
         node_args = map_aggregate(tuple(args), self.argument)
         node_kwargs = map_aggregate(kwargs, self.argument) if kwargs else {}
-        node = self.graph.create_node("call_function", func)
-        node.args = node_args  # set afterwards: `create_node` looks through the arguments for symbolic sizes
-        if node_kwargs:
-            node.kwargs = node_kwargs
-        node.meta["module"] = self.scope[-1] if self.scope else ""
+        node = self.graph.create_node("call_function", func, node_args, node_kwargs)
+        self.graph.note(node, "module", self.scope[-1] if self.scope else "")
         return node
 
     def argument(self, value: Any) -> Any:
@@ -144,11 +150,11 @@ class Recorder(TorchFunctionMode):
     def _remember(self, out: Any, node: fx.Node) -> None:
         """Note which node made each tensor of `out`, with its shape as it is now."""
         self.alive.append(out)
-        node.meta["shape"] = _shapes(out)
+        self.graph.note(node, "shape", _shapes(out))
         if isinstance(out, Tensor):
             self.known[id(out)] = node
             storage = out.untyped_storage()._cdata
-            if storage not in self.storages:
+            if storage not in self.storages and not self.graph.rewound:
                 self.storages.add(storage)
                 node.meta["itemsize"] = out.itemsize
         elif isinstance(out, (tuple, list)):
@@ -169,12 +175,12 @@ class Recorder(TorchFunctionMode):
             return proxy(int(dim) % tensor.ndim, sizes)
         return SizeTuple(proxy(i, v) for i, v in enumerate(sizes))
 
-    def trace_attributes(self, model: nn.Module) -> None:
+    def trace_attributes(self) -> None:
         """Replace the integer attributes of the modules by proxies (and tuples of integers by tuples of proxies).
 
         What is 1 or less stays as it is: no cut makes a size that small any smaller.
         """
-        for path, module in named_modules(model):
+        for path, module in self.submodules:
             for key, value in list(own_attributes(module)):
                 target = f"{path}.{key}" if path else key
                 if type(value) is int and value > 1:
@@ -195,19 +201,19 @@ class Recorder(TorchFunctionMode):
         proxy._make = make_node
         return proxy
 
-    def trace_scopes(self, model: nn.Module) -> None:
+    def trace_scopes(self) -> None:
         """Let every module of the copy say when it runs, so that nodes know where in the model they stand.
 
         A module whose class has a rule becomes one node.
         """
-        for path, module in named_modules(model):
+        for path, module in self.submodules:
             whole = rule_of_module(type(module)) is not None
             forward = self._whole(path, module.forward) if whole else module.forward
             vars(module)["forward"] = self._scoped(path, forward)
 
-    def leave(self, model: nn.Module) -> None:
+    def leave(self) -> None:
         """Take the recorder out of the copy again: no longer held in circles, all of it is freed at once."""
-        for _, module in named_modules(model):
+        for _, module in self.submodules:
             del vars(module)["forward"]
 
     def _whole(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -220,7 +226,7 @@ class Recorder(TorchFunctionMode):
             result = forward(*args, **kwargs)
             self.muted = False  # not on an error: the recording is over then
             node = self.graph.create_node("call_module", path, *inputs)
-            node.meta["module"] = path
+            self.graph.note(node, "module", path)
             with torch._C.DisableTorchFunction():  # looking at its shape is not the model's doing
                 self._remember(result, node)
             return result

@@ -90,6 +90,33 @@ def _layer_norm(
     return _like(input) if fits else None
 
 
+def _masked(input: Tensor, mask: Tensor, value: Any) -> Tensor | None:
+    plain = isinstance(value, (int, float)) and mask.dtype == torch.bool and input.is_floating_point()
+    return _like(input) if plain and _reaches(mask.shape, input.shape) else None
+
+
+def _reaches(shape: Sequence[int], target: Sequence[int]) -> bool:
+    """Whether a tensor of one shape can be expanded to the other."""
+    pairs = zip(reversed(shape), reversed(target), strict=False)
+    return len(shape) <= len(target) and all(n in (1, m) for n, m in pairs)
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **kwargs: Any
+) -> Tensor | None:
+    """(…, L, E), (…, S, E), (…, S, Ev) and a mask for (…, L, S) give (…, L, Ev)."""
+    if args or kwargs.get("enable_gqa") or not query.ndim == key.ndim == value.ndim > 2:
+        return None
+    alike = query.dtype == key.dtype == value.dtype and query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
+    if not alike or query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        return None
+    if attn_mask is not None and not (
+        attn_mask.dtype in (torch.bool, query.dtype) and _reaches(attn_mask.shape, (*query.shape[:-1], key.shape[-2]))
+    ):
+        return None
+    return torch.empty((*query.shape[:-1], value.shape[-1]), dtype=query.dtype, device=query.device)
+
+
 def _in_place(input: Tensor, *args: Any, **kwargs: Any) -> Tensor | None:
     fits = not kwargs and all(not isinstance(a, Tensor) or a.ndim == 0 or a.shape == input.shape for a in args)
     return input if fits else None
@@ -223,6 +250,10 @@ SHORTCUTS: dict[Any, Shortcut] = {
     **dict.fromkeys(_ACTIVATIONS, _same),
     **dict.fromkeys((torch.Tensor.exp, torch.Tensor.clamp, torch.clamp, torch.Tensor.sigmoid, torch.exp), _unary),
     **dict.fromkeys((functional.dropout, functional.dropout2d), _dropout),
+    **dict.fromkeys((torch.Tensor.pow, torch.pow, torch.rsqrt, torch.sqrt), _unary),
+    **dict.fromkeys((torch.roll, torch.Tensor.roll), _same),
+    torch.Tensor.masked_fill: _masked,
+    functional.scaled_dot_product_attention: _attention,
     torch.Tensor.contiguous: _contiguous,
     **dict.fromkeys((torch.Tensor.softmax, functional.normalize), _same),
     **dict.fromkeys((torch.Tensor.add, torch.Tensor.sub, torch.Tensor.mul, torch.Tensor.div), _binary),

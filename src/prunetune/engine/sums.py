@@ -52,6 +52,8 @@ class Sum:
 class NotesModules(Recorder):
     """A recorder that notes which tensors enter and leave which module, and what returns a tensor as it is."""
 
+    compares = False  # where the memory of a result lies differs: dropout returns its input in evaluation mode
+
     def _scoped(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         run = super()._scoped(path, forward)
         stream, alone = stream_name(forward)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,7 +33,8 @@ def apply(plan: PruningPlan, model: nn.Module) -> nn.Module:
     stand_ins = _stand_ins(plan, model)
     tensors = named_tensors(model, stand_ins)
     _check(plan, model, tensors)
-    replacements = {id(tensors[name]): cut_tensor(tensors[name], cut) for name, cut in plan.tensors.items()}
+    known: Indices = {}
+    replacements = {id(tensors[name]): cut_tensor(tensors[name], cut, known) for name, cut in plan.tensors.items()}
     smaller = copy_with(model, replacements, stand_ins)
     for path, change in plan.attributes.items():
         _set_attribute(smaller, path, change.after)
@@ -72,6 +73,7 @@ def _submodule(model: nn.Module, path: str) -> nn.Module | None:
 
 def _check(plan: PruningPlan, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     kind = type(model).__name__
+    ends: dict[int, tuple[int, int]] = {}
     for name, cut in plan.tensors.items():
         if name not in tensors:
             raise PlanError(f"the plan does not fit {kind}: it cuts {name}, which {kind} does not have")
@@ -81,7 +83,10 @@ def _check(plan: PruningPlan, model: nn.Module, tensors: Mapping[str, Tensor]) -
                 f"the plan does not fit {kind}: {name} has shape {shape}, the plan was made for {cut.shape}"
             )
         for dim, kept in cut.keep.items():
-            if not 0 <= dim < len(shape) or not kept or min(kept) < 0 or max(kept) >= shape[dim]:
+            if id(kept) not in ends:
+                ends[id(kept)] = (min(kept, default=-1), max(kept, default=-1))
+            least, most = ends[id(kept)]
+            if not 0 <= dim < len(shape) or least < 0 or most >= shape[dim]:
                 raise PlanError(f"the plan is broken: {name} of shape {shape} has no such indices in dimension {dim}")
     for path, change in plan.attributes.items():
         value = _get_attribute(model, path)
@@ -89,14 +94,25 @@ def _check(plan: PruningPlan, model: nn.Module, tensors: Mapping[str, Tensor]) -
             raise PlanError(f"the plan does not fit {kind}: {path} is {value!r}, the plan was made for {change.before}")
 
 
-def _indices(kept: Sequence[int], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.fromiter(kept, dtype=np.int64, count=len(kept))).to(device)
+Indices: TypeAlias = dict[tuple[int, torch.device], Tensor]
+"""Indices that stay as tensors, by the id of their tuple: many tensors are cut alike."""
 
 
-def cut_tensor(tensor: Tensor, cut: TensorCut) -> Tensor:
-    """The part of a tensor that stays, in memory of its own if anything goes."""
+def _indices(kept: tuple[int, ...], device: torch.device, known: Indices) -> Tensor:
+    key = (id(kept), device)
+    if key not in known:
+        known[key] = torch.from_numpy(np.fromiter(kept, dtype=np.int64, count=len(kept))).to(device)
+    return known[key]
+
+
+def cut_tensor(tensor: Tensor, cut: TensorCut, known: Indices | None = None) -> Tensor:
+    """The part of a tensor that stays, in memory of its own if anything goes.
+
+    Who cuts many tensors by one plan hands over a dict, `known`, in which they share what they have in common.
+    """
+    known = {} if known is None else known
     smaller = tensor.detach()
-    indices = {dim: _indices(kept, tensor.device) for dim, kept in cut.keep.items()}
+    indices = {dim: _indices(kept, tensor.device, known) for dim, kept in cut.keep.items()}
     if list(indices) == [0, 1]:  # both at once: half the memory to go through
         smaller = smaller[indices[0][:, None], indices[1]]
     else:

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import meta_copy, meta_like, named_tensors, value_copy
 from prunetune.engine.recorder import ModuleCall, Recorder, Unrecorded
+from prunetune.engine.tape import OtherRunError, Tape
 from prunetune.errors import InputError, TraceError
 
 ExampleInputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -33,7 +34,7 @@ ExampleInputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
 class Trace:
     """One run of a model: the graph, with `node.meta["shape"]`, `["dtype"]` and `["module"]` on every node."""
 
-    graph: fx.Graph
+    graph: Tape
     model: nn.Module
     shapes: Mapping[str, tuple[int, ...]]
     """Shape of every parameter and buffer, by its first qualified name (tied tensors have one name)."""
@@ -67,13 +68,19 @@ _CACHES = ("past_key_values",)
 """Keys of outputs that a network only feeds back to itself (transformers' caches): nobody relies on their sizes."""
 
 
+def _is_cache(value: Any) -> bool:
+    """Likewise objects of transformers' classes for such caches, under whatever key a version of it returns them."""
+    module = sys.modules.get("transformers.cache_utils")
+    return module is not None and isinstance(value, module.Cache)
+
+
 def _tensors_in(value: Any, depth: int = 3) -> Iterator[Tensor]:
     if isinstance(value, Mapping):
         value = {key: item for key, item in value.items() if key not in _CACHES}
-    for leaf in pytree.tree_leaves(value):
+    for leaf in pytree.tree_leaves(value, is_leaf=_is_cache):
         if isinstance(leaf, Tensor):
             yield leaf
-        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (type, nn.Module)):
+        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (type, nn.Module)) and not _is_cache(leaf):
             yield from _tensors_in(dict(vars(leaf)), depth - 1)
 
 
@@ -87,6 +94,8 @@ def to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInp
 
 def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recorder] = Recorder) -> tuple[Trace, Trace]:
     """The graphs of one run of `model` on `example_inputs` in evaluation mode, and of one in training mode.
+
+    If both modes do the same, up to flags and the counters of batch norms, they share one graph.
 
     Nothing is computed (the runs are on the meta device), unless the model's code asks for the value of a tensor: then
     it runs on the example inputs themselves. `model` and the random state are not touched.
@@ -113,14 +122,14 @@ def _traces(
     model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, kind: type[Recorder], *, values: bool
 ) -> tuple[Trace, Trace]:
     recorder = kind(shadow, values=values)
-    recorder.trace_attributes(shadow)
-    recorder.trace_scopes(shadow)
+    recorder.trace_attributes()
+    recorder.trace_scopes()
     tensors = named_tensors(model)
     shapes = {name: tuple(t.shape) for name, t in tensors.items()}
     parameters = frozenset(name for name, t in tensors.items() if isinstance(t, nn.Parameter))
-    graphs = []
-    for training in (False, True):
-        recorder.restart(shadow)
+
+    def run(training: bool, *, compare: bool = False) -> Trace:
+        recorder.restart(shadow, compare=compare)
         args, kwargs = _arguments(example_inputs, torch.clone if values else meta_like)
         for i, leaf in enumerate(pytree.tree_leaves((args, kwargs))):
             if isinstance(leaf, Tensor):
@@ -128,9 +137,23 @@ def _traces(
         out = _forward(shadow.train(training), args, kwargs, recorder, recorder.scope)
         recorder.graph.output(tuple(recorder.node_of(t) for t in _tensors_in(out) if id(t) in recorder.known))
         calls = None if values else tuple(recorder.calls)
-        graphs.append(Trace(recorder.graph, model, shapes, parameters, calls, tuple(recorder.modules)))
-    recorder.leave(shadow)
-    return graphs[0], graphs[1]
+        return Trace(recorder.graph, model, shapes, parameters, calls, tuple(recorder.modules))
+
+    trained = run(True)
+    evaluated = _same(lambda: run(False, compare=True)) if kind.compares else None
+    if evaluated is None:
+        evaluated = run(False)
+    recorder.leave()
+    return evaluated, trained
+
+
+def _same(run: Callable[[], Trace]) -> Trace | None:
+    """The trace of a run that is compared with the one before, if it does the same."""
+    try:
+        trace = run()
+    except OtherRunError:
+        return None
+    return trace if trace.graph.at_its_end() else None
 
 
 def check_runs(

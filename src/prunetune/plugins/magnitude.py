@@ -7,6 +7,9 @@ from torch import Tensor
 
 from prunetune.plugins.base import ChannelScores, Context, Scorer
 
+BLOCK = 2**17
+"""Elements that are looked at together."""
+
 
 class Magnitude(Scorer):
     """Mean |w| of a channel's weights, or the root of the mean square.
@@ -35,11 +38,13 @@ def magnitude_l2() -> Magnitude:
 
 
 def _norm(weight: Tensor, dim: int, order: int) -> Tensor:
-    """Over all dimensions but one, without a copy of the weight in between."""
+    """Over all dimensions but one, block by block: what lies in between stays in the cache."""
     others = [d for d in range(weight.ndim) if d != dim]
     if not others:
         return weight.abs()
-    total: Tensor = torch.linalg.vector_norm(weight, ord=order, dim=others)
-    count = weight.numel() / weight.shape[dim]
-    mean: Tensor = total * count ** (-1 / order)
-    return mean
+    rows = max(1, BLOCK * len(weight) // weight.numel())
+    wide = torch.promote_types(weight.dtype, torch.float32)  # sums of half precision overflow
+    sums = [(w.abs() if order == 1 else w.square()).sum(others, dtype=wide) for w in torch.split(weight, rows)]
+    total = torch.cat(sums) if dim == 0 else torch.stack(sums).sum(0)
+    mean = total / (weight.numel() / weight.shape[dim])
+    return mean if order == 1 else mean.sqrt()

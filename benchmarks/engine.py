@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from benchmarks.engine_measure import measure
+from benchmarks.engine_measure import measure, run_small
 from benchmarks.engine_models import FAMILIES, Family
 from benchmarks.engine_report import Row, report
 from benchmarks.engine_rivals import ENGINES, Engine, prunetune
@@ -86,10 +85,7 @@ def warm_up(engines: Mapping[str, Engine]) -> None:
     """Run every engine once, so that what it loads on first use is not counted for a model."""
     torch.ones(2, device="meta").softmax(0).mul(2).var()  # the first of many meta kernels loads a second's worth
     for engine in engines.values():
-        small = nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
-        )
-        engine.prepare(small, torch.randn(2, 3, 8, 8))()
+        run_small(engine)
     gc.collect()
     gc.freeze()  # children need not look through what the parent has loaded
 

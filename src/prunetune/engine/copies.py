@@ -171,7 +171,8 @@ def all_tensors(model: nn.Module) -> list[Tensor]:
         for tensors in (module._parameters, module._buffers):
             found += [tensor for tensor in tensors.values() if tensor is not None]
         for value in _own_values(module):
-            if type(value) not in _ATOMS:
+            kind = type(value)
+            if kind not in _ATOMS and not (kind is tuple and _ATOMS.issuperset(map(type, value))):
                 found += _tensors_in(value)
     return found
 
@@ -191,6 +192,16 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
         for item in value.values() if isinstance(value, dict) else value:
             if type(item) not in _ATOMS:
                 yield from _tensors_in(item)
+
+
+def set_mode(model: nn.Module, training: bool) -> nn.Module:
+    """`model.train(training)`, without a call for every module where no class has its own way of doing it."""
+    modules = [module for _, module in named_modules(model)]
+    if any(type(module).train is not nn.Module.train for module in modules):
+        return model.train(training)
+    for module in modules:
+        vars(module)["training"] = training
+    return model
 
 
 def meta_copy(model: nn.Module) -> nn.Module:

@@ -127,6 +127,8 @@ class PruningPlan:
             If `later` was made for another network than this plan gives, for example for one that still has a block
             that this plan bypasses.
         """
+        if not (self.tensors or self.attributes or self.bypasses):
+            return later
         for name in (*inside(self.bypasses, later.tensors, later.attributes), *later.bypasses):
             gone = name if name in self.bypasses else enclosing(name, self.bypasses)
             if gone is not None:

@@ -79,10 +79,10 @@ class Recorder(TorchFunctionMode):
             self.graph.rewind()
         else:
             self.graph = Tape()
-        tensors = all_tensors(model)
-        self.constants = {id(t) for t in tensors} - set(self.names)  # also what an earlier run cached
-        self.storages = {t.untyped_storage()._cdata for t in tensors}
-        """Memory that exists: what a view or an operation in place returns makes none."""
+            tensors = all_tensors(model)
+            self.constants = {id(t) for t in tensors} - set(self.names)  # also what an earlier run cached
+            self.storages = {t.untyped_storage()._cdata for t in tensors}
+            """Memory that exists: what a view or an operation in place returns makes none."""
         self.known: dict[int, fx.Node] = {}
         self.alive: list[Any] = []  # keeps ids from being reused
         self.attributes: dict[tuple[str, int | None], fx.Node] = {}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from prunetune.engine.copies import meta_copy, meta_like, named_tensors, value_copy
+from prunetune.engine.copies import meta_copy, meta_like, named_tensors, set_mode, value_copy
 from prunetune.engine.recorder import ModuleCall, Recorder, Unrecorded
 from prunetune.engine.tape import OtherRunError, Tape
 from prunetune.errors import InputError, TraceError
@@ -105,13 +105,14 @@ def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recor
     TraceError
         If the model cannot be run on the inputs; the message names the module and what went wrong.
     """
-    try:
-        return _traces(model, meta_copy(model), example_inputs, recorder, values=False)
-    except TraceError as error:
-        if not _asks_for_values(error.__cause__):
-            raise
-    with torch.random.fork_rng():
-        return _traces(model, value_copy(model), example_inputs, recorder, values=True)
+    with _as_written():
+        try:
+            return _traces(model, meta_copy(model), example_inputs, recorder, values=False)
+        except TraceError as error:
+            if not _asks_for_values(error.__cause__):
+                raise
+        with torch.random.fork_rng():
+            return _traces(model, value_copy(model), example_inputs, recorder, values=True)
 
 
 def _asks_for_values(error: BaseException | None) -> bool:
@@ -134,7 +135,7 @@ def _traces(
         for i, leaf in enumerate(pytree.tree_leaves((args, kwargs))):
             if isinstance(leaf, Tensor):
                 recorder.placeholder(leaf, f"input_{i}")
-        out = _forward(shadow.train(training), args, kwargs, recorder, recorder.scope)
+        out = _forward(set_mode(shadow, training), args, kwargs, recorder, recorder.scope)
         recorder.graph.output(tuple(recorder.node_of(t) for t in _tensors_in(out) if id(t) in recorder.known))
         calls = None if values else tuple(recorder.calls)
         return Trace(recorder.graph, model, shapes, parameters, calls, tuple(recorder.modules))
@@ -168,13 +169,14 @@ def check_runs(
     With `calls`, the names of the functions that it is expected to call in each mode, also if it calls others: a model
     whose code decides by a size (`if x.shape == y.shape`) may decide otherwise when it has been cut.
     """
-    try:
-        _check(meta_copy(model), example_inputs, meta_like, training, calls, values=False)
-    except TraceError as error:
-        if not _asks_for_values(error.__cause__):
-            raise
-        with torch.random.fork_rng():
-            _check(value_copy(model), example_inputs, torch.clone, training, None, values=True)
+    with _as_written():
+        try:
+            _check(meta_copy(model), example_inputs, meta_like, training, calls, values=False)
+        except TraceError as error:
+            if not _asks_for_values(error.__cause__):
+                raise
+            with torch.random.fork_rng():
+                _check(value_copy(model), example_inputs, torch.clone, training, None, values=True)
 
 
 def _check(
@@ -189,7 +191,7 @@ def _check(
     for flag in training:
         mode = Unrecorded(shadow, values=values)
         args, kwargs = _arguments(example_inputs, each)
-        _forward(shadow.train(flag), args, kwargs, mode, [])
+        _forward(set_mode(shadow, flag), args, kwargs, mode, [])
         if calls is None or flag not in calls or list(calls[flag]) == mode.calls:
             continue
         pairs = enumerate(itertools.zip_longest(calls[flag], mode.calls, fillvalue="nothing"), start=1)
@@ -222,7 +224,6 @@ def _forward(model: nn.Module, args: Any, kwargs: Any, mode: TorchFunctionMode |
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            stack.enter_context(_as_written())
             if meta:
                 stack.enter_context(torch.device("meta"))
             if mode is not None:

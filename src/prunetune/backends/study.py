@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, get_args
 
@@ -35,6 +35,7 @@ Direction: TypeAlias = Literal["maximize", "minimize"]
 
 FINGERPRINT: Final = "prunetune"
 FINGERPRINT_FORMAT: Final = 1
+OWNER: Final = "prunetune:owner"
 GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
 WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 MAKER_SECONDS: Final = 5.0
@@ -97,12 +98,14 @@ def open_study(
     name: str,
     settings: StudySettings,
     *,
+    owner: Mapping[str, str] | None = None,
     observer: Observer = silent,
     patience: float = PATIENCE_SECONDS,
 ) -> Iterator[optuna.Study]:
     """The study ``name`` in the storage at that URL, made if need be; closed when the block ends.
 
-    Several processes may have it open, and may be the first to at the same moment. A storage that goes away while it
+    Several processes may have it open, and may be the first to at the same moment; with ``owner`` (an ``id``, and the
+    ``folder`` and ``host`` for people to read) only those with the same owner. A storage that goes away while it
     is open is waited for, ``patience`` seconds at most; ``observer`` hears of that. While the block lasts, Optuna logs
     warnings only.
 
@@ -116,8 +119,9 @@ def open_study(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
         database = stack.enter_context(connected(storage, observer=observer, patience=patience))
-        study = _make_or_load(database, name, settings)
+        study = _make_or_load(database, name, settings, owner)
         _check_same(study, settings)
+        _check_owner(study, owner)
         yield study
 
 
@@ -173,7 +177,9 @@ def _await_study(
         time.sleep(min(AWAIT_PAUSE, max(0.0, deadline - time.monotonic())))
 
 
-def _make_or_load(database: BaseStorage, name: str, settings: StudySettings) -> optuna.Study:
+def _make_or_load(
+    database: BaseStorage, name: str, settings: StudySettings, owner: Mapping[str, str] | None
+) -> optuna.Study:
     """The study, made by exactly one of the processes that come here at the same moment."""
     try:
         optuna.create_study(storage=database, study_name=name, direction=settings.direction)
@@ -187,6 +193,8 @@ def _make_or_load(database: BaseStorage, name: str, settings: StudySettings) -> 
     else:
         study = _load(database, name, settings)
     if FINGERPRINT not in study.user_attrs:
+        if owner is not None:
+            study.set_user_attr(OWNER, dict(owner))
         study.set_user_attr(FINGERPRINT, json.loads(json.dumps(settings.fingerprint())))
     return study
 
@@ -221,6 +229,15 @@ def _check_same(study: optuna.Study, settings: StudySettings) -> None:
             )
 
 
+def _check_owner(study: optuna.Study, owner: Mapping[str, str] | None) -> None:
+    before = study.user_attrs.get(OWNER)
+    if owner is not None and before is not None and before["id"] != owner["id"]:
+        raise SearchError(
+            f"the study {study.study_name!r} belongs to the run in {before['folder']} on {before['host']}; join it with "
+            "`prunetune worker`, or give this run a study of another name"
+        )
+
+
 def _check_format(fingerprint: object, name: str) -> None:
     if not isinstance(fingerprint, dict) or fingerprint.get("format") != FINGERPRINT_FORMAT:
         found = fingerprint.get("format") if isinstance(fingerprint, dict) else None
@@ -228,6 +245,14 @@ def _check_format(fingerprint: object, name: str) -> None:
             f"the study {name!r} is of format {found!r}, and this prunetune reads and writes format "
             f"{FINGERPRINT_FORMAT}: take the same version of prunetune, or another study"
         )
+
+
+def copy_study(study: optuna.Study, storage: str, name: str, settings: StudySettings) -> None:
+    """Put all trials of ``study`` into a study ``name`` of its own in ``storage``, in place of what it held before."""
+    with connected(storage) as database, contextlib.suppress(KeyError):
+        database.delete_study(database.get_study_id_from_name(name))
+    with open_study(storage, name, settings) as copy:
+        copy.add_trials(study.get_trials(deepcopy=False))
 
 
 def outcome(trial: FrozenTrial) -> Outcome | None:

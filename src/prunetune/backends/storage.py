@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError
 
 from prunetune.backends.patient import PATIENCE_SECONDS, PatientStorage
@@ -124,9 +125,9 @@ def _check_driver(module: str, url: str) -> None:
 @contextlib.contextmanager
 def _database(url: str) -> Iterator[BaseStorage]:
     parsed = database_url(url)
-    rendered = parsed.render_as_string(hide_password=False)
-    template = rendered.replace("{", "{{").replace("}", "}}")  # Optuna formats it
-    database = _make_tables(lambda: RDBStorage(template, engine_kwargs=_engine_options(parsed)))
+    database = _make_tables(parsed)
+    if parsed.get_backend_name() == "sqlite":
+        event.listen(database.engine, "begin", _begin_immediately)
     try:
         yield get_storage(database)
     finally:
@@ -136,31 +137,47 @@ def _database(url: str) -> Iterator[BaseStorage]:
 
 def _engine_options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": LOCK_SECONDS}}
+        return {"connect_args": {"timeout": LOCK_SECONDS, "isolation_level": None}}
     options = _CONNECT_OPTIONS.get(url.get_driver_name(), {})
     return {"connect_args": options, "pool_pre_ping": True}  # a connection that idled through a long trial may be dead
 
 
-def _make_tables(make: Callable[[], RDBStorage]) -> RDBStorage:
-    """What ``make`` returns, tried again where another process is making the same tables just now.
+def _begin_immediately(connection: Connection) -> None:
+    """Lock SQLite's file before the first read of a transaction.
+
+    Otherwise Python begins one at the first write, and between Optuna's look at a trial's state and its change another
+    process can change it too: a waiting trial then runs twice, and a finished one is finished again.
+    """
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _make_tables(url: URL) -> RDBStorage:
+    """The database with Optuna's tables, tried again where another process is making the same tables just now.
 
     Optuna looks whether a table is there and then makes it, without a lock: of several processes that find an empty
     database all but one fail, and find everything made when they look again.
     """
+    template = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")  # Optuna formats it
     for attempt in range(OPEN_ATTEMPTS):
+        database = RDBStorage.__new__(RDBStorage)  # apart, so that the engine of one that fails can be closed
         try:
-            return make()
-        except (IntegrityError, ProgrammingError, OperationalError, AssertionError) as error:
+            RDBStorage.__init__(database, template, engine_kwargs=_engine_options(url))
+        except BaseException as error:
+            if hasattr(database, "engine"):
+                database.engine.dispose()
             if attempt == OPEN_ATTEMPTS - 1 or not _may_be_a_race(error):
                 raise
             time.sleep(random.uniform(0.05, 0.3))
+        else:
+            return database
     raise AssertionError("the last attempt returns or raises")
 
 
-def _may_be_a_race(error: Exception) -> bool:
-    if isinstance(error, OperationalError):  # SQLite's for what others call a ProgrammingError, and many things more
-        return "already exists" in str(error) or "locked" in str(error)
-    return True
+def _may_be_a_race(error: BaseException) -> bool:
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, OperationalError):  # SQLite's for what others call a ProgrammingError, and many things more
+        return "already exists" in str(cause) or "locked" in str(cause)
+    return isinstance(cause, IntegrityError | ProgrammingError | AssertionError)
 
 
 @contextlib.contextmanager

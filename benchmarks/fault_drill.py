@@ -26,7 +26,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.postgres import postgres
-from prunetune.backends import Float, SearchSpace, crew
+from prunetune.backends import Float, SearchSpace, crew, storage
 from prunetune.backends.crew import RETRY_OF, is_finished
 from prunetune.backends.lives import Pulse, this_process
 from prunetune.backends.loop import run_trials
@@ -161,7 +161,8 @@ def _start(drill: Drill, log: Path, number: int) -> BaseProcess:
 
 def _work(drill: Drill, log: Path, number: int) -> None:
     if number % 2:  # pretend to be on another machine
-        crew.this_process = lambda: {**this_process(), "space": f"machine {number}"}  # type: ignore[attr-defined]
+        elsewhere = {**this_process(), "space": f"machine {number}"}
+        storage.this_process = crew.this_process = lambda: elsewhere  # type: ignore[attr-defined]
 
     def observe(event: Event) -> None:
         if isinstance(event, TrialEnded):
@@ -202,7 +203,9 @@ def main() -> None:
         found = run(Drill(url, given.trials, given.workers, given.kills, seed=given.seed))
         print(f"{without_password(url)}: {given.workers} workers, {found.kills} killed, in {found.seconds:.1f} s")
         print(f"finished {len(found.finished)}, interrupted {len(found.interrupted)}, of them tried again", end=" ")
-        print(f"{len(found.retried)}; withdrawn {sum(t.state.is_finished() and outcome(t) is None for t in found.trials)}")
+        print(
+            f"{len(found.retried)}; withdrawn {sum(t.state.is_finished() and outcome(t) is None for t in found.trials)}"
+        )
         for failure in found.failures:
             print("WRONG:", failure)
         if found.failures:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own, from the binaries of the distribution: in a folder, on a free port, with a password."""
+"""A PostgreSQL server of one's own, from the distribution's programs: in a folder, on a free port, with a password."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 PASSWORD = "the-drills-secret"
 NEEDED = ("initdb", "pg_ctl")
@@ -32,6 +34,12 @@ class Postgres:
     @property
     def url(self) -> str:
         return f"postgresql://drill:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+
+    def database(self, name: str) -> str:
+        """The URL of a new, empty database."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+        return self.url.removesuffix("postgres") + name
 
     def start(self) -> None:
         self._control("start", "-o", f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off")

@@ -97,7 +97,9 @@ def worker(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CONFIG|FOLDER]", help="The run's configuration or folder, if this machine has it.", show_default=False
+            metavar="[CONFIG|FOLDER]",
+            help="The run's configuration or folder, if this machine has it.",
+            show_default=False,
         ),
     ] = None,
     study: Annotated[
@@ -112,10 +114,12 @@ def worker(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Which search, of several in there.", show_default=False)] = None,
     device: Annotated[str, typer.Option(help="The device to train on.")] = "auto",
-    root: Annotated[str | None, typer.Option(help="The folder of the data, if not the run's.", show_default=False)] = None,
+    root: Annotated[
+        str | None, typer.Option(help="The folder of the data, if not the run's.", show_default=False)
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the search to begin.")] = 600.0,
 ) -> None:
-    """Join the search of a run as one more process, on this or another machine; ends when the search has all its trials.
+    """Join the search of a run as one more process, on this or another machine, until the search has all its trials.
 
     Everything but the data comes out of the storage. Trials of workers that die are run again; the run itself confirms
     the best.

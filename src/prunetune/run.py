@@ -208,7 +208,7 @@ class Run:
         return Order(self.settings.search.n_trials, self.settings.pruning.weights, plan.to_json(), job)
 
     def _check_not_lost(self, study: optuna.Study) -> None:
-        """Raise SearchError if the record knows of trials and the study, which may have been made just now, does not."""
+        """Raise SearchError if the record knows of trials and the study, which may be new, does not."""
         known = sum(((self.record["search"] or {}).get("trials") or {}).values())
         if known and not study.get_trials(deepcopy=False):
             raise SearchError(

@@ -73,8 +73,8 @@ class Search:
     them wins. With ``confirm=0`` the proxy's best is trained without comparison: the paper's plain transfer.
 
     The study is in the run folder, or in a ``storage`` that other machines reach: ``postgresql://USER@HOST/NAME``,
-    ``mysql://USER@HOST/NAME``, ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). There it is called
-    ``study``, or as the run folder. A password in the URL is shown and written nowhere.
+    ``mysql://USER@HOST/NAME``, ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). There it is
+    called ``study``, or as the run folder. A password in the URL is shown and written nowhere.
     """
 
     n_trials: int = 50
@@ -89,7 +89,9 @@ class Search:
         object.__setattr__(self, "n_trials", whole_number("n_trials", self.n_trials, minimum=1))
         object.__setattr__(self, "confirm", whole_number("confirm", self.confirm, minimum=0))
         if self.study is not None and self.storage is None:
-            raise InputError(f"study is {self.study!r}, but the study in a run folder has no other name; give a storage")
+            raise InputError(
+                f"study is {self.study!r}, but the study in a run folder has no other name; give a storage"
+            )
 
     def study_name(self, folder: Path) -> str:
         """What the search of the run in ``folder`` is called in its storage."""
@@ -148,8 +150,8 @@ class Settings:
         """
         if self.search.n_trials < record["n_trials"]:
             raise InputError(
-                f"the run in {folder} was started with n_trials = {record['n_trials']}, which can be raised, but now it "
-                f"is {self.search.n_trials}; choose another folder"
+                f"the run in {folder} was started with n_trials = {record['n_trials']}, which can be raised, but now "
+                f"it is {self.search.n_trials}; choose another folder"
             )
         before, now = _flat(record), _flat(self.to_record())
         for name, value in now.items():

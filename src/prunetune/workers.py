@@ -18,6 +18,7 @@ from torch import nn
 
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Observer, silent
+
 if TYPE_CHECKING:
     import optuna
 

@@ -66,7 +66,9 @@ class Crew:
         the last trial that finishes has fewer than ``total`` that finished before it.
         """
         trial = self.study.ask(dict(distributions))
-        self.study._storage.set_trial_system_attr(trial._trial_id, OWNER, this_process())
+        storage = self.study._storage
+        if OWNER not in storage.get_trial(trial._trial_id).system_attrs:  # one that was waiting
+            storage.set_trial_system_attr(trial._trial_id, OWNER, this_process())
         before = [each for each in self.study.get_trials(deepcopy=False) if each.number < trial.number]
         if sum(is_finished(each) or not each.state.is_finished() for each in before) < total():
             return trial
@@ -83,7 +85,9 @@ class Crew:
 
     def _give_up(self, trial: FrozenTrial) -> None:
         storage, owner = self.study._storage, describe(trial.system_attrs.get(OWNER, {}))
-        with contextlib.suppress(UpdateFinishedTrialError):  # another worker was quicker, or it came to its end after all
+        with contextlib.suppress(
+            UpdateFinishedTrialError
+        ):  # another worker was quicker, or it came to its end after all
             storage.set_trial_user_attr(trial._trial_id, GIVEN_UP, True)
             storage.set_trial_user_attr(trial._trial_id, "message", f"{owner} was killed during this trial")
             if storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):

@@ -2,8 +2,8 @@
 
 Optuna's heartbeats exist for databases inside ``optimize`` only, and compare the clock of a database with its entries.
 Ours work in every storage and compare no clocks: whoever runs a trial counts up an attribute of it, and whoever sees
-that count stand still for long enough, by a clock of his own, gives the trial up. A process of the same machine need not
-be waited for: it is there or not.
+that count stand still for long enough, by a clock of his own, gives the trial up. A process of the same machine need
+not be waited for: it is there or not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Pulse:
 
 
 def this_process() -> dict[str, Any]:
-    """Who runs a trial: ``space`` is where the process number ``pid`` means something, ``started`` tells reuse apart."""
+    """Who runs a trial: ``pid`` means something in ``space`` only, and ``started`` tells apart who had it before."""
     pid = os.getpid()
     return {"host": socket.gethostname(), "space": _space(), "pid": pid, "started": _start_of(pid)}
 
@@ -81,14 +81,14 @@ def _start_of(pid: int) -> str | None:
 
 @contextlib.contextmanager
 def beating(storage: BaseStorage, trial_id: int, pulse: Pulse) -> Iterator[None]:
-    """While the block lasts a thread counts up the trial's attribute; a storage that is gone only means a later beat."""
+    """While the block lasts a thread counts up the trial's attribute; one that the storage misses only comes later."""
     over = threading.Event()
 
     def beat() -> None:
         count = 0
         while not over.wait(pulse.beat):
             count += 1
-            with contextlib.suppress(Exception):  # gone, or the trial was given up: the main thread finds out for itself
+            with contextlib.suppress(Exception):  # gone, or the trial was given up: the main thread will find out
                 storage.set_trial_system_attr(trial_id, BEAT, count)
         storage.remove_session()  # a database's session is its thread's own
 

@@ -106,25 +106,24 @@ class _Loop:
     ran: int = 0
 
     def run_one(self) -> None:
-        settings, report = self.settings, None
+        claimed: tuple[optuna.Trial, Report] | None = None
         started = time.perf_counter()
         try:
             with uninterrupted():
-                trial = self.crew.claim(settings.space.to_optuna(), self.n_trials)
-                if trial is None:
-                    return
-                seed = derive_seed(settings.seed, self.study.study_name, trial.number)
-                report = Report(trial, seed=seed, epochs=settings.epochs, phase=self.phase, observer=self.observer)
-            params = settings.space.plain(trial.params)
+                claimed = self._claim()
+            if claimed is None:
+                return
+            trial, report = claimed
+            params = self.settings.space.plain(trial.params)
             self.observer(TrialStarted(self.phase, trial.number, params))
             started = time.perf_counter()
             with beating(self.study._storage, trial._trial_id, self.crew.watch.pulse):
                 ending = attempt(self.objective, params, report)
         except BaseException as error:
-            if report is not None:
+            if claimed is not None:
                 stopped = Ending("interrupted", message=f"interrupted by {type(error).__name__}")
                 with contextlib.suppress(StorageError):  # this error is the one to hear of, or is that very one
-                    self._record(trial, report, stopped, time.perf_counter() - started)
+                    self._record(*claimed, stopped, time.perf_counter() - started)
             raise
         seconds = time.perf_counter() - started
         if self._record(trial, report, ending, seconds):
@@ -133,6 +132,14 @@ class _Loop:
         else:
             gone = f"trial {trial.number} was given up by another worker, to which this process seemed dead"
             self.observer(Notice(f"{gone}; its result is dropped"))
+
+    def _claim(self) -> tuple[optuna.Trial, Report] | None:
+        settings = self.settings
+        trial = self.crew.claim(settings.space.to_optuna(), self.n_trials)
+        if trial is None:
+            return None
+        seed = derive_seed(settings.seed, self.study.study_name, trial.number)
+        return trial, Report(trial, seed=seed, epochs=settings.epochs, phase=self.phase, observer=self.observer)
 
     def _record(self, trial: optuna.Trial, report: Report, ending: Ending, seconds: float) -> bool:
         """Write down how a trial ended; False if another worker has given it up meanwhile."""

@@ -12,12 +12,12 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from prunetune.errors import StorageError
-from prunetune.events import Notice, Observer, silent
+from prunetune.events import Notice, Observer
 
 PATIENCE_SECONDS: Final = 600.0
 FIRST_PAUSE: Final = 0.05
@@ -37,23 +37,23 @@ class PatientStorage(BaseStorage):
     and parameters are the same afterwards; a trial that was made twice has nobody who shows signs of life for it, and
     is given up like that of a dead worker; and a trial that is finished already is looked at.
 
+    ``signature`` are system attributes that every trial has which is started through this storage.
+
     Raises
     ------
     StorageError
         From any operation, after ``patience`` seconds. From then on operations are tried once, until one succeeds.
     """
 
-    def __init__(self, storage: BaseStorage, name: str, *, observer: Observer, patience: float) -> None:
+    def __init__(
+        self, storage: BaseStorage, name: str, *, signature: dict[str, Any], observer: Observer, patience: float
+    ) -> None:
         self._storage = storage
         self._name = name
+        self._signature = signature
         self._observer = observer
         self._patience = patience
         self._weary = False
-
-    @property
-    def impatient(self) -> BaseStorage:
-        """The same storage, without any waiting."""
-        return self._storage
 
     def _do(self, operation: Callable[[], T]) -> T:
         started, pause, said = time.monotonic(), FIRST_PAUSE, False
@@ -131,8 +131,9 @@ class PatientStorage(BaseStorage):
         return self._do(self._storage.get_all_studies)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """As the storage's."""
-        return self._do(lambda: self._storage.create_new_trial(study_id, template_trial))
+        """As the storage's; a trial that begins here has our signature from the first moment on."""
+        signed = template_trial or create_trial(state=TrialState.RUNNING, system_attrs=self._signature)
+        return self._do(lambda: self._storage.create_new_trial(study_id, signed))
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -197,7 +198,9 @@ def passing_reason(error: BaseException) -> str | None:
             sqlite = getattr(cause.orig, "sqlite_errorname", None)
             if sqlite is not None:
                 return _line(cause.orig) if str(sqlite).startswith(_PASSING_SQLITE) else None
-            passes = cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError | InternalError)
+            passes = cause.connection_invalidated or isinstance(
+                cause, OperationalError | InterfaceError | InternalError
+            )
             return _line(cause.orig) if passes else None
         if isinstance(cause, OSError | PoolTimeoutError):
             return _line(cause)

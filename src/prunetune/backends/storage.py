@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
+import json
 import os
 import random
 import time
@@ -20,6 +22,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError
 
+from prunetune.backends.lives import OWNER, this_process
 from prunetune.backends.patient import PATIENCE_SECONDS, PatientStorage
 from prunetune.errors import InputError, StorageError
 from prunetune.events import Observer, silent
@@ -36,7 +39,9 @@ _CONNECT_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "psycopg2": _LIBPQ,
     "pymysql": {"connect_timeout": CONNECT_SECONDS, "read_timeout": 60, "write_timeout": 60},
 }
-KINDS: Final = "sqlite:///FILE, postgresql://USER@HOST/NAME, mysql://USER@HOST/NAME, journal:///FILE or grpc://HOST:PORT"
+KINDS: Final = (
+    "sqlite:///FILE, postgresql://USER@HOST/NAME, mysql://USER@HOST/NAME, journal:///FILE or grpc://HOST:PORT"
+)
 
 Opener = Callable[[str], "contextlib.AbstractContextManager[BaseStorage]"]
 
@@ -63,22 +68,24 @@ def connected(url: str, *, observer: Observer = silent, patience: float = PATIEN
         except Exception as error:  # whatever a database, its driver or Optuna's check of the schema's version raises
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise StorageError(f"cannot open the storage {shown}: {_hide(url, reason)}") from error
-        yield PatientStorage(storage, shown, observer=observer, patience=patience)
+        signature = {OWNER: this_process()}
+        yield PatientStorage(storage, shown, signature=signature, observer=observer, patience=patience)
 
 
 def check_url(url: str) -> None:
     """Raise InputError unless ``url`` is of a known kind and the package that it needs is installed."""
     scheme = url.partition(":")[0]
-    if scheme in _OPENERS:
-        if scheme == "grpc":
-            _check_driver("grpc", url)
-            _host_and_port(url)
-        elif not _journal_path(url):
+    if scheme == "grpc":
+        _check_driver("grpc", url)
+        _host_and_port(url)
+        return
+    if scheme == "journal":
+        if not _journal_path(url).name:
             raise InputError(f"the storage {url!r} names no file; write journal:///FILE")
         return
     try:
         parsed = database_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise InputError(f"the storage {without_password(url)!r} is no URL; write {KINDS}") from None
     if parsed.get_backend_name() not in {"sqlite", "postgresql", "mysql", "mariadb"}:
         raise InputError(f"the storage {without_password(url)} is of an unknown kind; write {KINDS}")
@@ -101,7 +108,7 @@ def without_password(url: str) -> str:
     """
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:  # of SQLAlchemy's form are only those of databases
+    except (ArgumentError, ValueError):  # it is not of SQLAlchemy's form
         head, at, tail = url.rpartition("@")
         return f"{head.partition('://')[0]}://***@{tail}" if at else url
 
@@ -109,7 +116,7 @@ def without_password(url: str) -> str:
 def _hide(url: str, text: str) -> str:
     try:
         password = make_url(url).password
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return text
     return text.replace(str(password), "***") if password else text
 
@@ -185,13 +192,26 @@ def _journal(url: str) -> Iterator[BaseStorage]:
     path = _journal_path(url)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
-    yield JournalStorage(JournalFileBackend(str(path), lock_obj=_MendingLock(path)))
+    backend = JournalFileBackend(str(path), lock_obj=_MendingLock(path))
+    try:
+        storage = JournalStorage(backend)
+    except (ValueError, LookupError, TypeError):
+        number = sum(1 for _ in itertools.takewhile(_is_record, path.read_bytes().splitlines())) + 1
+        raise ValueError(f"line {number} of the journal is damaged") from None
+    yield storage
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return "op_code" in json.loads(line)
+    except (ValueError, TypeError):
+        return False
 
 
 def _journal_path(url: str) -> Path:
     """Absolute, for Optuna's lock on a relative path waits for itself for ever."""
     path = url.removeprefix("journal:").removeprefix("//")
-    return Path(path).absolute() if path else Path()
+    return Path(path).absolute() if path else Path("/")
 
 
 class _MendingLock(JournalFileSymlinkLock):

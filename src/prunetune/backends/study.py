@@ -154,9 +154,7 @@ def join_study(
         yield _load(database, found.study_name, settings), settings
 
 
-def _await_study(
-    database: BaseStorage, name: str | None, marker: str, observer: Observer, wait: float
-) -> FrozenStudy:
+def _await_study(database: BaseStorage, name: str | None, marker: str, observer: Observer, wait: float) -> FrozenStudy:
     deadline, said = time.monotonic() + wait, False
     wanted = "no search" if name is None else f"no search named {name!r}"
     while True:
@@ -233,8 +231,8 @@ def _check_owner(study: optuna.Study, owner: Mapping[str, str] | None) -> None:
     before = study.user_attrs.get(OWNER)
     if owner is not None and before is not None and before["id"] != owner["id"]:
         raise SearchError(
-            f"the study {study.study_name!r} belongs to the run in {before['folder']} on {before['host']}; join it with "
-            "`prunetune worker`, or give this run a study of another name"
+            f"the study {study.study_name!r} belongs to the run in {before['folder']} on {before['host']}; join it "
+            "with `prunetune worker`, or give this run a study of another name"
         )
 
 
@@ -262,7 +260,7 @@ def outcome(trial: FrozenTrial) -> Outcome | None:
         return None
     if trial.state == TrialState.FAIL and trial.user_attrs.get(GIVEN_UP):
         return "interrupted"  # whatever its worker, if it was alive after all, had noted by then
-    return said or _BY_STATE[trial.state]  # type: ignore[no-any-return]
+    return said or _BY_STATE[trial.state]
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:

@@ -106,7 +106,9 @@ class Report:
         try:
             self._trial.report(value, number)
         except UpdateFinishedTrialError:
-            self._stopped = Ending("interrupted", message="given up by another worker, to which this process seemed dead")
+            self._stopped = Ending(
+                "interrupted", message="given up by another worker, to which this process seemed dead"
+            )
             _raise(self._stopped)
         self._observer(EpochEnded(self._phase, self.number, number, self.epochs, value))
         # Optuna's rungs include the last epoch, where stopping would save nothing and lose a finished trial

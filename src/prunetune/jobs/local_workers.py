@@ -21,7 +21,7 @@ GRACE_SECONDS: Final = 20.0  # to record the trial that a worker is in
 
 
 class LocalWorkers:
-    """The observer of a run that hands everything on to ``observer``, and has ``count`` workers while there is a search.
+    """The observer of a run that hands everything on to ``observer``, and has ``count`` workers during the search.
 
     What they print goes to ``worker-1.log``, … in the run folder. The cores are shared among them and this process.
     """
@@ -40,7 +40,12 @@ class LocalWorkers:
 
     def __call__(self, event: Event) -> None:
         """Hand ``event`` on, and start or end the workers with the search."""
-        if isinstance(event, PhaseStarted) and event.phase == "search" and self._count and event.done < (event.total or 0):
+        if (
+            isinstance(event, PhaseStarted)
+            and event.phase == "search"
+            and self._count
+            and event.done < (event.total or 0)
+        ):
             self._start()
         self._observer(event)
         if isinstance(event, PhaseEnded) and event.phase == "search":
@@ -60,7 +65,8 @@ class LocalWorkers:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
-            "PRUNETUNE_STUDY": search.storage or sqlite_url(folder / "study.db"),  # arguments would show a password to all
+            "PRUNETUNE_STUDY": search.storage
+            or sqlite_url(folder / "study.db"),  # arguments would show a password to all
         }
         command = [sys.executable, "-m", "prunetune", "worker", "--device", config.run.device]
         command += ["--name", search.study_name(folder)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,11 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from optuna.trial import TrialState
 from torch import nn
 from typer.testing import CliRunner
 
 import prunetune
 import prunetune.engine
+import prunetune.jobs.launch
 import prunetune.report
 from prunetune import Float, Int, Pruning, Search, SearchSpace, tune, work
 from prunetune.backends.study import open_study
@@ -216,6 +220,27 @@ def test_what_cannot_be_joined_is_one_sentence(
     assert len(refused.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_worker_that_is_stopped_records_its_trial_and_says_so(
+    sent: signal.Signals, status: int, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(tmp_path / "run", url)
+
+    def stopped(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        report(0.5, 1)
+        os.kill(os.getpid(), sent)
+        raise AssertionError("a signal is handled at once")
+
+    monkeypatch.setattr(prunetune.jobs.launch, "join", lambda storage, study, **_: work(net, stopped, storage))
+    ended = CliRunner().invoke(app, ["worker", "--study", url])
+    assert ended.exit_code == status, ended.output
+    said = "Stopped; what is finished is kept. Go on with: prunetune worker, with the same arguments"
+    assert ended.stderr.splitlines()[-1] == said
+    with open_study(url, "run", _settings()) as study:
+        last = study.trials[-1]
+    assert (last.state, last.user_attrs["outcome"], last.user_attrs["epochs"]) == (TrialState.FAIL, "interrupted", 1)
+
+
 def test_a_run_with_two_processes_in_a_shared_storage(tmp_path: Path, url: str) -> None:
     config = CONFIG.replace("n_trials = 3", f'n_trials = 8\nstorage = "{url}"').replace("epochs = 2", "epochs = 4")
     path = tmp_path / "config.toml"
@@ -232,6 +257,16 @@ def test_a_run_with_two_processes_in_a_shared_storage(tmp_path: Path, url: str) 
         joined = CliRunner().invoke(app, ["worker", str(source), "--device", "cpu"])
         assert joined.exit_code == 0, joined.output
         assert joined.stdout.endswith("The search has all its trials; 0 of them were run here.\n")
+
+
+def test_a_run_that_has_not_begun_is_one_sentence_and_leaves_its_folder_alone(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.replace("FOLDER", str(tmp_path / "run")))
+    (tmp_path / "run").mkdir()
+    refused = CliRunner().invoke(app, ["worker", str(path)])
+    assert refused.exit_code == 2
+    assert f"there is no search in {tmp_path / 'run'} yet; start it with `prunetune run`" in refused.stderr
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_worker_is_not_asked_for_a_password_that_is_not_written_down(tmp_path: Path) -> None:

@@ -122,11 +122,14 @@ def search_of(source: Path | None, storage: str | None, study: str | None) -> tu
         return storage, study
     folder, kept = (source, _kept_search(source)) if source.is_dir() else _configured_search(source)
     shared = kept.get("storage")
-    if shared is None:
-        return storage or sqlite_url(folder / "study.db"), study
-    if storage is None and "***" in shared:
-        raise InputError(f"the run in {folder} keeps its search in {shared}; give the URL with its password as --study")
-    return storage or shared, study or kept.get("study") or folder.resolve().name
+    if shared is None and (storage is None or source.is_dir()):
+        if not (folder / "study.db").exists():
+            raise InputError(f"there is no search in {folder} yet; start it with `prunetune run`")
+        return sqlite_url(folder / "study.db"), study
+    url = storage or str(shared)
+    if "***" in url:
+        raise InputError(f"the run in {folder} keeps its search in {url}; give the URL with its password as --study")
+    return url, study or kept.get("study") or folder.resolve().name
 
 
 def _kept_search(folder: Path) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from prunetune.events import Event, TrialEnded
 
 SPACE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(1e-4, 1.0, log=True)})
 SETTINGS = StudySettings(SPACE, epochs=3, optimizer="random", trial_pruner="none")
+LAST_KILL = 0.8  # so much of the search is over, at most, when the last worker is killed
 PULSE = Pulse(beat=0.2, stale=3.0)
 _FORK = multiprocessing.get_context("fork")
 
@@ -50,7 +51,6 @@ class Drill:
     workers: int = 4
     kills: int = 20
     trial_seconds: float = 0.3
-    pause: tuple[float, float] = (0.1, 0.7)
     seed: int = 0
     limit: float = 300.0
 
@@ -89,11 +89,13 @@ def run(drill: Drill) -> Found:
         count = iter(range(10_000))
         crowd = [_start(drill, log, next(count)) for _ in range(drill.workers)]
         kills = 0
-        while kills < drill.kills and time.monotonic() - started < drill.limit:
-            time.sleep(rng.uniform(*drill.pause))
+        for begun in sorted(rng.uniform(0, LAST_KILL * drill.n_trials) for _ in range(drill.kills)):
+            while _count(log, "begun") < begun and time.monotonic() - started < drill.limit:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 1.5 * drill.trial_seconds))
             alive = [process for process in crowd if process.is_alive()]
-            if len(alive) < drill.workers:
-                break  # the search is over: there is nobody left to kill
+            if not alive:
+                break
             victim = rng.choice(alive)
             _kill(victim)
             kills += 1
@@ -144,6 +146,10 @@ def objective(seconds: float, log: Path) -> Callable[[dict[str, Any], Report], f
         return float(params["y"])
 
     return train
+
+
+def _count(log: Path, word: str) -> int:
+    return log.read_text().count(word)
 
 
 def _note(log: Path, word: str, number: int) -> None:

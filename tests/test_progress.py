@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 from rich.console import Console
 
-from prunetune.events import EpochEnded, Event, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
+from prunetune.events import EpochEnded, Event, Notice, OthersEnded, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
 from prunetune.progress import LiveProgress, PlainProgress, Tally, duration, show_progress
 
 
@@ -49,6 +49,22 @@ def test_trials_are_counted_by_how_they_ended() -> None:
     assert (tally.done, tally.total) == (5, 5)
     assert (tally.stopped, tally.diverged, tally.failed) == (1, 1, 1)
     assert tally.line() == "best 0.8, 1 stopped, 1 diverged, 1 failed"
+
+
+def test_trials_of_other_workers_count() -> None:
+    tally = tally_of([*SEARCH[:-3], OthersEnded("search", 2, 0.9)])
+    assert (tally.done, tally.best) == (4, 0.9)
+    assert tally_of([*SEARCH[:-3], OthersEnded("search", 2, 0.9)], maximize=False).best == 0.8
+    assert tally_of([OthersEnded("search", 2, None)]).best is None
+
+
+@pytest.mark.parametrize("kind", [PlainProgress, LiveProgress])
+def test_a_notice_is_a_line(kind: type[PlainProgress | LiveProgress]) -> None:
+    console = Console(file=io.StringIO(), force_terminal=kind is LiveProgress, width=200)
+    with kind(console) as progress:
+        for event in (*SEARCH[:3], Notice("the storage [x] is back")):
+            progress(event)
+    assert "  the storage [x] is back\n" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("maximize", "best"), [(True, 0.9), (False, 0.7)])

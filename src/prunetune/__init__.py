@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prunetune.pruning import prune
     from prunetune.settings import Pruning, Search
     from prunetune.tuner import TuneResult, tune
+    from prunetune.workers import work
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ _HOMES = {
     "TuneResult": "prunetune.tuner",
     "prune": "prunetune.pruning",
     "tune": "prunetune.tuner",
+    "work": "prunetune.workers",
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "TuneResult",
     "prune",
     "tune",
+    "work",
 ]
 
 

@@ -60,7 +60,23 @@ class TrialEnded:
     message: str = ""
 
 
-Event: TypeAlias = PhaseStarted | PhaseEnded | TrialStarted | EpochEnded | TrialEnded
+@dataclass(frozen=True)
+class OthersEnded:
+    """Other workers finished ``count`` trials of the phase since the last event; ``best`` is the best score of all."""
+
+    phase: Phase
+    count: int
+    best: float | None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a person should know: a storage that is waited for, a worker that died."""
+
+    message: str
+
+
+Event: TypeAlias = PhaseStarted | PhaseEnded | TrialStarted | EpochEnded | TrialEnded | OthersEnded | Notice
 Observer: TypeAlias = Callable[[Event], None]
 
 

@@ -399,7 +399,10 @@ def test_sigkill_in_the_middle_of_a_trial_then_resume(tmp_path: Path) -> None:
     assert [outcome(trial) for trial in trials] == ["complete"] * 12 + ["interrupted"] + ["complete"] * 3
     assert trials[12].state == TrialState.FAIL
     assert trials[12].intermediate_values == {1: trials[12].params["x"]}
-    assert len({trial.params["x"] for trial in trials}) == 16
+    assert len({trial.params["x"] for trial in trials}) == 15
+    assert trials[13].params == trials[12].params  # once more, with another seed
+    assert trials[13].user_attrs["retry_of"] == 12
+    assert len({trial.user_attrs["seed"] for trial in trials if outcome(trial) == "complete"}) == 15
     (tmp_path / "whole").mkdir()
     whole = _run(tmp_path / "whole", lambda params, report: params["x"], n_trials=13, optimizer="tpe")
     assert [trial.params for trial in whole] == [trial.params for trial in trials[:13]]

@@ -11,7 +11,8 @@ import optuna
 from optuna.trial import TrialState
 
 from prunetune.backends.checks import whole_number
-from prunetune.backends.seeded import derive_seed
+from prunetune.backends.notes import study_notes
+from prunetune.backends.seeds import derive_seed
 from prunetune.backends.space import Params
 from prunetune.backends.study import StudySettings, count_outcomes, finished_trials, outcome, top_trials, worst_score
 from prunetune.backends.trial import Ending, Report, attempt
@@ -60,7 +61,7 @@ def run_trials(
     """
     n_trials = whole_number("n_trials", n_trials, minimum=1)
     started = time.perf_counter()
-    observer(PhaseStarted(phase, n_trials, len(finished_trials(study))))
+    observer(PhaseStarted(phase, n_trials, len(finished_trials(study)), study_notes(study, settings, n_trials)))
     loop = _Loop(study, objective, settings, n_trials, phase, observer, warned=settings.trial_pruner == "none")
     while len(finished_trials(study)) < n_trials:
         loop.run_one()

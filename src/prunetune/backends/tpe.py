@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
 
 
@@ -11,3 +14,10 @@ def tpe(seed: int) -> TPESampler:
     It ranks scores and never uses their size, so a score of ±inf is simply the worst.
     """
     return TPESampler(seed=seed)
+
+
+def tpe_multivariate(seed: int) -> TPESampler:
+    """TPE with densities of all hyperparameters together; conditional ones in a group of their own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, group=True)

@@ -73,6 +73,13 @@ def full_name(optimizer: str) -> str:
     return ALIASES.get(optimizer, optimizer)
 
 
+def check_optimizer(name: str) -> None:
+    """Raise InputError for what cannot be used: an unknown name, a missing library, what its library has broken."""
+    from prunetune.backends.seeded import sampler
+
+    sampler(name, seed=0)
+
+
 __all__ = [
     "ALIASES",
     "Categorical",
@@ -82,6 +89,7 @@ __all__ = [
     "SamplerFactory",
     "SearchSpace",
     "TrialPrunerFactory",
+    "check_optimizer",
     "full_name",
     "optimizers",
     "resolve_space",

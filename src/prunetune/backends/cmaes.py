@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any
 
 from optuna._transform import _SearchSpaceTransform
@@ -14,6 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from prunetune.backends.extras import require
+from prunetune.backends.quiet import quietly
 
 
 class Cmaes(CmaEsSampler):
@@ -24,8 +24,7 @@ class Cmaes(CmaEsSampler):
     """
 
     def __init__(self, seed: int) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+        with quietly(ExperimentalWarning):
             # without them it learns nothing beside Hyperband
             super().__init__(seed=seed, consider_pruned_trials=True, warn_independent_sampling=False)
         self._sampled: tuple[Study, dict[str, BaseDistribution]] | None = None

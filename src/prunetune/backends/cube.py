@@ -37,9 +37,10 @@ def value_at(u: float, distribution: BaseDistribution) -> Any:
 def place_of(value: Any, distribution: FloatDistribution | IntDistribution) -> float:
     """Where in 0..1 the value is; of several that ``value_at`` takes to it, the one in the middle."""
     if (count := _count(distribution)) is not None:
-        return (round((value - distribution.low) / (distribution.step or 1)) + 0.5) / count
+        steps: int = round((value - distribution.low) / (distribution.step or 1))
+        return (steps + 0.5) / count
     low, high = _ends(distribution)
-    place = ((math.log(value) if distribution.log else value) - low) / (high - low)
+    place = ((math.log(value) if distribution.log else float(value)) - low) / (high - low)
     return min(max(place, 0.0), 1.0)  # rounding may lead 1e-16 out of the cube, which scikit-optimize refuses
 
 

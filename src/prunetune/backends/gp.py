@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+
+from prunetune.backends.quiet import quietly
 
 
 class Gp(GPSampler):
@@ -23,9 +24,8 @@ class Gp(GPSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Optuna's answer."""
-        with warnings.catch_warnings():
-            # a trial that diverges before there is any score is told as infinity; to Optuna that is the worst score
-            warnings.filterwarnings("ignore", message="Clip non-finite values")
+        # a trial that diverges before there is any score is told as infinity; to Optuna that is the worst score
+        with quietly(UserWarning, "Clip non-finite values"):
             return super().sample_relative(study, trial, search_space)
 
 

@@ -1,10 +1,9 @@
-"""Nevergrad's optimizers (Rapin & Teytaud 2018): CMA-ES, differential evolution and others, replayed for every trial."""
+"""Nevergrad's optimizers (Rapin & Teytaud 2018), CMA-ES among them, brought up to date by replaying all trials."""
 
 from __future__ import annotations
 
 import functools
 import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +13,7 @@ import numpy as np
 from prunetune.backends.cube import Cube, Point
 from prunetune.backends.extras import require, version
 from prunetune.backends.history import Told
+from prunetune.backends.quiet import quietly
 from prunetune.backends.stateless import STARTUP, CubeSampler
 from prunetune.errors import InputError
 
@@ -47,8 +47,7 @@ class NevergradSampler(CubeSampler):
         """What Nevergrad answers to one more ask."""
         check_works(self.name, cube.size, BUDGET, WORKERS)
         entries = [_entry(told, cube) for told in history]
-        with self._lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on losses that it clips, and settings that it finds inefficient
+        with self._lock, quietly():  # on losses that it clips, and settings that it finds inefficient
             if self._live is None or not self._live.leads_to(cube, entries):
                 self._live = _Replay(self.name, cube, self.seed)
             return self._live.advance(entries)
@@ -119,8 +118,7 @@ def check_works(name: str, dimensions: int, budget: int, workers: int) -> None:
     of these only.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quietly():
             optimizer = make_optimizer(name, dimensions, 0, budget, workers)
             for _ in range(100):
                 candidate = optimizer.ask()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -12,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from prunetune.backends.cube import value_at
+from prunetune.backends.quiet import quietly
 from prunetune.backends.stateless import StatelessSampler, sobol
 
 
@@ -40,8 +40,7 @@ class Qmc(StatelessSampler):
 
 class _At(QMCSampler):
     def __init__(self, seed: int, index: int) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+        with quietly(ExperimentalWarning):
             super().__init__(scramble=True, seed=seed, warn_independent_sampling=False)
         self._index = index
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -11,6 +10,7 @@ import numpy as np
 from prunetune.backends.cube import Cube, Point
 from prunetune.backends.extras import require
 from prunetune.backends.history import Told
+from prunetune.backends.quiet import quietly
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.stateless import CubeSampler
 
@@ -40,8 +40,7 @@ class SkoptSampler(CubeSampler):
         running = [t.params for t in history if t.running and cube.space.keys() <= t.params.keys()]
         points += [cube.encode(params).tolist() for params in running]
         losses += [min(losses)] * len(running)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # kernels at their bounds, and places where it has been before
+        with quietly():  # kernels at their bounds, and places where it has been before
             optimizer = Optimizer(
                 [(0.0, 1.0)] * cube.size,
                 base_estimator=self.estimator,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
+
+from prunetune.backends.quiet import quietly
 
 
 def tpe(seed: int) -> TPESampler:
@@ -18,6 +18,5 @@ def tpe(seed: int) -> TPESampler:
 
 def tpe_multivariate(seed: int) -> TPESampler:
     """TPE with densities of all hyperparameters together; conditional ones in a group of their own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with quietly(ExperimentalWarning):
         return TPESampler(seed=seed, multivariate=True, group=True)

@@ -270,5 +270,5 @@ def within(name: str, value: object, space: SearchSpace) -> None:
     if isinstance(distribution, Categorical):
         assert value in distribution.choices
         return
-    assert isinstance(value, int if isinstance(distribution, Int) else float)
+    assert type(value) is (int if isinstance(distribution, Int) else float)  # numpy's are no JSON
     assert distribution.low <= value <= distribution.high, f"{name} = {value} is out of {distribution}"

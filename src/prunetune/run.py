@@ -180,6 +180,7 @@ class Run:
 
     def _search(self, plan: PruningPlan) -> None:
         from prunetune.backends.loop import run_trials
+        from prunetune.backends.notes import study_notes
         from prunetune.backends.study import open_study, top_trials
         from prunetune.engine import fresh_proxy
 
@@ -191,7 +192,8 @@ class Run:
 
         def update() -> None:
             self._lap("search")
-            self.record["search"] = parts.search_part(study, self.settings.space)
+            notes = study_notes(study, settings, n_trials)
+            self.record["search"] = parts.search_part(study, self.settings.space, notes)
 
         settings = self.settings.study()
         with open_study(self.folder.storage, "search", settings) as study:

@@ -52,7 +52,7 @@ def _study(optimizer: Any, direction: str = "minimize") -> optuna.Study:
 # Nevergrad
 
 
-@pytest.mark.filterwarnings("ignore:Could not import matplotlib")
+@pytest.mark.filterwarnings("ignore")  # pycma's, on matplotlib and on injected solutions
 @pytest.mark.parametrize("name", ["CMA", "DE", "TwoPointsDE", "OnePlusOne", "TBPSA", "PSO"])
 def test_replay_is_what_nevergrad_alone_would_do(name: str) -> None:
     """A loop of Nevergrad's own, which is given the Sobol points of the beginning in place of its first answers."""
@@ -208,17 +208,17 @@ def test_who_asks_before_the_answer_gets_another_point(name: str) -> None:
 
 
 def _half_diverges(params: dict[str, Any], report: Report) -> float:
-    """Far from the optimum at 0.2 half of the space diverges, that of the first trial included."""
-    return math.nan if params["x"] > 0.5 or report.number == 0 else -abs(params["x"] - 0.2)
+    """Far from the optimum half of the space diverges, and the first trial."""
+    return math.nan if params["x"] > 0.5 or report.number == 0 else -abs(params["x"] - 0.2) - abs(params["y"] - 0.3)
 
 
 @pytest.mark.parametrize("name", ["nevergrad:cma", "skopt:gp", "optuna:gp"])
 def test_an_optimizer_keeps_away_from_where_trials_diverge(name: str, tmp_path: Path) -> None:
     settings = StudySettings(SearchSpace({"x": Float(0, 1), "y": Float(0, 1)}), 1, "maximize", name, "none")
     with open_study(f"sqlite:///{tmp_path}/study.db", "search", settings) as study:
-        run_trials(study, _half_diverges, settings, n_trials=30)
-        late = [trial for trial in study.trials[18:] if outcome(trial) == "diverged"]
-    assert len(late) <= 3  # of 12, half of which are there without learning
+        run_trials(study, _half_diverges, settings, n_trials=20)
+        late = [trial for trial in study.trials[10:] if outcome(trial) == "diverged"]
+    assert len(late) <= 2  # of 10, half of which are there without learning
 
 
 @pytest.mark.parametrize(("name", "learns"), [("skopt:gp", True), ("nevergrad:cma", True), ("optuna:gp", False)])
@@ -270,7 +270,8 @@ def test_optunas_cma_restores_what_optuna_would_unpickle(monkeypatch: pytest.Mon
                 study.tell(trial, _bowl(trial.params))
         points.append([trial.params for trial in study.trials])
     assert any("cma:optimizer:0" in trial.system_attrs for trial in study.trials)
-    assert points[0] == points[1]
+    for ours, optunas in zip(*points, strict=True):
+        assert ours == pytest.approx(optunas, rel=1e-6)  # told at once or one after the other: rounding
 
 
 def test_qmc_is_more_even_than_random() -> None:

@@ -112,10 +112,7 @@ def _notes(folder: Path, n_trials: int, **options: Any) -> tuple[str, ...]:
         (
             20,
             {"trial_pruner": "none", "optimizer": "optuna:grid"},
-            [
-                "optuna:grid: the grid has 25 points (5 of x, 5 of y; 5 of a range); 5 of them are not tried in 20 "
-                "trials"
-            ],
+            ["optuna:grid: the grid has 25 points (5 of x, 5 of y; 5 of a range); 5 of them are not tried in 20"],
         ),
         (
             30,
@@ -142,7 +139,7 @@ def test_the_expected_epochs_are_among_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["optuna:gp", "skopt:gp"])
 def test_the_warning_is_true(optimizer: str, tmp_path: Path) -> None:
-    """Where all trials but the best so far are stopped, who learns from them gets to the optimum, and who is warned not."""
+    """Where nearly all trials are stopped, who learns from them gets to the optimum, and who is warned of does not."""
     settings = StudySettings(SearchSpace({"x": Float(0, 1), "y": Float(0, 1)}), 9, "maximize", optimizer, "asha")
 
     def objective(params: dict[str, Any], report: Any) -> float:

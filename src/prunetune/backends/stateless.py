@@ -27,6 +27,8 @@ _sobol_lock = threading.Lock()  # SciPy's engine is not safe among threads
 class StatelessSampler(BaseSampler):
     """A sampler without memory, made once a study with the study's seed, and not, as others, anew for every trial.
 
+    A subclass has `sample_independent`, and the other two if it suggests hyperparameters together.
+
     Attributes
     ----------
     learns_from_stopped
@@ -48,6 +50,16 @@ class StatelessSampler(BaseSampler):
         if trial.number not in self._draws:
             self.before_trial(study, trial)
         return self._draws[trial.number]
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """None: it suggests one hyperparameter after the other, unless a subclass says more."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Nothing together."""
+        return {}
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Forget the draw."""

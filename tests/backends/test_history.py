@@ -10,7 +10,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from prunetune.backends.history import claim_draw, common_space, tell_all
+from prunetune.backends.history import Told, claim_draw, common_space, tell_all
 from prunetune.errors import InputError
 
 X = FloatDistribution(0, 1)
@@ -28,6 +28,11 @@ def _now(study: optuna.Study) -> optuna.trial.FrozenTrial:
     return study._storage.get_trial(study.ask()._trial_id)
 
 
+def _told(study: optuna.Study) -> list[Told]:
+    trial = _now(study)
+    return tell_all(study, trial, claim_draw(study, trial))
+
+
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_what_trials_are_told_as(direction: str) -> None:
     study = _study(direction)
@@ -41,7 +46,7 @@ def test_what_trials_are_told_as(direction: str) -> None:
     _add(study, TrialState.FAIL)
     study.enqueue_trial({"x": 0.1})  # has not begun
     running = study.ask({"x": X})  # which is now the one that was enqueued
-    told = tell_all(study, _now(study))
+    told = _told(study)
     assert [each.loss for each in told] == [2.0, 4.0, 4.0, 4.0, 4.0, None, None, None]
     assert [each.running for each in told] == [False] * 7 + [True]
     assert told[-1].params == running.params
@@ -50,13 +55,13 @@ def test_what_trials_are_told_as(direction: str) -> None:
 def test_without_any_finite_score_nothing_infinite_is_told() -> None:
     study = _study()
     _add(study, TrialState.COMPLETE, math.inf)
-    assert [each.loss for each in tell_all(study, _now(study))] == [0.0]
+    assert [each.loss for each in _told(study)] == [0.0]
 
 
 def test_several_objectives_are_refused() -> None:
     study = optuna.create_study(directions=["minimize", "minimize"])
     with pytest.raises(InputError, match="for one objective, and the study has several"):
-        tell_all(study, _now(study))
+        _told(study)
 
 
 def test_the_common_space_has_what_no_trial_lacks() -> None:
@@ -67,7 +72,7 @@ def test_the_common_space_has_what_no_trial_lacks() -> None:
         ranges["moved"] = FloatDistribution(0, len(names))
         study.tell(study.ask(ranges), 1.0)
     study.ask({"d": X})  # has no score yet
-    assert list(common_space(tell_all(study, _now(study)))) == ["a", "b"]
+    assert list(common_space(_told(study))) == ["a", "b"]
 
 
 def _interrupt(study: optuna.Study, trial: optuna.Trial) -> None:
@@ -103,10 +108,17 @@ def test_killed_trials_are_not_told_unless_they_are_given_up() -> None:
     study = _study()
     killed, _ = _claim(study)
     _interrupt(study, killed)
-    assert tell_all(study, _now(study)) == []
+    assert _told(study) == []
     study = _study()
     for _ in range(2):
         killed, draw = _claim(study)
         assert draw == 0
         _interrupt(study, killed)
-    assert [told.loss for told in tell_all(study, _now(study))] == [None, None]
+    assert [told.loss for told in _told(study)] == [None, None]
+
+
+def test_of_two_that_have_begun_the_later_takes_account_of_the_earlier() -> None:
+    study = _study()
+    first, second = (study._storage.get_trial(study.ask()._trial_id) for _ in range(2))
+    assert tell_all(study, first, 0) == []
+    assert [told.running for told in tell_all(study, second, 1)] == [True]

@@ -52,25 +52,26 @@ class Grid(StatelessSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What all trials have in common."""
-        return common_space(tell_all(study, trial))
+        return common_space(tell_all(study, trial, self.draw(study, trial)))
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The first point in the order that no trial has been at."""
+        """The first point from the draw on that no trial has been at."""
         if not search_space:
             return {}
         axes = [axis(distribution) for distribution in search_space.values()]
         shape = tuple(map(len, axes))
         if (total := math.prod(shape)) > MOST_POINTS:
             raise InputError(f"the grid has {total:,} points; take 'optuna:qmc', or search fewer hyperparameters")
-        visited = {tuple(told.params.get(name) for name in search_space) for told in tell_all(study, trial)}
-        order = np.random.default_rng(self.seed).permutation(total)
-        points = (tuple(a[i] for a, i in zip(axes, np.unravel_index(k, shape), strict=True)) for k in order)
-        point = next((each for each in points if each not in visited), None)
-        if point is None:
-            again = np.unravel_index(order[self.draw(study, trial) % total], shape)
-            point = tuple(a[i] for a, i in zip(axes, again, strict=True))
+        draw = self.draw(study, trial)
+        visited = {tuple(told.params.get(name) for name in search_space) for told in tell_all(study, trial, draw)}
+        order = np.roll(np.random.default_rng(self.seed).permutation(total), -draw)  # so that who asks at once differs
+
+        def at(place: int) -> tuple[Any, ...]:
+            return tuple(values[k] for values, k in zip(axes, np.unravel_index(place, shape), strict=True))
+
+        point = next((point for point in map(at, order) if point not in visited), at(order[0]))
         return dict(zip(search_space, point, strict=True))
 
     def sample_independent(

@@ -54,11 +54,13 @@ def claim_draw(study: Study, trial: FrozenTrial) -> int:
     return draw
 
 
-def tell_all(study: Study, trial: FrozenTrial) -> list[Told]:
-    """All other trials in the order of their draws.
+def tell_all(study: Study, trial: FrozenTrial, draw: int) -> list[Told]:
+    """What the trial with that draw may know: all other trials in the order of their draws.
 
-    A trial that was stopped is told as its last score. One whose score is not finite is told as the worst finite one of
-    all, so that neither NaN nor infinity gets to any optimizer. A killed one is left out: it will be drawn again.
+    A running trial with a later draw is not among them: it will take account of this one, and if both took account of
+    each other, both would get the same point. A trial that was stopped is told as its last score. One whose score is
+    not finite is told as the worst finite one of all, so that neither NaN nor infinity gets to any optimizer. A killed
+    one is left out: it will be drawn again.
 
     Raises InputError for a study of several objectives.
     """
@@ -67,6 +69,7 @@ def tell_all(study: Study, trial: FrozenTrial) -> list[Told]:
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
     others = [t for t in _all_trials(study) if t.number != trial.number and t.state != TrialState.WAITING]
     killed = Counter(_draw(other) for other in others if _interrupted(other))
+    others = [t for t in others if t.state != TrialState.RUNNING or _draw(t) < draw]
     counted = [t for t in others if not _interrupted(t) or killed[_draw(t)] >= KILLS]
     scores = {other.number: _score(other) for other in counted}
     finite = [sign * score for score in scores.values() if score is not None and math.isfinite(score)]

@@ -76,7 +76,7 @@ class CubeSampler(StatelessSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What all trials have in common, once there are enough of them."""
-        history = tell_all(study, trial)
+        history = tell_all(study, trial, self.draw(study, trial))
         if sum(told.loss is not None for told in history) < self.startup:
             return {}
         return common_space(history)
@@ -88,7 +88,8 @@ class CubeSampler(StatelessSampler):
         if not search_space:
             return {}
         cube = Cube(search_space)
-        return cube.decode(self.suggest(cube, tell_all(study, trial), self.draw(study, trial)))
+        draw = self.draw(study, trial)
+        return cube.decode(self.suggest(cube, tell_all(study, trial, draw), draw))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

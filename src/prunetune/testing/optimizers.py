@@ -68,12 +68,16 @@ class OptimizerContract:
         assert run(settings(optimizer, direction, seed=4), n_trials=5) != points[:5]
 
     def test_a_search_that_is_resumed_goes_on_as_it_would_have(self, optimizer: str, direction: Direction) -> None:
-        """Stopped between two trials or killed during one, and opened anew, in a file, as another process would."""
+        """Stopped between two trials or killed during one, and opened anew as another process would.
+
+        A score is searched for in a file, and a loss in memory, which is quicker.
+        """
         same = settings(optimizer, direction)
         memory = Path("/dev/shm")  # where there is one, there is no disk to wait for
         with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+            storage = f"sqlite:///{folder}/study.db" if direction == "maximize" else InMemoryStorage()
             for stop, killed in ((1, True), (4, False), (11, True), (N_TRIALS, False)):
-                with open_study(f"sqlite:///{folder}/study.db", "search", same) as study:
+                with opened(storage, same) as study:
                     run_trials(study, towards(direction), same, n_trials=stop)
                     points = [trial.params for trial in finished_trials(study)]
                     if killed:
@@ -145,7 +149,9 @@ class OptimizerContract:
                 study = new_study(settings(optimizer, direction))
                 asked = []
                 for size in (4, 4, 3, 2):
-                    batch = [study.ask(SPACE.to_optuna()) for _ in range(size)]
+                    batch = [study.ask() for _ in range(size)]
+                    for trial in batch:  # all of which have begun before the first is sampled
+                        SPACE.suggest(trial)
                     asked += batch
                     for trial in reversed(batch):
                         if trial.number:
@@ -161,9 +167,7 @@ class OptimizerContract:
         """Of a study that the user runs with `n_jobs`."""
         with quiet():
             study = new_study(settings(optimizer, direction))
-            study.optimize(
-                lambda trial: towards(direction)({name: suggest(trial, name) for name in SPACE}), N_TRIALS, n_jobs=3
-            )
+            study.optimize(lambda trial: towards(direction)(SPACE.suggest(trial)), N_TRIALS, n_jobs=3)
         assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * N_TRIALS
         assert len({str(trial.params) for trial in study.trials}) == N_TRIALS
 
@@ -171,8 +175,8 @@ class OptimizerContract:
         """Of a study whose objective asks for y only where c is "b"."""
 
         def objective(trial: optuna.Trial) -> float:
-            params = {name: suggest(trial, name) for name in ("x", "n", "c")}
-            params["y"] = suggest(trial, "y") if params["c"] == "b" else 0.0
+            params = {name: SPACE[name].suggest(trial, name) for name in ("x", "n", "c")}
+            params["y"] = SPACE["y"].suggest(trial, "y") if params["c"] == "b" else 0.0
             return towards(direction)(params)
 
         with quiet():
@@ -196,16 +200,6 @@ def towards(direction: Direction) -> Callable[..., float]:
     return lambda params, report=None: sign * goodness(params)
 
 
-def suggest(trial: optuna.Trial, name: str) -> Any:
-    """The hyperparameter of `SPACE`, as a user's objective asks for it."""
-    distribution = SPACE[name]
-    if isinstance(distribution, Categorical):
-        return trial.suggest_categorical(name, distribution.choices)
-    if isinstance(distribution, Int):
-        return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
-    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Optuna logs warnings only."""
@@ -217,10 +211,26 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def new_study(settings: StudySettings) -> optuna.Study:
-    """A study in memory."""
+@contextlib.contextmanager
+def opened(storage: str | InMemoryStorage, settings: StudySettings) -> Iterator[optuna.Study]:
+    """As `open_study`, also in memory: whatever still runs there was killed."""
+    if isinstance(storage, str):
+        with open_study(storage, "search", settings) as study:
+            yield study
+        return
+    with quiet():
+        study = new_study(settings, storage)
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            storage.set_trial_user_attr(trial._trial_id, "outcome", "interrupted")
+            study.tell(trial.number, state=TrialState.FAIL)
+        yield study
+
+
+def new_study(settings: StudySettings, storage: InMemoryStorage | None = None) -> optuna.Study:
+    """A study in memory, or the one that is there."""
     return optuna.create_study(
-        storage=InMemoryStorage(),
+        storage=storage or InMemoryStorage(),
+        load_if_exists=True,
         study_name="search",
         direction=settings.direction,
         sampler=sampler(settings.optimizer, settings.seed),

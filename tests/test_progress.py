@@ -119,6 +119,14 @@ def test_a_log_has_a_line_a_trial() -> None:
     ]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_notes_come_before_the_trials(terminal: bool) -> None:
+    notes = ("hyperband: 1 bracket", "warning: [gp] learns nothing")
+    shown = printed([PhaseStarted("search", 5, notes=notes), *SEARCH[1:3]], terminal=terminal)
+    assert "  hyperband: 1 bracket" in shown
+    assert "  warning: [gp] learns nothing" in shown
+
+
 def test_a_log_tells_of_an_epoch_when_nothing_else_happened_for_long() -> None:
     clock = Clock()
 

@@ -540,6 +540,7 @@ _BOTH = ("PhaseStarted", "PhaseEnded")
         ({"evaluate": 3}, "evaluate must be a function; got int"),
         ({"pruning": Pruning(scorer="synflw")}, "unknown scorer 'synflw' (did you mean 'synflow'?)"),
         ({"search": Search(optimizer="tpee")}, "unknown optimizer 'tpee' (did you mean 'tpe'?)"),
+        ({"search": Search(optimizer="nevergrad:Carola3")}, "'nevergrad:Carola3' is broken in nevergrad"),
         ({"search": Search(trial_pruner="hyperbnd")}, "unknown trial pruner 'hyperbnd' (did you mean 'hyperband'?)"),
         ({"search": Search(direction="up")}, "direction is 'up', but it must be 'maximize' or 'minimize'"),  # type: ignore[arg-type]
     ],
@@ -610,6 +611,9 @@ def test_a_users_own_network_with_defaults(tmp_path: Path) -> None:
     record = result.record
     assert record["status"] == "finished"
     assert record["search"]["trials"]["pruned"] > 0
+    (note,) = record["search"]["notes"]
+    assert note.startswith("hyperband: 2 brackets, one trial in 3 goes on, stops after epoch: 1; never; expected ")
+    assert note in (tmp_path / "report.html").read_text()
     assert record["cost"]["base"]["step_seconds"] > 0
     assert 0.4 < result.score <= 1
     model = net()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
     from prunetune.engine import DependencyGraph, PruningPlan
+    from prunetune.objective import proxy_objective, proxy_of
     from prunetune.pruned import PruneResult
     from prunetune.pruning import prune
     from prunetune.settings import Pruning, Search
@@ -30,6 +31,8 @@ _HOMES = {
     "Search": "prunetune.settings",
     "SearchSpace": "prunetune.backends.space",
     "TuneResult": "prunetune.tuner",
+    "proxy_objective": "prunetune.objective",
+    "proxy_of": "prunetune.objective",
     "prune": "prunetune.pruning",
     "tune": "prunetune.tuner",
     "work": "prunetune.workers",
@@ -46,6 +49,8 @@ __all__ = [
     "Search",
     "SearchSpace",
     "TuneResult",
+    "proxy_objective",
+    "proxy_of",
     "prune",
     "tune",
     "work",

@@ -12,11 +12,15 @@ Outcome: TypeAlias = Literal["complete", "pruned", "failed", "diverged"]
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """A phase begins; ``total`` trials are to be finished in it and ``done`` already are (from an earlier start)."""
+    """A phase begins; ``total`` trials are to be finished in it and ``done`` already are (from an earlier start).
+
+    ``notes`` are sentences that a user should read before: what the trial pruner will do, what does not go together.
+    """
 
     phase: Phase
     total: int | None = None
     done: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,8 @@ class PlainProgress:
             known = f": {event.total} trials" if event.total else ""
             kept = f", {event.done} done before" if event.done else ""
             self._print(f"{TITLES[event.phase]}{known}{kept}")
+            for note in event.notes:
+                self._print(f"  {note}")
         elif isinstance(event, EpochEnded) and tally.clock() - self._printed > QUIET_SECONDS:
             name = trial_name(event.phase, event.number, tally, over=False)
             self._print(f"  {name}: {event.score:.4g} after epoch {event.epoch} of {event.epochs}{self._state()}")
@@ -219,6 +221,8 @@ class LiveProgress:
         self._tally.update(event)
         if isinstance(event, PhaseStarted):
             self._phase = self._bars.add_task(TITLES[event.phase], total=event.total, count="")
+            for note in event.notes:
+                self._console.print(f"  {note}", markup=False, highlight=False)
         elif isinstance(event, PhaseEnded):
             self._end_phase()
             title = f"[green]✓[/] {TITLES[event.phase]} [dim]({duration(event.seconds)})[/]"

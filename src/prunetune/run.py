@@ -175,11 +175,13 @@ class Run:
 
     def _search(self, plan: PruningPlan) -> None:
         from prunetune.backends.loop import run_trials
+        from prunetune.backends.notes import study_notes
         from prunetune.backends.study import copy_study, open_study, top_trials
 
         def update() -> None:
             self._lap("search")
-            self.record["search"] = parts.search_part(study, self.settings.space)
+            notes = study_notes(study, settings, asked.n_trials)
+            self.record["search"] = parts.search_part(study, self.settings.space, notes)
 
         asked, settings = self.settings.search, self.settings.study()
         name = asked.study_name(self.folder.path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from prunetune.backends import Distribution, resolve_space
+from prunetune.backends import Distribution, check_optimizer, resolve_space
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
@@ -84,6 +84,7 @@ def tune(
     """
     settings = Settings(resolve_space(space), epochs, pruning, search, seed)
     settings.study()
+    check_optimizer(search.optimizer)
     for name, function in (("train", train), ("evaluate", evaluate or train)):
         if not callable(function):
             raise InputError(f"{name} must be a function; got {type(function).__name__}")

@@ -227,8 +227,13 @@ def test_one_too_many_withdraws(study: optuna.Study) -> None:
 def test_others_are_waited_for_and_their_trials_are_told_of(study: optuna.Study) -> None:
     trial = study.ask(SPACE.to_optuna())
     events: list[Event] = []
-    threading.Timer(2.5, lambda: study.tell(trial, 0.75)).start()
-    assert run_trials(study, lambda params, report: 0.5, SETTINGS, n_trials=2, observer=events.append) == 1
+
+    def observe(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Notice):  # the other one takes until this one has said that it waits
+            study.tell(trial, 0.75)
+
+    assert run_trials(study, lambda params, report: 0.5, SETTINGS, n_trials=2, observer=observe) == 1
     me = this_process()
     waiting = f"waiting for trial 0 of process {me['pid']} on {me['host']}"
     assert [event for event in events if isinstance(event, Notice | OthersEnded)] == [

@@ -13,7 +13,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.lives import OWNER, Watch, describe, this_process
-from prunetune.backends.study import GIVEN_UP, WITHDRAWN, outcome, top_trials
+from prunetune.backends.study import outcome, top_trials
+from prunetune.backends.trial import GIVEN_UP, WITHDRAWN
 from prunetune.events import Notice, Observer, OthersEnded, Phase
 
 if TYPE_CHECKING:

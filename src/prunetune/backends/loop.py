@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from prunetune.backends.checks import whole_number
 from prunetune.backends.crew import RETRIES, Crew, is_finished
 from prunetune.backends.lives import Pulse, Watch, beating
-from prunetune.backends.seeded import derive_seed
+from prunetune.backends.notes import study_notes
+from prunetune.backends.seeds import derive_seed
 from prunetune.backends.signals import uninterrupted
 from prunetune.backends.space import Params
 from prunetune.backends.study import StudySettings, count_outcomes, finished_trials, outcome, top_trials, worst_score
@@ -80,7 +81,7 @@ def run_trials(
     total = n_trials if callable(n_trials) else _always(whole_number("n_trials", n_trials, minimum=1))
     started = time.perf_counter()
     finished = finished_trials(study)
-    observer(PhaseStarted(phase, total(), len(finished)))
+    observer(PhaseStarted(phase, total(), len(finished), study_notes(study, settings, total())))
     crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in finished})
     loop = _Loop(study, objective, settings, total, phase, observer, crew, warned=settings.trial_pruner == "none")
     while crew.is_room_for_one(total):

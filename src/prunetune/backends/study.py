@@ -23,7 +23,7 @@ from prunetune.backends.patient import PATIENCE_SECONDS
 from prunetune.backends.seeded import sampler
 from prunetune.backends.space import SearchSpace
 from prunetune.backends.storage import connected
-from prunetune.backends.trial import Outcome
+from prunetune.backends.trial import GIVEN_UP, WITHDRAWN, Outcome
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer, silent
 from prunetune.registry import build
@@ -36,8 +36,6 @@ Direction: TypeAlias = Literal["maximize", "minimize"]
 FINGERPRINT: Final = "prunetune"
 FINGERPRINT_FORMAT: Final = 1
 OWNER: Final = "prunetune:owner"
-GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
-WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 MAKER_SECONDS: Final = 5.0
 AWAIT_PAUSE: Final = 1.0
 _SPACE: Final = "space."

@@ -6,7 +6,7 @@ import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 import optuna
 from optuna import TrialPruned
@@ -18,6 +18,8 @@ from prunetune.errors import InputError, StorageError
 from prunetune.events import EpochEnded, Observer, Phase
 
 Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
+GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
+WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 
 
 class TrialDiverged(TrialPruned):

@@ -51,6 +51,12 @@ def test_trials_are_counted_by_how_they_ended() -> None:
     assert tally.line() == "best 0.8, 1 stopped, 1 diverged, 1 failed"
 
 
+def test_the_best_of_an_earlier_start_is_still_the_best() -> None:
+    resumed = [PhaseStarted("search", total=5, done=1, best=0.9), *SEARCH[1:]]
+    assert tally_of(resumed).best == 0.9
+    assert tally_of(resumed, maximize=False).best == 0.8
+
+
 def test_trials_of_other_workers_count() -> None:
     tally = tally_of([*SEARCH[:-3], OthersEnded("search", 2, 0.9)])
     assert (tally.done, tally.best) == (4, 0.9)

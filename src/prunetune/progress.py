@@ -85,7 +85,7 @@ class Tally:
     def update(self, event: Event) -> None:
         """Take note of ``event``."""
         if isinstance(event, PhaseStarted):
-            fresh = Tally(self.maximize, self.clock, event.phase, event.total, event.done)
+            fresh = Tally(self.maximize, self.clock, event.phase, event.total, event.done, best=event.best)
             self.__dict__.update(fresh.__dict__)
             self._started = self.clock()
         elif isinstance(event, TrialStarted):

@@ -126,14 +126,14 @@ def test_the_budget_counts_trials_of_earlier_starts(tmp_path: Path) -> None:
 
     def objective(params: dict[str, Any], report: Report) -> float:
         calls.append(report.number)
-        return 0.0
+        return [0.25, 0.75, 0.5, 0.0, 0.0][report.number]
 
     events: list[Event] = []
     assert len(_run(tmp_path, objective, n_trials=2)) == 2
     assert len(_run(tmp_path, objective, n_trials=5, observer=events.append)) == 5
     assert len(_run(tmp_path, objective, n_trials=5)) == 5
     assert calls == [0, 1, 2, 3, 4]
-    assert events[0] == PhaseStarted("search", 5, 2)
+    assert events[0] == PhaseStarted("search", 5, 2, best=0.75)
 
 
 # Scores that are none

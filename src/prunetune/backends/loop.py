@@ -81,7 +81,8 @@ def run_trials(
     total = n_trials if callable(n_trials) else _always(whole_number("n_trials", n_trials, minimum=1))
     started = time.perf_counter()
     finished = finished_trials(study)
-    observer(PhaseStarted(phase, total(), len(finished), study_notes(study, settings, total())))
+    best = next((trial.value for trial in top_trials(study, 1)), None)
+    observer(PhaseStarted(phase, total(), len(finished), study_notes(study, settings, total()), best))
     crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in finished})
     loop = _Loop(study, objective, settings, total, phase, observer, crew, warned=settings.trial_pruner == "none")
     while crew.is_room_for_one(total):

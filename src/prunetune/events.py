@@ -14,7 +14,8 @@ Outcome: TypeAlias = Literal["complete", "pruned", "failed", "diverged"]
 class PhaseStarted:
     """A phase begins; ``total`` trials are to be finished in it and ``done`` already are (from an earlier start).
 
-    ``best`` is the best score of these; ``notes`` are sentences that a user should read before: what the trial pruner will do, what does not go together.
+    ``best`` is the best score of these; ``notes`` are sentences that a user should read before: what the trial pruner
+    will do, what does not go together.
     """
 
     phase: Phase

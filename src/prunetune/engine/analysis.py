@@ -89,6 +89,7 @@ def walk(traced: Trace, space: LabelSpace, otherwise: frozenset[fx.Node] = froze
         value = values[node] = _interpret(ctx, node, values)
         if isinstance(value, Labelled) and "itemsize" in node.meta:
             ctx.occupy(value, node.meta["itemsize"])
+    space.where = str  # nobody is being looked at any more, and a closure would not pickle
     return ctx
 
 

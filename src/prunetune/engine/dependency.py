@@ -6,8 +6,9 @@ residual stage with all that belongs to it: filters, batch norms, and the input 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,7 +64,6 @@ class DependencyGraph:
     axes: Mapping[Axis, Vec]
     """For every axis that can be cut, the unit of every index; 0 means that it stays."""
     groups: tuple[Group, ...]
-    frozen: tuple[Frozen, ...]
     flops: tuple[Term, ...]
     """Floating point operations of a forward pass, node by node."""
     activations: tuple[Term, ...]
@@ -79,6 +79,13 @@ class DependencyGraph:
     """Whether the model does the same operations in training and in evaluation mode."""
     calls: Mapping[bool, tuple[str, ...]]
     """Names of the functions that the model called, in evaluation (False) and in training mode (True)."""
+    _space: LabelSpace = field(repr=False, compare=False)
+    _component: Vec = field(repr=False, compare=False)
+
+    @functools.cached_property
+    def frozen(self) -> tuple[Frozen, ...]:
+        """What stays whole, which operation keeps it, and why; found out when it is asked for."""
+        return _frozen(self._space, self._component)
 
     @staticmethod
     def of(model: nn.Module, example_inputs: ExampleInputs, *, heads: Heads = "auto") -> DependencyGraph:
@@ -145,7 +152,6 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
         parameters=parameters,
         axes=axes,
         groups=_groups(axes, tuple(known), len(prunable)),
-        frozen=_frozen(space, component),
         flops=tuple(ctx.flops),
         activations=tuple(analysis.training.activations),
         operations=tuple(analysis.training.operations),
@@ -154,6 +160,8 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
         unit_count=len(prunable),
         one_mode=analysis.evaluation is analysis.training,
         calls=calls,
+        _space=space,
+        _component=component,
     )
 
 

@@ -30,7 +30,7 @@ from prunetune.engine.cost import cost_of
 from prunetune.engine.selection import Mask, Ranking, Scores
 from prunetune.errors import BudgetError, InputError
 from prunetune.pruned import Measurement
-from prunetune.speedup import TOLERANCE, find_speedup
+from prunetune.speedup import TOLERANCE, Found, find_speedup
 
 MEASURE_SECONDS = 3.0
 CALIBRATION_SECONDS = 5.0
@@ -92,9 +92,11 @@ def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judg
         if budget.speedup is None:
             return Choice(judged, budget.select(judged.graph, judged.scores, base), base)
         found = _measured(model, example_inputs, budget, judged, value)
-        if found is not None:
-            return Choice(judged, found[0], base, found[1])
-    raise _too_slow(model, example_inputs, budget, judged, value, depths)
+        if _is_fast_enough(found, budget):
+            return Choice(
+                judged, budget.ranking(judged.graph, judged.scores).mask(found.below), base, found.measurements
+            )
+    raise _too_slow(budget, judged, value, depths, max(measured.speedup for measured in found.measurements))
 
 
 class Depths:
@@ -184,21 +186,22 @@ def _device_times(device: str, dtype: torch.dtype, threads: int) -> StepTimeMode
     return calibrate(device, seconds=CALIBRATION_SECONDS, dtype=dtype)
 
 
-def _measured(
-    model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judged: Judged, value: Value
-) -> tuple[Mask, tuple[Measurement, ...]] | None:
-    """What stays of one network for a speed-up; None if even its smallest cut is too slow."""
+def _measured(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judged: Judged, value: Value) -> Found:
+    """What of one network is to go for a speed-up, or the nearest to it that was measured."""
     assert budget.speedup is not None
     ranking = budget.ranking(judged.graph, judged.scores)
 
     def measure(below: int) -> Measurement:
         return measured(model, example_inputs, judged, ranking, below)
 
-    found = find_speedup(ranking, budget.speedup, lambda keep: value(judged.graph, keep), measure)
-    slow = found.speedup < budget.speedup * (1 - TOLERANCE)
-    if slow and all(m.speedup < budget.speedup for m in found.measurements):
-        return None
-    return ranking.mask(found.below), found.measurements
+    return find_speedup(ranking, budget.speedup, lambda keep: value(judged.graph, keep), measure)
+
+
+def _is_fast_enough(found: Found, budget: Budget) -> bool:
+    """Whether it is within the tolerance; or where time has steps, as a GPU's has, next to one that is faster."""
+    assert budget.speedup is not None
+    near = found.speedup >= budget.speedup * (1 - TOLERANCE)
+    return near or any(m.speedup >= budget.speedup for m in found.measurements)
 
 
 def measured(
@@ -211,16 +214,9 @@ def measured(
     return Measurement(below, times["base"], times["proxy"])
 
 
-def _too_slow(
-    model: nn.Module,
-    example_inputs: ExampleInputs,
-    budget: Budget,
-    judged: Judged,
-    value: Value,
-    depths: Depths | None,
-) -> BudgetError:
+def _too_slow(budget: Budget, judged: Judged, value: Value, depths: Depths | None, nearest: float) -> BudgetError:
+    """The error that says what can be had instead, as it was measured, and what is in the way."""
     ranking = budget.ranking(judged.graph, judged.scores)
-    nearest = measured(model, example_inputs, judged, ranking, len(ranking)).speedup
     why = limits(ranking, judged.scores, budget.protect, lambda keep: value(judged.graph, keep))
     operations = len(judged.graph.activations)
     bare = Ranking(judged.graph, judged.scores, floor=1e-9, protect=(), multiple_of=1)

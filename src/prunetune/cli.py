@@ -80,15 +80,19 @@ def prunetune(
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="A TOML file; examples/run.toml has every key.", show_default=False)],
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+    ] = False,
 ) -> None:
     """Do the whole job that CONFIG describes; the same command again continues a run that was stopped.
 
     Example: prunetune run examples/run.toml
     """
-    with _exit_statuses(f"prunetune run {config}"):
-        from prunetune.config import read_config
+    with _exit_statuses(f"prunetune run {config}" + " --download" * download):
+        from prunetune.config import read_config, with_download
 
-        _run(read_config(config))
+        asked = read_config(config)
+        _run(with_download(asked) if download else asked)
 
 
 @app.command()
@@ -134,7 +138,7 @@ def _run(config: Config) -> None:
 
     console = Console()
     with show_progress(console) as progress:
-        result = launch(config, observer=progress)
+        result = launch(config, observer=progress, say=lambda sentence: _say(console, sentence))
     if result.already_finished:
         _say(
             console,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Final, TypeAlias
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from prunetune.errors import InputError
@@ -45,9 +46,9 @@ class Published:
     """The files of a dataset.
 
     ``sums`` has the MD5 sum of each by its name; of what ends in ``.gz`` it is that of the content, since others
-    (Debian) compress anew. ``folders`` are the usual places, the last of which is the user's own and gets what is downloaded;
-    the files may lie in any of ``subfolders`` of it, for others unpack them there. ``hint`` ends the sentence on what
-    to do. A download is one of the files, or a tar archive with all of them.
+    (Debian) compress anew. ``folders`` are the usual places, the last of which is the user's own and gets what is
+    downloaded; the files may lie in any of ``subfolders`` of one, for others unpack them there. ``hint`` ends the
+    sentence on what to do. A download is one of the files, or a tar archive with all of them.
     """
 
     title: str
@@ -145,6 +146,8 @@ def download(what: Download, folder: Path, say: Say = silently) -> None:
             )
         partial.replace(path)
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         raise InputError(
             f"cannot download {what.url}: {error}; get the file from elsewhere and put it into {str(folder)!r}"
         ) from None

@@ -96,7 +96,7 @@ def angles_of(images: torch.Tensor) -> np.ndarray:
 
 
 def test_angles_are_distributed_as_in_torchvision() -> None:
-    """All degrees are equally likely. An image of 65 pixels looks the same turned by less than one, so bins have three."""
+    """All degrees are equally likely. An image of 65 pixels looks the same turned by less than one: bins have three."""
     size, degrees, count = 65, 15.0, 4000
     grid = torch.arange(size) - size // 2
     half = ((grid > 0) & (grid**2 + grid[:, None] ** 2 <= 30**2)).to(torch.uint8).view(1, 1, size, size)

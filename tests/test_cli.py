@@ -210,7 +210,9 @@ def test_version() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"prunetune {__version__}\n"
 
 
-@pytest.mark.parametrize("args", [[], ["--help"], ["run", "--help"], ["demo", "--help"], ["list", "--help"]])
+@pytest.mark.parametrize(
+    "args", [[], ["--help"], ["run", "--help"], ["demo", "--help"], ["list", "--help"], ["worker", "--help"]]
+)
 def test_help_explains_and_imports_nothing_heavy(args: list[str]) -> None:
     code = (
         "import sys\n"
@@ -225,7 +227,7 @@ def test_help_explains_and_imports_nothing_heavy(args: list[str]) -> None:
 
 
 def test_every_command_has_an_example() -> None:
-    for command in ("run", "demo", "list"):
+    for command in ("run", "demo", "list", "worker"):
         assert f"Example: prunetune {command}" in CliRunner().invoke(app, [command, "--help"]).stdout
 
 

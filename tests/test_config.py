@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,18 @@ def test_what_is_not_given_is_the_papers() -> None:
     assert (config.search.n_trials, config.search.epochs, config.search.confirm) == (50, 160, 3)
     assert config.train.schedule == "step"
     assert search_space(config) == spaces["paper"]
+
+
+def test_a_storage_and_the_name_of_the_study_in_it() -> None:
+    config = parse_config(changed('search = {storage = "postgresql://me:secret@h/db", study = "digits"}'))
+    assert config.search.storage == "postgresql://me:secret@h/db"
+    assert "secret" not in repr(config)
+    for search, complaint in (
+        ('storage = "redis://h"', "search.storage: the storage redis://h is of an unknown kind; write sqlite:///FILE"),
+        ('study = "digits"', "search.study is 'digits', but the study in a run folder has no other name; give search"),
+    ):
+        with pytest.raises(InputError, match=re.escape(complaint)):
+            parse_config(changed(f"search = {{{search}}}"))
 
 
 def test_a_configuration_cannot_be_changed() -> None:

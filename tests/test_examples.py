@@ -52,3 +52,23 @@ def test_examples_of_the_engine(name: str, last: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == last
+
+
+@pytest.mark.parametrize("name", ["optuna_study.py", "nevergrad_optimizer.py", "skopt_minimize.py"])
+def test_examples_of_optimizers_of_ones_own(name: str) -> None:
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("best on the proxy: {'learning_rate': 0.0")
+    accuracy = done.stdout.partition("accuracy ")[2]
+    assert not accuracy or float(accuracy) > 0.5  # a guess has 0.1
+
+
+def test_an_objective_of_ones_own_gets_the_proxy_by_two_lines() -> None:
+    """Without them the example is an ordinary one of Optuna's."""
+    lines = (EXAMPLES / "optuna_study.py").read_text().splitlines()
+    ours = [line for line in lines if "prunetune." in line or "build_proxy" in line]
+    assert [line.split("  # ")[0].strip() for line in ours if not line.startswith('"""')] == [
+        "build_proxy = prunetune.proxy_of(build, IMAGES[:64])",
+        "model = build_proxy()",
+    ]

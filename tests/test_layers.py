@@ -17,12 +17,15 @@ ROOT = Path(prunetune.__file__).parent
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "engine": ({"torch", "numpy", "scipy", "networkx"}, {"engine", "errors"}),
     "plugins": ({"torch", "numpy"}, {"engine", "plugins", "errors", "registry"}),
-    "interop": ({"torch", "numpy", "torch_pruning"}, {"engine", "plugins", "errors"}),
+    "interop": ({"torch", "numpy", "torch_pruning", "nevergrad", "skopt"}, {"engine", "plugins", "backends", "errors"}),
     "testing": (
         {"pytest", "torch", "numpy", "optuna"},
         {"testing", "pruning", "engine", "plugins", "backends", "errors", "registry"},
     ),
-    "backends": ({"optuna", "sqlalchemy", "numpy"}, {"backends", "errors", "registry", "events"}),
+    "backends": (
+        {"optuna", "sqlalchemy", "numpy", "scipy", "nevergrad", "skopt"},
+        {"backends", "errors", "registry", "events"},
+    ),
 }
 
 

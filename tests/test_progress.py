@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 from rich.console import Console
 
-from prunetune.events import EpochEnded, Event, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
+from prunetune.events import EpochEnded, Event, Notice, OthersEnded, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
 from prunetune.progress import LiveProgress, PlainProgress, Tally, duration, show_progress
 
 
@@ -49,6 +49,28 @@ def test_trials_are_counted_by_how_they_ended() -> None:
     assert (tally.done, tally.total) == (5, 5)
     assert (tally.stopped, tally.diverged, tally.failed) == (1, 1, 1)
     assert tally.line() == "best 0.8, 1 stopped, 1 diverged, 1 failed"
+
+
+def test_the_best_of_an_earlier_start_is_still_the_best() -> None:
+    resumed = [PhaseStarted("search", total=5, done=1, best=0.9), *SEARCH[1:]]
+    assert tally_of(resumed).best == 0.9
+    assert tally_of(resumed, maximize=False).best == 0.8
+
+
+def test_trials_of_other_workers_count() -> None:
+    tally = tally_of([*SEARCH[:-3], OthersEnded("search", 2, 0.9)])
+    assert (tally.done, tally.best) == (4, 0.9)
+    assert tally_of([*SEARCH[:-3], OthersEnded("search", 2, 0.9)], maximize=False).best == 0.8
+    assert tally_of([OthersEnded("search", 2, None)]).best is None
+
+
+@pytest.mark.parametrize("kind", [PlainProgress, LiveProgress])
+def test_a_notice_is_a_line(kind: type[PlainProgress | LiveProgress]) -> None:
+    console = Console(file=io.StringIO(), force_terminal=kind is LiveProgress, width=200)
+    with kind(console) as progress:
+        for event in (*SEARCH[:3], Notice("the storage [x] is back")):
+            progress(event)
+    assert "  the storage [x] is back\n" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("maximize", "best"), [(True, 0.9), (False, 0.7)])
@@ -101,6 +123,14 @@ def test_a_log_has_a_line_a_trial() -> None:
         ),
         "  best 0.8 (trial 1) (16.0 s)",
     ]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_notes_come_before_the_trials(terminal: bool) -> None:
+    notes = ("hyperband: 1 bracket", "warning: [gp] learns nothing")
+    shown = printed([PhaseStarted("search", 5, notes=notes), *SEARCH[1:3]], terminal=terminal)
+    assert "  hyperband: 1 bracket" in shown
+    assert "  warning: [gp] learns nothing" in shown
 
 
 def test_a_log_tells_of_an_epoch_when_nothing_else_happened_for_long() -> None:

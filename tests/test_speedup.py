@@ -104,7 +104,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return seconds(graph, np.ones(graph.unit_count + 1, dtype=bool))
 
     monkeypatch.setattr(shrinking, "step_time", step_time)
-    monkeypatch.setattr(shrinking, "predictor", lambda full, inputs: seconds)
+    monkeypatch.setattr(shrinking, "predictor", lambda full: seconds)
     return calls
 
 

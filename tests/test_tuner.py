@@ -11,6 +11,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,7 @@ def test_a_trials_network_is_freed_before_the_next(tmp_path: Path) -> None:
             report(math.nan, 1)
         return train(model, params, report)
 
+    torch.optim.SGD(net().parameters(), lr=0.1)  # the first one imports a lot, which keeps its caller's frames
     gc.disable()
     try:
         _tune(tmp_path, train=watch)
@@ -262,10 +264,6 @@ def _never(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         ({"pruning": Pruning(scorer="magnitude", ratio=0.25)}, "pruning.ratio = 0.5, now it is 0.25"),
         ({"pruning": Pruning(scorer="magnitude")}, "pruning.percentile = None, now it is 85.0"),
         (
-            {"search": Search(n_trials=5, confirm=2, optimizer="random", trial_pruner="none")},
-            "n_trials = 4, now it is 5",
-        ),
-        (
             {"search": Search(n_trials=4, confirm=2, trial_pruner="none")},
             "optimizer = 'optuna:random', now it is 'optuna",
         ),
@@ -277,6 +275,42 @@ def test_other_settings_on_the_same_folder_are_refused(options: dict[str, Any], 
         _tune(tmp_path, **options)
     assert sentence in str(caught.value)
     assert "continue it with the same settings, or choose another folder" in str(caught.value)
+
+
+def test_fewer_trials_than_before_are_refused(tmp_path: Path) -> None:
+    _tune(tmp_path)
+    with pytest.raises(InputError, match="started with n_trials = 4, which can be raised, but now it is 3; choose"):
+        _tune(tmp_path, search=replace(SMALL, n_trials=3))
+
+
+def test_a_finished_run_is_made_longer(tmp_path: Path) -> None:
+    """Its trials stay; the best of all are confirmed, as far as they are not; the winner is the best of those."""
+    before = _tune(tmp_path).record
+    calls: list[int] = []
+
+    def counted(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        calls.append(width(model))
+        return train(model, params, report)
+
+    result = _tune(tmp_path, train=counted, search=replace(SMALL, n_trials=9))
+    assert result.record["n_trials"] == 9
+    assert result.record["search"]["trials"]["complete"] == 9
+    assert calls.count(8) == 5
+    tried = {entry["trial"] for entry in before["confirmation"]}
+    now = [entry["trial"] for entry in result.record["confirmation"]]
+    assert len(now) == len(set(now)) == len(tried) + calls.count(16)
+    assert now[:2] == [entry["trial"] for entry in before["confirmation"]]
+    assert result.score == max(entry["base_score"] for entry in result.record["confirmation"])
+    assert float(load_file(result.weights)["0.bias"][0]) == np.float32(result.params["lr"])
+    assert _tune(tmp_path, train=_never, search=replace(SMALL, n_trials=9)).already_finished
+
+
+def test_a_study_that_was_lost_is_not_begun_anew(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _tune(tmp_path, train=_interrupt)
+    (tmp_path / "study.db").unlink()
+    with pytest.raises(SearchError, match="has had 1 trials, but the study 'search' in its storage has none; give the"):
+        _tune(tmp_path)
 
 
 def test_another_space_on_the_same_folder_is_refused(tmp_path: Path) -> None:
@@ -363,7 +397,7 @@ def test_sigkill_in_the_middle_of_a_trial_then_again(network: int, number: int, 
     assert [int(line[0]) for line in lines].count(16) == (2 if network == 8 else 3)
     assert len({line[2] for line in lines}) == 7  # no seed came twice
     on_proxy = [line[1] for line in lines if line[0] == "8"]
-    assert len(set(on_proxy)) == len(on_proxy)  # no point of the search came twice
+    assert len(set(on_proxy)) == 4  # what was killed came once more, and nothing else
     assert (folder / "plan.json").read_bytes() == plan
 
     record = _read(folder)
@@ -506,6 +540,7 @@ _BOTH = ("PhaseStarted", "PhaseEnded")
         ({"evaluate": 3}, "evaluate must be a function; got int"),
         ({"pruning": Pruning(scorer="synflw")}, "unknown scorer 'synflw' (did you mean 'synflow'?)"),
         ({"search": Search(optimizer="tpee")}, "unknown optimizer 'tpee' (did you mean 'tpe'?)"),
+        ({"search": Search(optimizer="nevergrad:Carola3")}, "'nevergrad:Carola3' is broken in nevergrad"),
         ({"search": Search(trial_pruner="hyperbnd")}, "unknown trial pruner 'hyperbnd' (did you mean 'hyperband'?)"),
         ({"search": Search(direction="up")}, "direction is 'up', but it must be 'maximize' or 'minimize'"),  # type: ignore[arg-type]
     ],
@@ -576,6 +611,9 @@ def test_a_users_own_network_with_defaults(tmp_path: Path) -> None:
     record = result.record
     assert record["status"] == "finished"
     assert record["search"]["trials"]["pruned"] > 0
+    (note,) = record["search"]["notes"]
+    assert note.startswith("hyperband: 2 brackets, one trial in 3 goes on, stops after epoch: 1; never; expected ")
+    assert note in (tmp_path / "report.html").read_text()
     assert record["cost"]["base"]["step_seconds"] > 0
     assert 0.4 < result.score <= 1
     model = net()

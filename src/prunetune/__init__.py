@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
     from prunetune.engine import DependencyGraph, PruningPlan
+    from prunetune.objective import proxy_objective, proxy_of
     from prunetune.pruned import PruneResult
     from prunetune.pruning import prune
     from prunetune.settings import Pruning, Search
     from prunetune.tuner import TuneResult, tune
+    from prunetune.workers import work
 
 __version__ = "0.1.0"
 
@@ -29,8 +31,11 @@ _HOMES = {
     "Search": "prunetune.settings",
     "SearchSpace": "prunetune.backends.space",
     "TuneResult": "prunetune.tuner",
+    "proxy_objective": "prunetune.objective",
+    "proxy_of": "prunetune.objective",
     "prune": "prunetune.pruning",
     "tune": "prunetune.tuner",
+    "work": "prunetune.workers",
 }
 
 __all__ = [
@@ -44,8 +49,11 @@ __all__ = [
     "Search",
     "SearchSpace",
     "TuneResult",
+    "proxy_objective",
+    "proxy_of",
     "prune",
     "tune",
+    "work",
 ]
 
 

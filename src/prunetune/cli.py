@@ -80,19 +80,69 @@ def prunetune(
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="A TOML file; examples/run.toml has every key.", show_default=False)],
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes that search, on this machine.")] = 1,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
     ] = False,
 ) -> None:
     """Do the whole job that CONFIG describes; the same command again continues a run that was stopped.
 
-    Example: prunetune run examples/run.toml
+    Example: prunetune run examples/run.toml --workers 2
     """
-    with _exit_statuses(f"prunetune run {config}" + " --download" * download):
+    with _exit_statuses(
+        f"prunetune run {config}" + (f" --workers {workers}" if workers > 1 else "") + " --download" * download
+    ):
         from prunetune.config import read_config, with_download
 
         asked = read_config(config)
-        _run(with_download(asked) if download else asked)
+        _run(with_download(asked) if download else asked, workers)
+
+
+@app.command()
+def worker(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CONFIG|FOLDER]",
+            help="The run's configuration or folder, if this machine has it.",
+            show_default=False,
+        ),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PRUNETUNE_STUDY",
+            show_envvar=True,
+            metavar="URL",
+            help="The storage that the search is in: postgresql://USER@HOST/NAME, journal:///FILE, grpc://HOST:PORT …",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Which search, of several in there.", show_default=False)] = None,
+    device: Annotated[str, typer.Option(help="The device to train on.")] = "auto",
+    root: Annotated[
+        str | None, typer.Option(help="The folder of the data, if not the run's.", show_default=False)
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the search to begin.")] = 600.0,
+) -> None:
+    """Join the search of a run as one more process, on this or another machine, until the search has all its trials.
+
+    Everything but the data comes out of the storage. Trials of workers that die are run again; the run itself confirms
+    the best.
+
+    Example: prunetune worker examples/run.toml
+    """
+    with _exit_statuses("prunetune worker, with the same arguments"):
+        from rich.console import Console
+
+        from prunetune.jobs.launch import join, search_of
+        from prunetune.progress import show_progress
+
+        console = Console()
+        url, called = search_of(source, study, name)
+        with show_progress(console) as progress:
+            ran = join(url, called, device=device, root=root, wait=wait, observer=progress)
+        _say(console, f"The search has all its trials; {ran} of them were run here.")
 
 
 @app.command()
@@ -128,7 +178,7 @@ def list_names(
         typer.echo(f"{each}: {', '.join(registry.names())}")
 
 
-def _run(config: Config) -> None:
+def _run(config: Config, workers: int = 1) -> None:
     """Do the job with progress on the terminal, and print what came out."""
     from rich.console import Console
 
@@ -138,7 +188,7 @@ def _run(config: Config) -> None:
 
     console = Console()
     with show_progress(console) as progress:
-        result = launch(config, observer=progress, say=lambda sentence: _say(console, sentence))
+        result = launch(config, workers=workers, observer=progress, say=lambda sentence: _say(console, sentence))
     if result.already_finished:
         _say(
             console,

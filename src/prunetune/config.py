@@ -118,7 +118,10 @@ Space: TypeAlias = Annotated[
 
 
 class Search(Section):
-    """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best are trained in full."""
+    """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best are trained in full.
+
+    ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it.
+    """
 
     optimizer: str = "tpe"
     trial_pruner: str = "hyperband"
@@ -127,6 +130,8 @@ class Search(Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     confirm: int = Field(default=3, ge=0)
     space: Space = "paper"
+    storage: str | None = Field(default=None, repr=False)
+    study: str | None = Field(default=None, min_length=1, max_length=200)
 
     @model_validator(mode="after")
     def _confirm_trials(self) -> Self:
@@ -228,6 +233,7 @@ def parse_config(content: Mapping[str, Any]) -> Config:
         raise InputError(first_sentence(error, Config)) from None
     _check_names(config)
     _check_space(config)
+    _check_storage(config)
     return config
 
 
@@ -289,6 +295,22 @@ def _check_space(config: Config) -> None:
         raise InputError(
             f"train.schedule is {config.train.schedule!r}, in which lr_decay has no part; drop lr_decay or take 'step'"
         )
+
+
+def _check_storage(config: Config) -> None:
+    if config.search.storage is None:
+        if config.search.study is not None:
+            raise InputError(
+                f"search.study is {config.search.study!r}, but the study in a run folder has no other name; give "
+                "search.storage, or drop it"
+            )
+        return
+    from prunetune.backends.storage import check_url
+
+    try:
+        check_url(config.search.storage)
+    except InputError as error:
+        raise InputError(f"search.storage: {error}") from None
 
 
 def _ends(dimension: Dimension) -> Iterable[tuple[str, float]]:

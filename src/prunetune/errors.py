@@ -45,6 +45,10 @@ class SearchError(PrunetuneError):
     """A search cannot go on: every trial fails, or the study belongs to another search."""
 
 
+class StorageError(SearchError):
+    """A study's storage cannot be opened, or was gone for longer than anyone wants to wait."""
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     """An error that names what was given, the nearest known name, and all known names (the first, if there are many).
 

@@ -12,11 +12,16 @@ Outcome: TypeAlias = Literal["complete", "pruned", "failed", "diverged"]
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """A phase begins; ``total`` trials are to be finished in it and ``done`` already are (from an earlier start)."""
+    """A phase begins; ``total`` trials are to be finished in it and ``done`` already are (from an earlier start).
+
+    ``best`` is the best score of these; ``notes`` are sentences that a user should read before: what the trial pruner will do, what does not go together.
+    """
 
     phase: Phase
     total: int | None = None
     done: int = 0
+    notes: tuple[str, ...] = ()
+    best: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,23 @@ class TrialEnded:
     message: str = ""
 
 
-Event: TypeAlias = PhaseStarted | PhaseEnded | TrialStarted | EpochEnded | TrialEnded
+@dataclass(frozen=True)
+class OthersEnded:
+    """Other workers finished ``count`` trials of the phase since the last event; ``best`` is the best score of all."""
+
+    phase: Phase
+    count: int
+    best: float | None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a person should know: a storage that is waited for, a worker that died."""
+
+    message: str
+
+
+Event: TypeAlias = PhaseStarted | PhaseEnded | TrialStarted | EpochEnded | TrialEnded | OthersEnded | Notice
 Observer: TypeAlias = Callable[[Event], None]
 
 

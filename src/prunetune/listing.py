@@ -120,6 +120,24 @@ def _scorer(name: str, registry: Registry[Any]) -> tuple[str, str]:
     return needs, first_sentence(registry[name])
 
 
+def _optimizer(name: str, registry: Registry[Any]) -> tuple[str, str]:
+    """A factory says by its attribute `needs` which distribution it needs beyond prunetune's own."""
+    from prunetune.backends import full_name
+
+    factory = registry[name]
+    if (full := full_name(name)) != name:
+        return getattr(factory, "needs", ""), f"Short for {full}."
+    return getattr(factory, "needs", ""), first_sentence(factory)
+
+
+def _trial_pruner(name: str, registry: Registry[Any]) -> tuple[str, str]:
+    """All that stop anything need to know how a trial goes; ours that does not is `none`."""
+    from prunetune.backends.none import none
+
+    factory = registry[name]
+    return "" if factory is none else "a score every epoch", first_sentence(factory)
+
+
 def _space(name: str, registry: Registry[Any]) -> tuple[str, str]:
     return "", ", ".join(registry[name])
 
@@ -130,6 +148,8 @@ def _dataset(name: str, registry: Registry[Any]) -> tuple[str, str]:
 
 _DESCRIBERS: Mapping[str, Callable[[str, Registry[Any]], tuple[str, str]]] = {
     "scorers": _scorer,
+    "optimizers": _optimizer,
+    "trial-pruners": _trial_pruner,
     "spaces": _space,
     "datasets": _dataset,
 }

@@ -14,7 +14,18 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from prunetune.events import EpochEnded, Event, Outcome, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
+from prunetune.events import (
+    EpochEnded,
+    Event,
+    Notice,
+    OthersEnded,
+    Outcome,
+    Phase,
+    PhaseEnded,
+    PhaseStarted,
+    TrialEnded,
+    TrialStarted,
+)
 
 TITLES: Final[dict[Phase, str]] = {
     "prune": "Cutting the proxy",
@@ -74,7 +85,7 @@ class Tally:
     def update(self, event: Event) -> None:
         """Take note of ``event``."""
         if isinstance(event, PhaseStarted):
-            fresh = Tally(self.maximize, self.clock, event.phase, event.total, event.done)
+            fresh = Tally(self.maximize, self.clock, event.phase, event.total, event.done, best=event.best)
             self.__dict__.update(fresh.__dict__)
             self._started = self.clock()
         elif isinstance(event, TrialStarted):
@@ -83,6 +94,10 @@ class Tally:
             self.trial, self.epoch, self.epochs = event.number, event.epoch, event.epochs
         elif isinstance(event, TrialEnded):
             self._end_trial(event)
+        elif isinstance(event, OthersEnded):
+            self.done += event.count
+            self._finished += event.count
+            self._compare(event.best)
 
     def _end_trial(self, event: TrialEnded) -> None:
         self.done += 1
@@ -91,9 +106,13 @@ class Tally:
         self.stopped += event.outcome == "pruned"
         self.diverged += event.outcome == "diverged"
         self.failed += event.outcome == "failed"
-        if event.outcome == "complete" and event.score is not None and math.isfinite(event.score):
+        if event.outcome == "complete":
+            self._compare(event.score)
+
+    def _compare(self, score: float | None) -> None:
+        if score is not None and math.isfinite(score):
             better = max if self.maximize else min
-            self.best = event.score if self.best is None else better(self.best, event.score)
+            self.best = score if self.best is None else better(self.best, score)
 
     def seconds_left(self) -> float | None:
         """The time that the rest of this phase takes at the pace so far; None before an epoch has ended."""
@@ -147,6 +166,8 @@ class PlainProgress:
             known = f": {event.total} trials" if event.total else ""
             kept = f", {event.done} done before" if event.done else ""
             self._print(f"{TITLES[event.phase]}{known}{kept}")
+            for note in event.notes:
+                self._print(f"  {note}")
         elif isinstance(event, EpochEnded) and tally.clock() - self._printed > QUIET_SECONDS:
             name = trial_name(event.phase, event.number, tally, over=False)
             self._print(f"  {name}: {event.score:.4g} after epoch {event.epoch} of {event.epochs}{self._state()}")
@@ -158,6 +179,8 @@ class PlainProgress:
             self._print(f"  {name}: {WORDS[event.outcome]}{score} {took}{why}{self._state()}")
         elif isinstance(event, PhaseEnded):
             self._print(f"  {event.message or 'done'} ({duration(event.seconds)})")
+        elif isinstance(event, Notice):
+            self._print(f"  {event.message}")
 
     def _state(self) -> str:
         line = self._tally.line()
@@ -198,6 +221,8 @@ class LiveProgress:
         self._tally.update(event)
         if isinstance(event, PhaseStarted):
             self._phase = self._bars.add_task(TITLES[event.phase], total=event.total, count="")
+            for note in event.notes:
+                self._console.print(f"  {note}", markup=False, highlight=False)
         elif isinstance(event, PhaseEnded):
             self._end_phase()
             title = f"[green]✓[/] {TITLES[event.phase]} [dim]({duration(event.seconds)})[/]"
@@ -213,6 +238,8 @@ class LiveProgress:
             self._bars.update(self._trial, total=event.epochs, completed=event.epoch, count=count)
         elif isinstance(event, TrialEnded):
             self._end_trial()
+        elif isinstance(event, Notice):
+            self._console.print(f"  {event.message}", markup=False, highlight=False)
         if self._phase is not None:
             done, total = self._tally.done, self._tally.total
             self._bars.update(self._phase, completed=done, count=f"{done}/{total} trials" if total else "")

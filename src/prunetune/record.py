@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -76,8 +76,8 @@ def cost_part(result: PruneResult, step_seconds: Mapping[str, float]) -> Record:
     }
 
 
-def search_part(study: optuna.Study, space: SearchSpace) -> Record:
-    """Totals of a study, interrupted trials included as far as their time is known, and its best trial."""
+def search_part(study: optuna.Study, space: SearchSpace, notes: Sequence[str]) -> Record:
+    """Totals of a study, interrupted trials included as far as their time is known, its best trial, and notes on it."""
     from prunetune.backends.study import count_outcomes, top_trials
 
     trials = study.get_trials(deepcopy=False)
@@ -87,6 +87,7 @@ def search_part(study: optuna.Study, space: SearchSpace) -> Record:
         "epochs": sum(trial.user_attrs.get("epochs", trial.last_step or 0) for trial in trials),
         "trials": count_outcomes(study),
         "best": choice(best[0].number, best[0], space) if best else None,
+        "notes": list(notes),
     }
 
 

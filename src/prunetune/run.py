@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import random
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import numpy as np
-import torch
 from torch import nn
 
 from prunetune import record as parts
-from prunetune.errors import InputError, SearchError
-from prunetune.events import Event, Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded
+from prunetune.errors import InputError, SearchError, StorageError
+from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.record import Record
 from prunetune.runfolder import FORMAT, RunFolder, load_weights
 from prunetune.settings import Settings
+from prunetune.workers import ModelFunction, Order, TrainFunction, digest, on_proxy, owner_of, publish, seed_all, timed
 
 if TYPE_CHECKING:
     import optuna
@@ -30,8 +28,9 @@ if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs, PruningPlan
     from prunetune.plugins.base import Batch, Loss
 
-ModelFunction: TypeAlias = Callable[[], nn.Module]
-TrainFunction: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
+SEARCH_STUDY: Final = "search"  # in the folder
+CONFIRM_STUDY: Final = "confirm"
+
 EvaluateFunction: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
 
 
@@ -71,13 +70,6 @@ class TuneResult:
         load_weights(model, self.weights)
 
 
-def seed_all(seed: int) -> None:
-    """Seed ``random``, ``numpy.random`` and ``torch``."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed % 2**64)
-
-
 class Run:
     """One run from start or restart to end; ``record`` is what ``result.json`` holds."""
 
@@ -107,9 +99,12 @@ class Run:
             self._check_stored(stored)
             self.record = stored
             self.seconds = {name: stored["time"][name] for name in self.seconds}
-        if self.record.get("status") == "finished":
+        asked = self.settings.search.n_trials
+        if self.record.get("status") == "finished" and self.record["n_trials"] == asked:
             return self._finished_before()
         plan = self._stored_plan() if self.record else self._prune(base, example_inputs, scoring)
+        self.record["n_trials"] = asked
+        self.record.setdefault("id", uuid.uuid4().hex)
         with self._recording():
             self._search(plan)
             self._confirm()
@@ -156,7 +151,7 @@ class Run:
             **asked,
             "versions": parts.versions(),
             "machine": parts.machine(base),
-            "pruning": {**asked["pruning"], **parts.pruning_part(result), "plan_sha256": _digest(plan_text)},
+            "pruning": {**asked["pruning"], **parts.pruning_part(result), "plan_sha256": digest(plan_text)},
             "cost": parts.cost_part(result, steps),
             "search": None,
             "confirmation": [],
@@ -172,7 +167,7 @@ class Run:
         from prunetune.engine import PruningPlan, fresh_proxy
 
         text = self.folder.plan.read_text(encoding="utf-8") if self.folder.plan.exists() else ""
-        if _digest(text) != self.record["pruning"]["plan_sha256"]:
+        if digest(text) != self.record["pruning"]["plan_sha256"]:
             raise InputError(f"{self.folder.plan} is missing or was changed since the run began; choose another folder")
         plan = PruningPlan.from_json(text)
         fresh_proxy(self.model_fn, plan)  # raises PlanError here and now if it is another network
@@ -180,30 +175,48 @@ class Run:
 
     def _search(self, plan: PruningPlan) -> None:
         from prunetune.backends.loop import run_trials
-        from prunetune.backends.study import open_study, top_trials
-        from prunetune.engine import fresh_proxy
-
-        weights = self.settings.pruning.weights
-
-        def objective(params: dict[str, Any], report: Report) -> float:
-            seed_all(report.seed)
-            return self._timed(fresh_proxy(self.model_fn, plan, weights=weights), params, report)
+        from prunetune.backends.notes import study_notes
+        from prunetune.backends.study import copy_study, open_study, top_trials
 
         def update() -> None:
             self._lap("search")
-            self.record["search"] = parts.search_part(study, self.settings.space)
+            notes = study_notes(study, settings, asked.n_trials)
+            self.record["search"] = parts.search_part(study, self.settings.space, notes)
 
-        settings = self.settings.study()
-        with open_study(self.folder.storage, "search", settings) as study:
+        asked, settings = self.settings.search, self.settings.study()
+        name = asked.study_name(self.folder.path)
+        owner = owner_of(self.record["id"], str(self.folder.path.absolute()))
+        storage = asked.storage or self.folder.storage
+        objective = on_proxy(self.model_fn, self.train, plan, self.settings.pruning.weights)
+        with open_study(storage, name, settings, owner=owner, observer=self.observer) as study:
+            self._check_not_lost(study)
+            publish(study, self._order(plan))
             self._set_status("searching")
-            n_trials = self.settings.search.n_trials
+            observer = self._after_trials(update)
             try:
-                run_trials(study, objective, settings, n_trials=n_trials, observer=self._after_trials(update))
+                run_trials(study, objective, settings, n_trials=asked.n_trials, observer=observer)
             finally:
-                update()
+                with contextlib.suppress(StorageError):  # the record has what was known before it was gone
+                    update()
+            if asked.storage is not None:  # so that the folder holds all that the report and the confirmation need
+                copy_study(study, self.folder.storage, SEARCH_STUDY, settings)
             if not top_trials(study, 1):
                 raise SearchError(f"no trial on the proxy came to a score; {_fates(self.record['search']['trials'])}")
         self._write_best("proxy", self.record["search"]["best"])
+
+    def _order(self, plan: PruningPlan) -> Order:
+        """What workers need; the job is there if the run was started from a configuration."""
+        job = self.folder.read_json(self.folder.config)
+        return Order(self.settings.search.n_trials, self.settings.pruning.weights, plan.to_json(), job)
+
+    def _check_not_lost(self, study: optuna.Study) -> None:
+        """Raise SearchError if the record knows of trials and the study, which may be new, does not."""
+        known = sum(((self.record["search"] or {}).get("trials") or {}).values())
+        if known and not study.get_trials(deepcopy=False):
+            raise SearchError(
+                f"the run in {self.folder.path} has had {known} trials, but the study {study.study_name!r} in its "
+                "storage has none; give the storage that it was started with, or choose another folder"
+            )
 
     def _confirm(self) -> None:
         from prunetune.backends.loop import run_trials
@@ -212,7 +225,7 @@ class Run:
         def objective(params: dict[str, Any], report: Report) -> float:
             seed_all(report.seed)
             model = self.model_fn()
-            score = self._timed(model, params, report)
+            score = timed(self.train, model, params, report)
             self.folder.write_weights(model, self.folder.trial_weights(report.number))
             return score
 
@@ -228,12 +241,21 @@ class Run:
         searched = self.settings.study()
         settings = replace(searched, optimizer="random", trial_pruner="none")
         storage = self.folder.storage
-        with open_study(storage, "search", searched) as study, open_study(storage, "confirm", settings) as confirm:
+        with (
+            open_study(storage, SEARCH_STUDY, searched) as study,
+            open_study(storage, CONFIRM_STUDY, settings, observer=self.observer) as confirm,
+        ):
             self._set_status("confirming")
             total = _enqueue(confirm, top_trials(study, max(1, self.settings.search.confirm)))
             try:
                 run_trials(
-                    confirm, objective, settings, n_trials=total, phase=phase, observer=self._after_trials(update)
+                    confirm,
+                    objective,
+                    settings,
+                    n_trials=total,
+                    phase=phase,
+                    observer=self._after_trials(update),
+                    retries=0,  # what has no confirmation is queued above, at the next start
                 )
             finally:
                 update()
@@ -262,17 +284,9 @@ class Run:
             load_weights(model, self.folder.weights)
             self.record["test"] = parts.finite(self.evaluate(model.eval()))
 
-    def _timed(self, model: nn.Module, params: dict[str, Any], report: Report) -> float:
-        """The score from the train function; how long it took, and nothing else, is noted in the trial."""
-        started = time.perf_counter()
-        try:
-            return self.train(model, params, report)
-        finally:
-            report.note("train_seconds", time.perf_counter() - started)
-
     def _after_trials(self, update: Callable[[], None]) -> Observer:
         def observe(event: Event) -> None:
-            if isinstance(event, TrialEnded):
+            if isinstance(event, TrialEnded | OthersEnded):
                 update()
                 self._save()
             self.observer(event)
@@ -363,7 +377,3 @@ def _enqueue(confirm: optuna.Study, candidates: list[optuna.trial.FrozenTrial]) 
 
 def _fates(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -69,6 +69,11 @@ class RunFolder:
         return self.path / "plan.json"
 
     @property
+    def config(self) -> Path:
+        """The configuration, if the run was started from one."""
+        return self.path / "config.json"
+
+    @property
     def best(self) -> Path:
         """The best hyperparameters so far."""
         return self.path / "best.json"
@@ -99,9 +104,7 @@ class RunFolder:
     @property
     def storage(self) -> str:
         """URL of the studies' storage."""
-        from sqlalchemy import URL
-
-        return URL.create("sqlite", database=str(self.study.absolute())).render_as_string(hide_password=False)
+        return sqlite_url(self.study)
 
     def write_text(self, path: Path, text: str) -> None:
         """Put ``text`` into the file at ``path`` as a whole: after a kill there is the old file or the new one."""
@@ -148,6 +151,13 @@ class RunFolder:
             raise InputError(
                 f"{self.path} has format {marker.get('format')!r}; this prunetune reads and writes format {FORMAT}"
             )
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite database."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -71,6 +71,10 @@ class Search:
 
     ``n_trials`` are finished on the proxy, then the ``confirm`` best are trained on the full network and the best of
     them wins. With ``confirm=0`` the proxy's best is trained without comparison: the paper's plain transfer.
+
+    The study is in the run folder, or in a ``storage`` that other machines reach: ``postgresql://USER@HOST/NAME``,
+    ``mysql://USER@HOST/NAME``, ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). There it is
+    called ``study``, or as the run folder. A password in the URL is shown and written nowhere.
     """
 
     n_trials: int = 50
@@ -78,10 +82,27 @@ class Search:
     optimizer: str = "tpe"
     trial_pruner: str = "hyperband"
     direction: Literal["maximize", "minimize"] = "maximize"
+    storage: str | None = field(default=None, repr=False)
+    study: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_trials", whole_number("n_trials", self.n_trials, minimum=1))
         object.__setattr__(self, "confirm", whole_number("confirm", self.confirm, minimum=0))
+        if self.study is not None and self.storage is None:
+            raise InputError(
+                f"study is {self.study!r}, but the study in a run folder has no other name; give a storage"
+            )
+
+    def study_name(self, folder: Path) -> str:
+        """What the search of the run in ``folder`` is called in its storage."""
+        return "search" if self.storage is None else self.study or folder.resolve().name
+
+    def to_record(self) -> dict[str, Any]:
+        """What was asked for, without a password."""
+        from prunetune.backends.storage import without_password
+
+        shown = None if self.storage is None else without_password(self.storage)
+        return {**asdict(self), "storage": shown}
 
 
 @dataclass(frozen=True)
@@ -101,10 +122,13 @@ class Settings:
             raise InputError(f"seed is {self.seed}, but it must be below 2**63")
 
     def study(self) -> StudySettings:
-        """Those of the search on the proxy. Raises InputError for unknown names."""
+        """Those of the search on the proxy. Raises InputError for unknown names and storages."""
+        from prunetune.backends.storage import check_url
         from prunetune.backends.study import StudySettings
 
         search = self.search
+        if search.storage is not None:
+            check_url(search.storage)
         return StudySettings(
             self.space, self.epochs, search.direction, search.optimizer, search.trial_pruner, self.seed
         )
@@ -114,13 +138,21 @@ class Settings:
         return {
             "seed": self.seed,
             "epochs": self.epochs,
-            **asdict(self.search),
+            **self.search.to_record(),
             "space": self.space.to_dict(),
             "pruning": self.pruning.to_record(),
         }
 
     def check_same(self, record: Mapping[str, Any], folder: Path) -> None:
-        """Raise InputError, naming the first setting that differs, if ``record`` is of a run with other settings."""
+        """Raise InputError, naming the first setting that differs, if ``record`` is of a run with other settings.
+
+        There may be more trials than before; where the study is kept is looked at when it is opened.
+        """
+        if self.search.n_trials < record["n_trials"]:
+            raise InputError(
+                f"the run in {folder} was started with n_trials = {record['n_trials']}, which can be raised, but now "
+                f"it is {self.search.n_trials}; choose another folder"
+            )
         before, now = _flat(record), _flat(self.to_record())
         for name, value in now.items():
             if before.get(name) != value:
@@ -137,7 +169,7 @@ class Settings:
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {name: record[name] for name in ("seed", "epochs", "n_trials", "confirm", "trial_pruner", "direction")}
+    parts = {name: record[name] for name in ("seed", "epochs", "confirm", "trial_pruner", "direction")}
     pruning = {f"pruning.{field.name}": record["pruning"][field.name] for field in fields(Pruning)}
     space = {f"space.{name}": each for name, each in record["space"].items()}
     return {**parts, "optimizer": full_name(record["optimizer"]), **pruning, **space}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import nnls
 from torch import nn
 
 from prunetune.budgets import PAPER_PERCENTILE, Budget
@@ -19,9 +17,10 @@ from prunetune.engine import (
     DependencyGraph,
     ExampleInputs,
     PruningPlan,
+    StepTimeModel,
     apply,
-    by_ratio,
     bypass,
+    calibrate,
     cost,
     residual_blocks,
     step_time,
@@ -34,8 +33,7 @@ from prunetune.pruned import Measurement
 from prunetune.speedup import TOLERANCE, find_speedup
 
 MEASURE_SECONDS = 3.0
-CALIBRATION = (1.0, 0.5, 0.25, 0.1)
-"""Shares of the channels of the networks that the prediction is fitted to."""
+CALIBRATION_SECONDS = 5.0
 WHOLE_PLAN = PruningPlan({}, {})
 
 
@@ -80,7 +78,7 @@ def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judg
     base = cost(full.graph)
     if budget.speedup is None and not budget.depth:
         return Choice(full, budget.select(full.graph, full.scores, base), base)
-    count = _value(budget, full, example_inputs)
+    count = _value(budget, full)
     whole = count(full.graph, _everything(full))
 
     def value(graph: DependencyGraph, keep: Mask) -> float:
@@ -166,34 +164,24 @@ def _everything(judged: Judged) -> Mask:
     return ranking.mask(0)
 
 
-def _value(budget: Budget, full: Judged, example_inputs: ExampleInputs) -> Value:
+def _value(budget: Budget, full: Judged) -> Value:
     """How the budget counts: FLOPs, parameters, or predicted seconds of a training step."""
     if budget.kind in COUNTS:
         count = COUNTS[budget.kind]
         return lambda graph, keep: float(count(cost_of(graph, keep)))
-    return predictor(full, example_inputs)
+    return predictor(full)
 
 
-def predictor(full: Judged, example_inputs: ExampleInputs) -> Value:
-    """Seconds of a training step of any cut: a FLOPs + b bytes of activations + c operations.
-
-    The three are fitted, not negative, by least squares of the relative error, to steps of the network itself and of
-    uniform cuts of it, measured in turns on its device.
-    """
-    masks = {share: by_ratio(full.graph, full.scores, ratio=share) for share in CALIBRATION}
-    with torch.inference_mode(False):
-        networks = {str(s): apply(PruningPlan.of(full.graph, keep), full.model) for s, keep in masks.items()}
-    times = step_time(networks, example_inputs, seconds=MEASURE_SECONDS)
-    rows = np.array([_quantities(full.graph, keep) for keep in masks.values()])
-    seconds = np.array([times[str(share)] for share in masks])
-    scale = rows.max(axis=0)
-    coefficients, _ = nnls(rows / scale / seconds[:, None], np.ones(len(seconds)))
-    return lambda graph, keep: float(_quantities(graph, keep) / scale @ coefficients)
+def predictor(full: Judged) -> Value:
+    """Seconds of a training step of any cut: those of its operations on the device that the network is on."""
+    weights = next(full.model.parameters())
+    return _device_times(str(weights.device), weights.dtype, torch.get_num_threads()).predict
 
 
-def _quantities(graph: DependencyGraph, keep: Mask) -> NDArray[np.float64]:
-    spent = cost_of(graph, keep)
-    return np.array([spent.flops, spent.activations, len(graph.activations)], dtype=np.float64)
+@functools.cache
+def _device_times(device: str, dtype: torch.dtype, threads: int) -> StepTimeModel:
+    """How long operations take on a device, found out once in a process; `threads` are those that it was asked with."""
+    return calibrate(device, seconds=CALIBRATION_SECONDS, dtype=dtype)
 
 
 def _measured(

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from prunetune.backends import Distribution, resolve_space
+from prunetune.backends import Distribution, check_optimizer, resolve_space
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
-from prunetune.run import EvaluateFunction, ModelFunction, Run, ScoringData, TrainFunction, TuneResult, seed_all
+from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
 from prunetune.runfolder import RunFolder, check_saveable
 from prunetune.settings import Pruning, Search, Settings
+from prunetune.workers import ModelFunction, TrainFunction, seed_all
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
@@ -39,7 +40,8 @@ def tune(
     """Find the hyperparameters of a network on its pruned proxy, and train the full network with the best.
 
     A run that was stopped goes on where it was when called again with the same arguments, and one that is finished
-    returns its result at once. Sets the seeds of ``random``, ``numpy.random`` and ``torch``.
+    returns its result at once; more trials than before are added to those that there are. With ``Search(storage=…)``
+    others can join the search, see ``prunetune.work``. Sets the seeds of ``random``, ``numpy.random`` and ``torch``.
 
     Parameters
     ----------
@@ -82,6 +84,7 @@ def tune(
     """
     settings = Settings(resolve_space(space), epochs, pruning, search, seed)
     settings.study()
+    check_optimizer(search.optimizer)
     for name, function in (("train", train), ("evaluate", evaluate or train)):
         if not callable(function):
             raise InputError(f"{name} must be a function; got {type(function).__name__}")

@@ -126,14 +126,14 @@ def test_the_budget_counts_trials_of_earlier_starts(tmp_path: Path) -> None:
 
     def objective(params: dict[str, Any], report: Report) -> float:
         calls.append(report.number)
-        return 0.0
+        return [0.25, 0.75, 0.5, 0.0, 0.0][report.number]
 
     events: list[Event] = []
     assert len(_run(tmp_path, objective, n_trials=2)) == 2
     assert len(_run(tmp_path, objective, n_trials=5, observer=events.append)) == 5
     assert len(_run(tmp_path, objective, n_trials=5)) == 5
     assert calls == [0, 1, 2, 3, 4]
-    assert events[0] == PhaseStarted("search", 5, 2)
+    assert events[0] == PhaseStarted("search", 5, 2, best=0.75)
 
 
 # Scores that are none
@@ -287,8 +287,9 @@ def test_an_interrupt_is_recorded_raised_and_made_up_for(stop: BaseException, tm
     assert interrupted.user_attrs["epochs"] == 1
     trials = _run(tmp_path, objective, n_trials=3)
     assert [outcome(trial) for trial in trials] == ["complete", "interrupted", "complete", "complete"]
-    assert len({trial.params["x"] for trial in trials}) == 4
-    assert len(set(seeds)) == 4
+    assert trials[2].params == trials[1].params  # its place in the random stream is taken up again,
+    assert len({trial.params["x"] for trial in trials}) == 3
+    assert len(set(seeds)) == 4  # with another seed for the training
 
 
 # Misuse
@@ -399,10 +400,13 @@ def test_sigkill_in_the_middle_of_a_trial_then_resume(tmp_path: Path) -> None:
     assert [outcome(trial) for trial in trials] == ["complete"] * 12 + ["interrupted"] + ["complete"] * 3
     assert trials[12].state == TrialState.FAIL
     assert trials[12].intermediate_values == {1: trials[12].params["x"]}
-    assert len({trial.params["x"] for trial in trials}) == 16
+    assert trials[13].params == trials[12].params  # once more, with another seed
+    assert trials[13].user_attrs["retry_of"] == 12
+    assert len({trial.user_attrs["seed"] for trial in trials if outcome(trial) == "complete"}) == 15
     (tmp_path / "whole").mkdir()
-    whole = _run(tmp_path / "whole", lambda params, report: params["x"], n_trials=13, optimizer="tpe")
-    assert [trial.params for trial in whole] == [trial.params for trial in trials[:13]]
+    whole = _run(tmp_path / "whole", lambda params, report: params["x"], n_trials=15, optimizer="tpe")
+    assert len({trial.params["x"] for trial in whole}) == 15
+    assert [trial.params for trial in whole] == [trial.params for trial in (*trials[:12], *trials[13:])]
     with open_study(f"sqlite:///{tmp_path}/study.db", "search", _settings(optimizer="tpe")) as study:
         assert count_outcomes(study)["interrupted"] == 1
         assert 12 not in [trial.number for trial in top_trials(study, 20)]

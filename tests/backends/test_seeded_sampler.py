@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from prunetune.backends import full_name, optimizers
-from prunetune.backends.seeded import derive_seed, sampler
+from prunetune.backends.seeded import sampler
+from prunetune.backends.seeds import derive_seed
 from prunetune.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("error")

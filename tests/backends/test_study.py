@@ -15,8 +15,6 @@ from optuna.trial import TrialState
 from prunetune.backends import Float, Int, SearchSpace
 from prunetune.backends.study import (
     StudySettings,
-    count_outcomes,
-    finished_trials,
     open_study,
     outcome,
     top_trials,
@@ -112,21 +110,6 @@ def test_a_password_is_not_shown() -> None:
         pass
     assert "host" in str(caught.value)
     assert "secret" not in str(caught.value)
-
-
-def test_what_a_killed_process_left_running_is_failed(tmp_path: Path) -> None:
-    with open_study(_url(tmp_path), "search", SETTINGS) as study:
-        killed = study.ask(SETTINGS.space.to_optuna())
-        killed.report(0.5, 1)
-        study.enqueue_trial({"x": 0.25})
-    with open_study(_url(tmp_path), "search", SETTINGS) as study:
-        stale, waiting = study.trials
-        assert (stale.state, stale.user_attrs["outcome"]) == (TrialState.FAIL, "interrupted")
-        assert stale.params == killed.params
-        assert stale.intermediate_values == {1: 0.5}
-        assert waiting.state == TrialState.WAITING
-        assert finished_trials(study) == []
-        assert count_outcomes(study) == {"complete": 0, "pruned": 0, "diverged": 0, "failed": 0, "interrupted": 1}
 
 
 def test_optunas_verbosity_is_as_before(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

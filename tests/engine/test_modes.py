@@ -111,6 +111,26 @@ def test_what_one_mode_ties_holds_for_both() -> None:
     assert (units == units[::-1]).all() and len(set(units.tolist())) == 4
 
 
+class Keeps(Net):
+    """Makes a table at its first run, and keeps it, as ConViT does."""
+
+    table: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        if self.table is None:
+            self.table = torch.arange(len(x), dtype=x.dtype).mul(2).unsqueeze(1)
+        return self.b(h + self.table.expand_as(h) if self.training else h)
+
+
+def test_a_model_that_keeps_what_it_made_at_its_first_run() -> None:
+    model = Keeps(lambda net, h: h)
+    result = prune(model, X, scorer="random", ratio=0.5)
+    assert not result.graph.one_mode and model.table is None
+    assert result.model.train()(X).shape == result.model.eval()(X).shape == (2, 8)
+    assert result.model.a.out_features == 4
+
+
 def test_a_recording_is_a_proper_graph() -> None:
     training = traces(Net(THE_SAME["sizes in the code"]), X)[1].graph
     training.lint()

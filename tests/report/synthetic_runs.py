@@ -56,6 +56,7 @@ RESULT: dict[str, Any] = {
         "epochs": 9,
         "trials": {"complete": 2, "pruned": 1, "failed": 1, "diverged": 1, "interrupted": 0},
         "best": {"trial": 0, "params": {"lr": 0.1}, "score": 0.8},
+        "notes": ["hyperband: 1 bracket, one trial in 3 goes on"],
     },
     "confirmation": [
         {"trial": 0, "params": {"lr": 0.1}, "proxy_score": 0.8, "base_score": 0.9, "outcome": "complete", "seconds": 9},

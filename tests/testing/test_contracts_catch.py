@@ -191,6 +191,33 @@ class NeedsScores(RandomSampler):
         sum(each.value for each in study.get_trials(deepcopy=False)[:-1])
 
 
+class ByNumber(RandomSampler):
+    """Goes on in its sequence after a trial that was killed."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed=0)
+
+    def before_trial(self, study: Any, trial: Any) -> None:
+        self._rng.rng.seed(trial.number)
+
+
+class Impatient(RandomSampler):
+    """Its place in its sequence is the number of trials that have ended."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed=0)
+
+    def before_trial(self, study: Any, trial: Any) -> None:
+        self._rng.rng.seed(sum(each.state.is_finished() for each in study.get_trials(deepcopy=False)))
+
+
+class Unconditional(RandomSampler):
+    """Takes it for granted that all trials have all hyperparameters."""
+
+    def before_trial(self, study: Any, trial: Any) -> None:
+        sum(each.params["y"] for each in study.get_trials(deepcopy=False)[:-1])
+
+
 CONTRACT = OptimizerContract()
 
 
@@ -200,6 +227,9 @@ CONTRACT = OptimizerContract()
         (CONTRACT.test_the_same_seed_gives_the_same_trials, Repeats),
         (CONTRACT.test_the_same_seed_gives_the_same_trials, Remembers),
         (CONTRACT.test_a_search_that_is_resumed_goes_on_as_it_would_have, Remembers),
+        (CONTRACT.test_a_search_that_is_resumed_goes_on_as_it_would_have, ByNumber),
+        (CONTRACT.test_trials_in_parallel_are_told_in_any_order, Impatient),
+        (CONTRACT.test_hyperparameters_may_depend_on_others, Unconditional),
         (CONTRACT.test_the_direction_is_that_of_the_search, Upwards),
         (CONTRACT.test_trials_that_fail_are_stopped_or_diverge, NeedsScores),
         (CONTRACT.test_points_of_the_users_come_first, OutOfBounds),
@@ -210,7 +240,7 @@ def test_an_optimizer_that_breaks_the_contract_is_caught(
     test: Callable[[str, str], None], broken: Callable[[int], BaseSampler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(optimizers._entries, "broken", broken)
-    with pytest.raises((AssertionError, TypeError, ValueError)):
+    with pytest.raises((AssertionError, KeyError, TypeError, ValueError)):
         test("broken", "minimize")
     test("random", "minimize")
 

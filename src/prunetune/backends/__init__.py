@@ -4,15 +4,15 @@ Importing this package is cheap: Optuna and every method are imported when they 
 ``loop`` runs its trials; both know trials and hyperparameters and not what a neural network is.
 
 An optimizer is a factory ``(seed) -> optuna.samplers.BaseSampler``, a trial pruner a factory
-``(epochs) -> optuna.pruners.BasePruner``. A name without a prefix is short for Optuna's own method: ``"tpe"`` is
-``"optuna:tpe"``. Another distribution adds its own with entry points of the groups ``prunetune.optimizers`` and
-``prunetune.trial_pruners``, see ``examples/plugin``.
+``(epochs) -> optuna.pruners.BasePruner``. The prefix of a name is the library; ``ALIASES`` has the short names. Another
+distribution adds its own with entry points of the groups ``prunetune.optimizers`` and ``prunetune.trial_pruners``, see
+``examples/plugin``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prunetune.backends.space import Categorical, Distribution, Float, Int, SearchSpace, resolve_space, spaces
 from prunetune.registry import Registry
@@ -27,11 +27,41 @@ TrialPrunerFactory: TypeAlias = "Callable[[int], BasePruner]"
 optimizers: Registry[SamplerFactory] = Registry("optimizer", group="prunetune.optimizers")
 trial_pruners: Registry[TrialPrunerFactory] = Registry("trial pruner", group="prunetune.trial_pruners")
 
-for _name in ("tpe", "random"):
-    for _alias in (f"optuna:{_name}", _name):
-        optimizers.register_lazy(_alias, f"prunetune.backends.{_name}:{_name}")
-trial_pruners.register_lazy("hyperband", "prunetune.backends.hyperband:hyperband")
-trial_pruners.register_lazy("none", "prunetune.backends.none:none")
+ALIASES: Final[Mapping[str, str]] = {
+    "tpe": "optuna:tpe",
+    "random": "optuna:random",
+    "cma-es": "nevergrad:cma",
+    "bo": "skopt:gp",  # the paper's; Optuna's Gaussian process learns nothing from trials that were stopped
+}
+"""The paper's names (Lee & Yim 2022, section 5) for what it used."""
+
+_OPTIMIZERS: Final[Mapping[str, str]] = {
+    "optuna:tpe": "tpe:tpe",
+    "optuna:tpe-multivariate": "tpe:tpe_multivariate",
+    "optuna:random": "random:random",
+    "optuna:cmaes": "cmaes:cmaes",
+    "optuna:gp": "gp:gp",
+    "optuna:qmc": "qmc:qmc",
+    "optuna:grid": "grid:grid",
+    "nevergrad:cma": "nevergrad:CMA",
+    "skopt:gp": "skopt:gp",
+    "skopt:forest": "skopt:forest",
+    "skopt:et": "skopt:et",
+}
+# Those that were seen to work, be reproducible, and repeat no point (as the discrete ones do).
+_NEVERGRADS: Final = ("DE", "DiagonalCMA", "LhsDE", "NGOpt", "OldCMA", "OnePlusOne", "PSO", "TBPSA", "TwoPointsDE")
+_NEVERGRADS_BROKEN: Final = ("CSEC10", "Carola3", "MetaModel", "NgIoh4", "NgIohTuned", "Wiz")
+
+for _name, _place in _OPTIMIZERS.items():
+    optimizers.register_lazy(_name, f"prunetune.backends.{_place}")
+for _name in _NEVERGRADS:
+    optimizers.register_lazy(f"nevergrad:{_name}", f"prunetune.backends.nevergrad:{_name}")
+for _name in _NEVERGRADS_BROKEN:
+    optimizers.register_lazy(f"nevergrad:{_name}", f"prunetune.backends.nevergrad:{_name}", listed=False)
+for _name, _full in ALIASES.items():
+    optimizers.register_lazy(_name, f"prunetune.backends.{_OPTIMIZERS[_full]}")
+for _name in ("asha", "hyperband", "median", "none"):
+    trial_pruners.register_lazy(_name, f"prunetune.backends.{_name}:{_name}")
 
 
 def full_name(optimizer: str) -> str:
@@ -40,11 +70,18 @@ def full_name(optimizer: str) -> str:
     >>> full_name("tpe")
     'optuna:tpe'
     """
-    full = f"optuna:{optimizer}"
-    return full if full in optimizers else optimizer
+    return ALIASES.get(optimizer, optimizer)
+
+
+def check_optimizer(name: str) -> None:
+    """Raise InputError for what cannot be used: an unknown name, a missing library, what its library has broken."""
+    from prunetune.backends.seeded import sampler
+
+    sampler(name, seed=0)
 
 
 __all__ = [
+    "ALIASES",
     "Categorical",
     "Distribution",
     "Float",
@@ -52,6 +89,7 @@ __all__ = [
     "SamplerFactory",
     "SearchSpace",
     "TrialPrunerFactory",
+    "check_optimizer",
     "full_name",
     "optimizers",
     "resolve_space",

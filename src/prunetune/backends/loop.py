@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import optuna
-from optuna.trial import TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.checks import whole_number
-from prunetune.backends.seeded import derive_seed
+from prunetune.backends.crew import RETRIES, Crew, is_finished
+from prunetune.backends.lives import Pulse, Watch, beating
+from prunetune.backends.notes import study_notes
+from prunetune.backends.seeds import derive_seed
+from prunetune.backends.signals import uninterrupted
 from prunetune.backends.space import Params
 from prunetune.backends.study import StudySettings, count_outcomes, finished_trials, outcome, top_trials, worst_score
 from prunetune.backends.trial import Ending, Report, attempt
-from prunetune.errors import InputError, SearchError
-from prunetune.events import Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, silent
+from prunetune.errors import InputError, SearchError, StorageError
+from prunetune.events import Notice, Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, silent
 
 Objective: TypeAlias = Callable[[Params, Report], float]
 
@@ -30,16 +36,22 @@ def run_trials(
     objective: Objective,
     settings: StudySettings,
     *,
-    n_trials: int,
+    n_trials: int | Callable[[], int],
     phase: Phase = "search",
     observer: Observer = silent,
-) -> None:
-    """Run trials until ``n_trials`` are finished in ``study``, those of earlier starts included.
+    pulse: Pulse = Pulse(),  # noqa: B008  # frozen
+    retries: int = RETRIES,
+) -> int:
+    """Run trials until ``n_trials`` are finished in ``study``; returns how many were run here.
+
+    Those of earlier starts and of other workers count. Where trials of others are still running at the end, they are
+    waited for, and what one that dies leaves is taken over; there are never more than ``n_trials`` that finish.
 
     Every trial has the user attributes ``outcome``, ``seconds``, ``epochs`` (the last one reported), ``seed``, and
     where there is something to say ``message`` and ``traceback``. One that is complete has the score that the
     objective returned. One that diverged is complete to Optuna, with ``worst_score(study)``, so that the optimizer
-    stays away from there; ``outcome`` tells them apart. One that raised is failed, and the search goes on.
+    stays away from there; ``outcome`` tells them apart. One that raised is failed, and the search goes on. One whose
+    process died is failed as interrupted, and its hyperparameters come once more, with another seed.
 
     Parameters
     ----------
@@ -47,24 +59,40 @@ def run_trials(
         From ``open_study`` with the same ``settings``. Enqueued trials come first.
     objective
         ``objective(params, report) -> score``; see ``Report``.
+    n_trials
+        Or a function that says how many, asked before each trial, for workers of a search that may be made longer.
+    pulse
+        How soon a dead worker is noticed; the same for all workers of a study.
+    retries
+        How often hyperparameters are tried again whose process died.
 
     Raises
     ------
     SearchError
         Every trial so far failed, and there were five (or ``n_trials``, if that is less).
+    StorageError
+        The storage was gone for longer than it is waited for.
     InputError
         The objective returned or reported no number, and no trial has come to an end yet. Later in a search such a
         trial counts as failed.
     KeyboardInterrupt
         And whatever else is no ``Exception``, from the objective; the trial is recorded as interrupted.
     """
-    n_trials = whole_number("n_trials", n_trials, minimum=1)
+    total = n_trials if callable(n_trials) else _always(whole_number("n_trials", n_trials, minimum=1))
     started = time.perf_counter()
-    observer(PhaseStarted(phase, n_trials, len(finished_trials(study))))
-    loop = _Loop(study, objective, settings, n_trials, phase, observer, warned=settings.trial_pruner == "none")
-    while len(finished_trials(study)) < n_trials:
+    finished = finished_trials(study)
+    best = next((trial.value for trial in top_trials(study, 1)), None)
+    observer(PhaseStarted(phase, total(), len(finished), study_notes(study, settings, total()), best))
+    crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in finished})
+    loop = _Loop(study, objective, settings, total, phase, observer, crew, warned=settings.trial_pruner == "none")
+    while crew.is_room_for_one(total):
         loop.run_one()
     observer(PhaseEnded(phase, time.perf_counter() - started, _summary(study)))
+    return loop.ran
+
+
+def _always(number: int) -> Callable[[], int]:
+    return lambda: number
 
 
 @dataclass
@@ -72,31 +100,51 @@ class _Loop:
     study: optuna.Study
     objective: Objective
     settings: StudySettings
-    n_trials: int
+    n_trials: Callable[[], int]
     phase: Phase
     observer: Observer
+    crew: Crew
     warned: bool
+    ran: int = 0
 
     def run_one(self) -> None:
-        settings = self.settings
-        trial = self.study.ask(self.settings.space.to_optuna())
-        seed = derive_seed(settings.seed, self.study.study_name, trial.number)
-        report = Report(trial, seed=seed, epochs=settings.epochs, phase=self.phase, observer=self.observer)
-        params = settings.space.plain(trial.params)
-        self.observer(TrialStarted(self.phase, trial.number, params))
+        claimed: tuple[optuna.Trial, Report] | None = None
         started = time.perf_counter()
         try:
-            ending = attempt(self.objective, params, report)
+            with uninterrupted():
+                claimed = self._claim()
+            if claimed is None:
+                return
+            trial, report = claimed
+            params = self.settings.space.plain(trial.params)
+            self.observer(TrialStarted(self.phase, trial.number, params))
+            started = time.perf_counter()
+            with beating(self.study._storage, trial._trial_id, self.crew.watch.pulse):
+                ending = attempt(self.objective, params, report)
         except BaseException as error:
-            stopped = Ending("interrupted", message=f"interrupted by {type(error).__name__}")
-            self._record(trial, report, stopped, time.perf_counter() - started)
+            if claimed is not None:
+                stopped = Ending("interrupted", message=f"interrupted by {type(error).__name__}")
+                with contextlib.suppress(StorageError):  # this error is the one to hear of, or is that very one
+                    self._record(*claimed, stopped, time.perf_counter() - started)
             raise
         seconds = time.perf_counter() - started
-        self._record(trial, report, ending, seconds)
-        self._tell_observer(ending, report, seconds)
-        self._stop_if_hopeless(ending, trial.number)
+        if self._record(trial, report, ending, seconds):
+            self._tell_observer(ending, report, seconds)
+            self._stop_if_hopeless(ending, trial.number)
+        else:
+            gone = f"trial {trial.number} was given up by another worker, to which this process seemed dead"
+            self.observer(Notice(f"{gone}; its result is dropped"))
 
-    def _record(self, trial: optuna.Trial, report: Report, ending: Ending, seconds: float) -> None:
+    def _claim(self) -> tuple[optuna.Trial, Report] | None:
+        settings = self.settings
+        trial = self.crew.claim(settings.space.to_optuna(), self.n_trials)
+        if trial is None:
+            return None
+        seed = derive_seed(settings.seed, self.study.study_name, trial.number)
+        return trial, Report(trial, seed=seed, epochs=settings.epochs, phase=self.phase, observer=self.observer)
+
+    def _record(self, trial: optuna.Trial, report: Report, ending: Ending, seconds: float) -> bool:
+        """Write down how a trial ended; False if another worker has given it up meanwhile."""
         notes: dict[str, Any] = {
             "outcome": ending.outcome,
             "seconds": seconds,
@@ -107,14 +155,27 @@ class _Loop:
             notes["message"] = ending.message[:MESSAGE_LENGTH]
         if ending.traceback:
             notes["traceback"] = ending.traceback[-TRACEBACK_LENGTH:]
-        for name, value in notes.items():
-            trial.set_user_attr(name, value)
+        with uninterrupted():
+            try:
+                for name, value in notes.items():
+                    trial.set_user_attr(name, value)
+                told = self._tell(trial, ending)
+            except UpdateFinishedTrialError:
+                return False
+            if outcome(told) != ending.outcome:
+                return False
+            if is_finished(told):
+                self.crew.known.add(trial.number)
+                self.ran += 1
+        return True
+
+    def _tell(self, trial: optuna.Trial, ending: Ending) -> FrozenTrial:
         if ending.outcome == "complete":
-            self.study.tell(trial, ending.score)
-        elif ending.outcome == "diverged":
-            self.study.tell(trial, worst_score(self.study))
-        else:
-            self.study.tell(trial, state=TrialState.PRUNED if ending.outcome == "pruned" else TrialState.FAIL)
+            return self.study.tell(trial, ending.score, skip_if_finished=True)
+        if ending.outcome == "diverged":
+            return self.study.tell(trial, worst_score(self.study), skip_if_finished=True)
+        state = TrialState.PRUNED if ending.outcome == "pruned" else TrialState.FAIL
+        return self.study.tell(trial, state=state, skip_if_finished=True)
 
     def _tell_observer(self, ending: Ending, report: Report, seconds: float) -> None:
         assert ending.outcome != "interrupted"
@@ -136,7 +197,7 @@ class _Loop:
             return
         if ending.misuse:
             raise InputError(ending.message)
-        if len(finished) >= min(FAILURES_ALLOWED, self.n_trials):
+        if len(finished) >= min(FAILURES_ALLOWED, self.n_trials()):
             many = f"the first {len(finished)} trials all failed" if len(finished) > 1 else "the only trial failed"
             failure = SearchError(f"{many} ({self.phase}); the last, trial {number}: {ending.message}")
             failure.add_note(ending.traceback)

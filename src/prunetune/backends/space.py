@@ -16,6 +16,7 @@ from prunetune.registry import Registry
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.trial import BaseTrial
 
 Choice: TypeAlias = bool | int | float | str | None
 Params: TypeAlias = dict[str, Any]
@@ -47,6 +48,10 @@ class Float:
 
         return FloatDistribution(self.low, self.high, log=self.log)
 
+    def suggest(self, trial: BaseTrial, name: str) -> float:
+        """The value of a trial of Optuna's."""
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
     def plain(self, value: Any) -> float:
         """``value`` as a Python float."""
         return float(value)
@@ -73,6 +78,10 @@ class Int:
         from optuna.distributions import IntDistribution
 
         return IntDistribution(self.low, self.high, log=self.log)
+
+    def suggest(self, trial: BaseTrial, name: str) -> int:
+        """The value of a trial of Optuna's."""
+        return trial.suggest_int(name, self.low, self.high, log=self.log)
 
     def plain(self, value: Any) -> int:
         """``value`` as a Python int."""
@@ -105,6 +114,10 @@ class Categorical:
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(self.choices)
+
+    def suggest(self, trial: BaseTrial, name: str) -> Choice:
+        """The value of a trial of Optuna's."""
+        return trial.suggest_categorical(name, self.choices)
 
     def plain(self, value: Any) -> Choice:
         """The choice that equals ``value``."""
@@ -164,6 +177,30 @@ class SearchSpace(Mapping[str, Distribution]):
         """Optuna's distributions, in the same order."""
         return {name: distribution.to_optuna() for name, distribution in self.items()}
 
+    @classmethod
+    def from_optuna(cls, distributions: Mapping[str, BaseDistribution]) -> SearchSpace:
+        """The space of these distributions of Optuna's: what ``study.trials[0].distributions`` has.
+
+        Raises InputError, naming the hyperparameter, for a step other than a whole number's 1.
+        """
+        return cls({name: _from_optuna(name, distribution) for name, distribution in distributions.items()})
+
+    def suggest(self, trial: BaseTrial) -> Params:
+        """The hyperparameters of a trial of Optuna's, in a study of the user's own."""
+        return self.plain({name: distribution.suggest(trial, name) for name, distribution in self.items()})
+
+    def named(self, values: Mapping[str, Any] | Sequence[Any]) -> Params:
+        """A dict of plain values, from one, or from the values in the order of this space.
+
+        >>> SearchSpace({"x": Float(0, 1), "n": Int(1, 9)}).named([np.float64(0.5), np.int64(3)])
+        {'x': 0.5, 'n': 3}
+        """
+        if not isinstance(values, Mapping):
+            if len(values) != len(self):
+                raise InputError(f"{len(values)} values for {len(self)} hyperparameters ({', '.join(self)})")
+            values = dict(zip(self, values, strict=True))
+        return self.plain(values)
+
     def plain(self, params: Mapping[str, Any]) -> Params:
         """The hyperparameters in ``params`` as plain Python values (no numpy), in the order of this space."""
         return {name: distribution.plain(params[name]) for name, distribution in self.items()}
@@ -195,6 +232,21 @@ class SearchSpace(Mapping[str, Distribution]):
         except ValueError as error:
             raise InputError(f"this search space is not JSON: {error}") from None
         return cls.from_dict(data)
+
+
+def _from_optuna(name: str, distribution: BaseDistribution) -> Distribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return Categorical(distribution.choices)
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        raise InputError(f"{name}: {distribution!r} is no distribution of floats, ints or categories")
+    whole = isinstance(distribution, IntDistribution)
+    if distribution.step is not None and not (whole and distribution.step == 1):
+        raise InputError(f"{name}: {distribution!r} has a step, which a SearchSpace has not; list the values instead")
+    if isinstance(distribution, IntDistribution):
+        return Int(distribution.low, distribution.high, log=distribution.log)
+    return Float(distribution.low, distribution.high, log=distribution.log)
 
 
 def _listed(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,35 +1,44 @@
-"""A study in a storage: opened or created, checked to be the same search, cleared of what a killed process left."""
+"""A study in a storage: made or found and checked to be the same search; and how its trials ended."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, get_args
 
 import optuna
 from optuna.pruners import BasePruner
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from prunetune.backends import full_name, optimizers, trial_pruners
 from prunetune.backends.checks import whole_number
+from prunetune.backends.patient import PATIENCE_SECONDS
 from prunetune.backends.seeded import sampler
 from prunetune.backends.space import SearchSpace
-from prunetune.backends.trial import Outcome
+from prunetune.backends.storage import connected
+from prunetune.backends.trial import GIVEN_UP, WITHDRAWN, Outcome
 from prunetune.errors import InputError, SearchError
+from prunetune.events import Notice, Observer, silent
 from prunetune.registry import build
+
+if TYPE_CHECKING:
+    from optuna.study._frozen import FrozenStudy
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
 
 FINGERPRINT: Final = "prunetune"
-LOCK_SECONDS: Final = 60  # how long SQLite waits for another reader or writer
+FINGERPRINT_FORMAT: Final = 1
+OWNER: Final = "prunetune:owner"
+MAKER_SECONDS: Final = 5.0
+AWAIT_PAUSE: Final = 1.0
+_SPACE: Final = "space."
 
 _BY_STATE: Final[dict[TrialState, Outcome]] = {
     TrialState.COMPLETE: "complete",
@@ -60,42 +69,139 @@ class StudySettings:
     def fingerprint(self) -> dict[str, Any]:
         """The settings as plain values, one key a setting, one a dimension of the space."""
         return {
-            "format": 1,
+            "format": FINGERPRINT_FORMAT,
             "epochs": self.epochs,
             "direction": self.direction,
             "optimizer": full_name(self.optimizer),
             "trial_pruner": self.trial_pruner,
             "seed": self.seed,
-            **{f"space.{name}": each for name, each in self.space.to_dict().items()},
+            **{f"{_SPACE}{name}": each for name, each in self.space.to_dict().items()},
         }
+
+    @classmethod
+    def from_fingerprint(cls, fingerprint: Any, name: str) -> Self:
+        """The settings of the study ``name`` that has this fingerprint. Raises SearchError if it is another version's.
+
+        Raises InputError for an optimizer or a trial pruner that is not installed.
+        """
+        _check_format(fingerprint, name)
+        space = {key.removeprefix(_SPACE): each for key, each in fingerprint.items() if key.startswith(_SPACE)}
+        plain = ("epochs", "direction", "optimizer", "trial_pruner", "seed")
+        return cls(SearchSpace.from_dict(space), **{key: fingerprint[key] for key in plain})
 
 
 @contextlib.contextmanager
-def open_study(storage: str, name: str, settings: StudySettings) -> Iterator[optuna.Study]:
+def open_study(
+    storage: str,
+    name: str,
+    settings: StudySettings,
+    *,
+    owner: Mapping[str, str] | None = None,
+    observer: Observer = silent,
+    patience: float = PATIENCE_SECONDS,
+) -> Iterator[optuna.Study]:
     """The study ``name`` in the storage at that URL, made if need be; closed when the block ends.
 
-    A trial that is still running is one whose process was killed, and is failed as interrupted: one process at a time
-    may have a study open. While the block lasts, Optuna logs warnings only.
+    Several processes may have it open, and may be the first to at the same moment; with ``owner`` (an ``id``, and the
+    ``folder`` and ``host`` for people to read) only those with the same owner. A storage that goes away while it
+    is open is waited for, ``patience`` seconds at most; ``observer`` hears of that. While the block lasts, Optuna logs
+    warnings only.
 
     Raises
     ------
     SearchError
         The storage cannot be opened, or the study in it was started with other settings; the sentence says which.
+    InputError
+        The URL is of no known kind, or the package that it needs is not installed.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
-        database = stack.enter_context(_connected(storage))
-        study = optuna.create_study(
-            storage=database,
-            study_name=name,  # Hyperband's brackets depend on it
-            direction=settings.direction,
-            sampler=sampler(settings.optimizer, settings.seed),
-            pruner=build(trial_pruners, settings.trial_pruner, BasePruner, settings.epochs),
-            load_if_exists=True,
-        )
+        database = stack.enter_context(connected(storage, observer=observer, patience=patience))
+        study = _make_or_load(database, name, settings, owner)
         _check_same(study, settings)
-        _fail_stale(study)
+        _check_owner(study, owner)
         yield study
+
+
+@contextlib.contextmanager
+def join_study(
+    storage: str,
+    name: str | None,
+    *,
+    marker: str,
+    observer: Observer = silent,
+    wait: float = PATIENCE_SECONDS,
+) -> Iterator[tuple[optuna.Study, StudySettings]]:
+    """A study that another process made, and its settings; like ``open_study`` otherwise.
+
+    It is the one with the user attribute ``marker``, of several the one called ``name``, and may appear within ``wait``
+    seconds only.
+
+    Raises
+    ------
+    SearchError
+        There is no such study, or none that this version can continue.
+    InputError
+        There are several and ``name`` is None, or the URL is impossible.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet())
+        database = stack.enter_context(connected(storage, observer=observer))
+        found = _await_study(database, name, marker, observer, wait)
+        settings = StudySettings.from_fingerprint(found.user_attrs.get(FINGERPRINT), found.study_name)
+        yield _load(database, found.study_name, settings), settings
+
+
+def _await_study(database: BaseStorage, name: str | None, marker: str, observer: Observer, wait: float) -> FrozenStudy:
+    deadline, said = time.monotonic() + wait, False
+    wanted = "no search" if name is None else f"no search named {name!r}"
+    while True:
+        marked = [each for each in database.get_all_studies() if marker in each.user_attrs]
+        found = [each for each in marked if name in (None, each.study_name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(sorted(repr(each.study_name) for each in found))
+            raise InputError(f"the storage holds {len(found)} searches ({names}); say which by its name")
+        if time.monotonic() > deadline:
+            others = ", ".join(sorted(repr(each.study_name) for each in marked))
+            there = f"; there are {others}" if others else ""
+            raise SearchError(f"the storage holds {wanted} that could be joined{there}; start it with `prunetune run`")
+        if not said:
+            said = True
+            observer(Notice(f"the storage holds {wanted} yet; waiting for one, {wait:.0f} s at most"))
+        time.sleep(min(AWAIT_PAUSE, max(0.0, deadline - time.monotonic())))
+
+
+def _make_or_load(
+    database: BaseStorage, name: str, settings: StudySettings, owner: Mapping[str, str] | None
+) -> optuna.Study:
+    """The study, made by exactly one of the processes that come here at the same moment."""
+    try:
+        optuna.create_study(storage=database, study_name=name, direction=settings.direction)
+    except optuna.exceptions.DuplicatedStudyError:
+        study = _load(database, name, settings)
+        deadline = time.monotonic() + MAKER_SECONDS  # its maker may not have come to writing down what it is
+        while FINGERPRINT not in study.user_attrs and time.monotonic() < deadline:
+            if study.get_trials(deepcopy=False):
+                raise SearchError(f"the study {name!r} was not made by prunetune; choose another storage") from None
+            time.sleep(0.1)
+    else:
+        study = _load(database, name, settings)
+    if FINGERPRINT not in study.user_attrs:
+        if owner is not None:
+            study.set_user_attr(OWNER, dict(owner))
+        study.set_user_attr(FINGERPRINT, json.loads(json.dumps(settings.fingerprint())))
+    return study
+
+
+def _load(database: BaseStorage, name: str, settings: StudySettings) -> optuna.Study:
+    return optuna.load_study(
+        storage=database,
+        study_name=name,  # Hyperband's brackets depend on it
+        sampler=sampler(settings.optimizer, settings.seed),
+        pruner=build(trial_pruners, settings.trial_pruner, BasePruner, settings.epochs),
+    )
 
 
 @contextlib.contextmanager
@@ -108,37 +214,9 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-@contextlib.contextmanager
-def _connected(storage: str) -> Iterator[RDBStorage]:
-    try:
-        url = make_url(storage)
-        wait = {"connect_args": {"timeout": LOCK_SECONDS}} if url.get_backend_name() == "sqlite" else {}
-        database = RDBStorage(storage, engine_kwargs=wait)
-    except Exception as error:  # whatever the database, its driver or Optuna's check of the schema's version raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SearchError(f"cannot open the storage {_without_password(storage)}: {reason}") from error
-    try:
-        yield database
-    finally:
-        database.remove_session()
-        database.engine.dispose()
-
-
-def _without_password(storage: str) -> str:
-    try:
-        return make_url(storage).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "URL"
-
-
 def _check_same(study: optuna.Study, settings: StudySettings) -> None:
-    now = json.loads(json.dumps(settings.fingerprint()))
-    before = study.user_attrs.get(FINGERPRINT)
-    if before is None:
-        if study.get_trials(deepcopy=False):
-            raise SearchError(f"the study {study.study_name!r} was not made by prunetune; choose another storage")
-        study.set_user_attr(FINGERPRINT, now)
-        return
+    before, now = study.user_attrs[FINGERPRINT], json.loads(json.dumps(settings.fingerprint()))
+    _check_format(before, study.study_name)
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             raise SearchError(
@@ -147,19 +225,39 @@ def _check_same(study: optuna.Study, settings: StudySettings) -> None:
             )
 
 
-def _fail_stale(study: optuna.Study) -> None:
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        storage = study._storage  # the only way to annotate a trial of another process
-        storage.set_trial_user_attr(trial._trial_id, "outcome", "interrupted")
-        storage.set_trial_user_attr(trial._trial_id, "message", "the process was killed during this trial")
-        study.tell(trial.number, state=TrialState.FAIL)
+def _check_owner(study: optuna.Study, owner: Mapping[str, str] | None) -> None:
+    before = study.user_attrs.get(OWNER)
+    if owner is not None and before is not None and before["id"] != owner["id"]:
+        raise SearchError(
+            f"the study {study.study_name!r} belongs to the run in {before['folder']} on {before['host']}; join it "
+            "with `prunetune worker`, or give this run a study of another name"
+        )
+
+
+def _check_format(fingerprint: object, name: str) -> None:
+    if not isinstance(fingerprint, dict) or fingerprint.get("format") != FINGERPRINT_FORMAT:
+        found = fingerprint.get("format") if isinstance(fingerprint, dict) else None
+        raise SearchError(
+            f"the study {name!r} is of format {found!r}, and this prunetune reads and writes format "
+            f"{FINGERPRINT_FORMAT}: take the same version of prunetune, or another study"
+        )
+
+
+def copy_study(study: optuna.Study, storage: str, name: str, settings: StudySettings) -> None:
+    """Put all trials of ``study`` into a study ``name`` of its own in ``storage``, in place of what it held before."""
+    with connected(storage) as database, contextlib.suppress(KeyError):
+        database.delete_study(database.get_study_id_from_name(name))
+    with open_study(storage, name, settings) as copy:
+        copy.add_trials(study.get_trials(deepcopy=False))
 
 
 def outcome(trial: FrozenTrial) -> Outcome | None:
-    """How a trial ended; None for one that waits or runs."""
-    if trial.state not in _BY_STATE:
+    """How a trial ended; None for one that waits or runs, or that was not needed any more."""
+    said = trial.user_attrs.get("outcome")
+    if trial.state not in _BY_STATE or said == WITHDRAWN:
         return None
-    said: Outcome | None = trial.user_attrs.get("outcome")
+    if trial.state == TrialState.FAIL and trial.user_attrs.get(GIVEN_UP):
+        return "interrupted"  # whatever its worker, if it was alive after all, had noted by then
     return said or _BY_STATE[trial.state]
 
 

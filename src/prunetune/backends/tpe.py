@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
+
+from prunetune.backends.quiet import quietly
 
 
 def tpe(seed: int) -> TPESampler:
@@ -11,3 +14,9 @@ def tpe(seed: int) -> TPESampler:
     It ranks scores and never uses their size, so a score of ±inf is simply the worst.
     """
     return TPESampler(seed=seed)
+
+
+def tpe_multivariate(seed: int) -> TPESampler:
+    """TPE with densities of all hyperparameters together; conditional ones in a group of their own."""
+    with quietly(ExperimentalWarning):
+        return TPESampler(seed=seed, multivariate=True, group=True)

@@ -6,17 +6,20 @@ import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 import optuna
 from optuna import TrialPruned
+from optuna.exceptions import UpdateFinishedTrialError
 
 from prunetune.backends.checks import real_number, whole_number
 from prunetune.backends.space import Params
-from prunetune.errors import InputError
+from prunetune.errors import InputError, StorageError
 from prunetune.events import EpochEnded, Observer, Phase
 
 Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
+GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
+WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 
 
 class TrialDiverged(TrialPruned):
@@ -102,7 +105,13 @@ class Report:
             self._stopped = Ending("diverged", message=f"the score is {value} after epoch {number}")
             _raise(self._stopped)
         self._score = value
-        self._trial.report(value, number)
+        try:
+            self._trial.report(value, number)
+        except UpdateFinishedTrialError:
+            self._stopped = Ending(
+                "interrupted", message="given up by another worker, to which this process seemed dead"
+            )
+            _raise(self._stopped)
         self._observer(EpochEnded(self._phase, self.number, number, self.epochs, value))
         # Optuna's rungs include the last epoch, where stopping would save nothing and lose a finished trial
         if number < self.epochs and self._trial.should_prune():
@@ -127,11 +136,13 @@ def _raise(stopped: Ending) -> NoReturn:
 
 
 def attempt(objective: Callable[[Params, Report], float], params: Params, report: Report) -> Ending:
-    """Run ``objective`` and say how that ended. Only what is no ``Exception`` (Ctrl-C) is raised."""
+    """Run ``objective`` and say how that ended. Raises what is no ``Exception`` (Ctrl-C), and StorageError."""
     try:
         returned = objective(params, report)
     except TrialPruned as error:
         return report.stopped or Ending("pruned", message=str(error))
+    except StorageError:  # not the user's code: nothing can be recorded any more
+        raise
     except Exception as error:  # the user's code may raise anything, and the study goes on
         misuse = isinstance(error, Misuse)
         message = str(error) if misuse else f"{type(error).__name__}: {error}"

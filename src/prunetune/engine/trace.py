@@ -161,7 +161,7 @@ def check_runs(
     model: nn.Module,
     example_inputs: ExampleInputs,
     *,
-    training: Sequence[bool] = (False, True),
+    training: Sequence[bool] = (True, False),
     calls: Mapping[bool, Sequence[str]] | None = None,
 ) -> None:
     """Run `model` for its shapes, with each of these training flags; raises TraceError as `traces` does.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,17 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from prunetune.backends import Categorical, SearchSpace
-from prunetune.config import Config, search_space
+from prunetune.backends.storage import without_password
+from prunetune.config import Config, parse_config, read_config, search_space
 from prunetune.data import ImageData, datasets
 from prunetune.data._files import Say, silently
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
+from prunetune.jobs.local_workers import LocalWorkers
 from prunetune.jobs.schedules import SCHEDULES
-from prunetune.runfolder import RunFolder
+from prunetune.runfolder import RunFolder, sqlite_url
 from prunetune.settings import Pruning, Search
 from prunetune.tuner import TuneResult, tune
+from prunetune.workers import WAIT_SECONDS, ModelFunction, joined, work
 from prunetune.zoo import models
 
 if TYPE_CHECKING:
@@ -30,20 +34,73 @@ EXAMPLE_BATCH: Final = 128  # images that FLOPs are counted and a step is timed 
 FREE: Final = {"data.download"}  # what may be different when a run goes on, since it changes no result
 
 
-def launch(config: Config, *, observer: Observer = silent, say: Say = silently) -> TuneResult:
+def launch(config: Config, *, workers: int = 1, observer: Observer = silent, say: Say = silently) -> TuneResult:
     """Do the whole job that ``config`` describes, or what is left of it, in its run folder.
 
-    ``say`` gets a sentence for every file that is downloaded.
+    With ``workers`` so many processes search, of which this one is the first; they share the cores. ``say`` gets a
+    sentence for every file that is downloaded.
 
     Raises InputError before anything is trained if the data, the device, the batch sizes or the folder do not fit.
     """
+    model_fn, job, data = _prepare(config, say)
+    keep_config(config)
+    search = config.search
+    with LocalWorkers(workers - 1, config, observer) as crowd:
+        return tune(
+            model_fn,
+            job,
+            search_space(config),
+            example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
+            epochs=search.epochs,
+            run_dir=config.run.folder,
+            pruning=Pruning(**config.pruning.model_dump(exclude_none=True)),
+            search=Search(
+                n_trials=search.n_trials,
+                confirm=search.confirm,
+                optimizer=search.optimizer,
+                trial_pruner=search.trial_pruner,
+                storage=search.storage,
+                study=search.study,
+            ),
+            seed=search.seed,
+            evaluate=job.evaluate,
+            data=ScoringBatches(data, search.seed),
+            observer=crowd,
+        )
+
+
+def join(
+    storage: str,
+    study: str | None,
+    *,
+    device: str = "auto",
+    root: str | None = None,
+    wait: float = WAIT_SECONDS,
+    observer: Observer = silent,
+) -> int:
+    """Run trials of the search ``study`` in ``storage``, with the model and the data that its owner has; how many.
+
+    ``device`` and ``root``, the folder of the data, are those of this machine.
+    """
+    with joined(storage, study, observer, wait) as (found, _, order):
+        name, job = found.study_name, order.job
+    if job is None:
+        raise InputError(
+            f"the search {name!r} was started with a network and a train function of somebody's own; join it with "
+            "prunetune.work(model_fn, train, URL)"
+        )
+    model_fn, train, _ = _prepare(_config_of(job, device, root))
+    return work(model_fn, train, storage, study=name, wait=wait, observer=observer)
+
+
+def _prepare(config: Config, say: Say = silently) -> tuple[ModelFunction, ImageClassification, ImageData]:
+    """How the network is built and trained, and the data, on the device."""
     device = choose_device(config.run.device)
-    space = search_space(config)
     data = load_data(config, say)
-    _check_batch_sizes(config, space, data)
+    _check_batch_sizes(config, search_space(config), data)
     data = data.to(device)
-    defaults = Hyperparameters().updated(config.train.fixed())
     train = config.train
+    defaults = Hyperparameters().updated(train.fixed())
     execution = Execution(train.amp, train.channels_last, train.compile)
     job = ImageClassification(data, defaults, SCHEDULES[train.schedule], execution)
     builder = models[config.model.name]
@@ -51,26 +108,52 @@ def launch(config: Config, *, observer: Observer = silent, say: Say = silently) 
     def model_fn() -> nn.Module:
         return builder(data.num_classes, data.channels).to(device)
 
-    keep_config(config)
-    return tune(
-        model_fn,
-        job,
-        space,
-        example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
-        epochs=config.search.epochs,
-        run_dir=config.run.folder,
-        pruning=Pruning(**config.pruning.model_dump(exclude_none=True)),
-        search=Search(
-            n_trials=config.search.n_trials,
-            confirm=config.search.confirm,
-            optimizer=config.search.optimizer,
-            trial_pruner=config.search.trial_pruner,
-        ),
-        seed=config.search.seed,
-        evaluate=job.evaluate,
-        data=ScoringBatches(data, config.search.seed),
-        observer=observer,
-    )
+    return model_fn, job, data
+
+
+def _config_of(job: Mapping[str, Any], device: str, root: str | None) -> Config:
+    """The configuration that a run was started from, as far as a worker needs it."""
+    data = {**job["data"], **({} if root is None else {"root": root})}
+    parts = {"model": job["model"], "data": data, "train": job["train"], "search": {"space": job["search"]["space"]}}
+    return parse_config({**parts, "run": {"folder": "unused", "device": device}})
+
+
+def search_of(source: Path | None, storage: str | None, study: str | None) -> tuple[str, str | None]:
+    """Where the search is that belongs to a configuration file or a run folder, and what it is called there.
+
+    ``storage`` and ``study`` are what was said besides, and go first. Raises InputError if that does not suffice.
+    """
+    if source is None:
+        if storage is None:
+            raise InputError("which search? give a configuration, a run folder, or the URL of the storage with --study")
+        return storage, study
+    folder, kept = (source, _kept_search(source)) if source.is_dir() else _configured_search(source)
+    shared = kept.get("storage")
+    if shared is None and (storage is None or source.is_dir()):
+        if not (folder / "study.db").exists():
+            raise InputError(f"there is no search in {folder} yet; start it with `prunetune run`")
+        return sqlite_url(folder / "study.db"), study
+    url = storage or str(shared)
+    if "***" in url:
+        raise InputError(f"the run in {folder} keeps its search in {url}; give the URL with its password as --study")
+    return url, study or kept.get("study") or folder.resolve().name
+
+
+def _kept_search(folder: Path) -> dict[str, Any]:
+    """What the run in ``folder`` was started with, as far as it is known yet."""
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content["search"])
+    except FileNotFoundError:
+        raise InputError(f"{folder} is not the folder of a run that was started from a configuration") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); give the configuration, or the URL with --study") from None
+
+
+def _configured_search(path: Path) -> tuple[Path, dict[str, Any]]:
+    config = read_config(path)
+    return Path(config.run.folder), {"storage": config.search.storage, "study": config.search.study}
 
 
 @dataclass(frozen=True)
@@ -109,11 +192,12 @@ def keep_config(config: Config) -> None:
     Raises InputError that names the first key that differs.
     """
     now = config.model_dump(mode="json", exclude={"run"})
+    if config.search.storage is not None:
+        now["search"]["storage"] = without_password(config.search.storage)
     with RunFolder(config.run.folder) as folder:
-        path = folder.path / "config.json"
-        stored = folder.read_json(path)
+        stored = folder.read_json(folder.config)
         if stored is None:
-            folder.write_json(path, now)
+            folder.write_json(folder.config, now)
             return
     before = _flat(stored)
     for key, value in _flat(now).items():

@@ -117,6 +117,7 @@ class Search:
     epochs: float | None = None
     trials: dict[str, int] = field(default_factory=dict)
     best: Choice | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

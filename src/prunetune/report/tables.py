@@ -224,6 +224,8 @@ def settings(run: Run) -> Table:
             ("heads", pruning.heads),
             ("weights of a trial", pruning.weights),
         ]
+    if result.search:
+        pairs += [("what that means", note) for note in result.search.notes]
     rows = tuple((name, number(value)) for name, value in pairs if value is not None)
     return Table("Settings", ("setting", "value"), rows, words=2)
 

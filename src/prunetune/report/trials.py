@@ -19,6 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 OUTCOME_ATTRIBUTE = "outcome"
 MESSAGE_ATTRIBUTE = "message"
 SECONDS_ATTRIBUTE = "seconds"
+GIVEN_UP_ATTRIBUTE = "given_up"
+WITHDRAWN = "withdrawn"
 SOURCE_ATTRIBUTE = "search_trial"  # of a confirmation: the trial of the search that it repeats
 _MALFORMED = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError)  # what Optuna raises on odd contents
 OUTCOMES = ("complete", "pruned", "diverged", "failed", "interrupted", "running")
@@ -93,11 +95,13 @@ def _load(url: str, study_name: str) -> list[FrozenTrial]:
 
 
 def plain_trial(trial: FrozenTrial) -> Trial | None:
-    """An Optuna trial as a plain value; None for one that only waits."""
-    if trial.state not in _BY_STATE:
-        return None
+    """An Optuna trial as a plain value; None for one that only waits, or was withdrawn before it began."""
     notes = trial.user_attrs
     said, source, seconds = (notes.get(name) for name in (OUTCOME_ATTRIBUTE, SOURCE_ATTRIBUTE, SECONDS_ATTRIBUTE))
+    if trial.state not in _BY_STATE or said == WITHDRAWN:
+        return None
+    if trial.state == TrialState.FAIL and notes.get(GIVEN_UP_ATTRIBUTE):
+        said = "interrupted"
     outcome = said if isinstance(said, str) and said in OUTCOMES else _BY_STATE[trial.state]
     curve = tuple((step, _finite(value)) for step, value in sorted(trial.intermediate_values.items()))
     final = _finite(trial.values[0]) if trial.values and outcome == "complete" else None

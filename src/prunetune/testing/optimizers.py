@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -12,12 +14,12 @@ from typing import Any, Final, TypeAlias
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from prunetune.backends import Categorical, Float, Int, SearchSpace, trial_pruners
+from prunetune.backends import Categorical, Float, Int, SearchSpace, optimizers, trial_pruners
 from prunetune.backends.loop import run_trials
 from prunetune.backends.seeded import sampler
-from prunetune.backends.study import Direction, StudySettings, open_study, outcome
+from prunetune.backends.study import Direction, StudySettings, finished_trials, open_study, outcome
 from prunetune.backends.trial import Report
 from prunetune.registry import build
 
@@ -36,7 +38,7 @@ CORNERS: Final = SearchSpace(
         "fixed": Categorical(["only"]),
     }
 )
-N_TRIALS: Final = 16
+N_TRIALS: Final = 13
 """More than the ten that TPE, for one, draws at random."""
 
 
@@ -47,7 +49,7 @@ def optimizer_contract(*names: str) -> type[OptimizerContract]:
     return marked
 
 
-def goodness(params: dict[str, Any], report: Report) -> float:
+def goodness(params: dict[str, Any]) -> float:
     """Best at small x, large n, c = "b" and y = 0.3."""
     return float(-((params["y"] - 0.3) ** 2) - params["x"] - (params["c"] == "a") + params["n"] / 100)
 
@@ -61,24 +63,30 @@ class OptimizerContract:
 
     def test_the_same_seed_gives_the_same_trials(self, optimizer: str, direction: Direction) -> None:
         """And another seed others."""
-        points = [run(settings(optimizer, direction, seed=seed)) for seed in (3, 3, 4)]
-        assert points[0] == points[1]
-        assert points[0][:5] != points[2][:5]
+        points = reference(optimizer, direction)
+        assert run(settings(optimizer, direction)) == points
+        assert run(settings(optimizer, direction, seed=4), n_trials=5) != points[:5]
 
     def test_a_search_that_is_resumed_goes_on_as_it_would_have(self, optimizer: str, direction: Direction) -> None:
-        """Stopped and opened anew, in a file, as another process would."""
+        """Stopped between two trials or killed during one, and opened anew as another process would.
+
+        A score is searched for in a file, and a loss in memory, which is quicker.
+        """
         same = settings(optimizer, direction)
         memory = Path("/dev/shm")  # where there is one, there is no disk to wait for
         with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-            for stop in (1, 4, 13, N_TRIALS):
-                with open_study(f"sqlite:///{folder}/study.db", "search", same) as study:
+            storage = f"sqlite:///{folder}/study.db" if direction == "maximize" else InMemoryStorage()
+            for stop, killed in ((1, True), (4, False), (11, True), (N_TRIALS, False)):
+                with opened(storage, same) as study:
                     run_trials(study, towards(direction), same, n_trials=stop)
-                    points = [trial.params for trial in study.trials]
-        assert points == run(same)
+                    points = [trial.params for trial in finished_trials(study)]
+                    if killed:
+                        study.ask(same.space.to_optuna()).report(0.0, 1)
+        assert points == reference(optimizer, direction)
 
     def test_the_direction_is_that_of_the_search(self, optimizer: str, direction: Direction) -> None:
         """The same goodness, as a score or as a loss, leads to the same trials."""
-        assert run(settings(optimizer, direction)) == run(settings(optimizer, "maximize"))
+        assert reference(optimizer, direction) == reference(optimizer, "maximize")
 
     @pytest.mark.parametrize("space", [SPACE, CORNERS], ids=["usual", "corners"])
     def test_it_stays_in_the_space(self, optimizer: str, direction: Direction, space: SearchSpace) -> None:
@@ -103,13 +111,13 @@ class OptimizerContract:
                 raise optuna.TrialPruned
             return towards(direction)(params, report)
 
-        trials = search(settings(optimizer, direction), objective)
+        trials = search(settings(optimizer, direction), objective, n_trials=N_TRIALS + 3)
         assert [outcome(trial) for trial in trials[:8]] == [
             *("diverged", "failed", "pruned", "complete", "complete"),
             *("diverged", "failed", "pruned"),
         ]
         assert all(outcome(trial) == "complete" for trial in trials[8:])
-        assert len({str(trial.params) for trial in trials}) == len(trials) == N_TRIALS
+        assert len({str(trial.params) for trial in trials}) == len(trials) == N_TRIALS + 3
 
     def test_it_works_beside_hyperband(self, optimizer: str, direction: Direction) -> None:
         """Which shows an optimizer the trials of one bracket only, as a study with fewer attributes."""
@@ -133,6 +141,52 @@ class OptimizerContract:
         for name, value in points[1].items():
             within(name, value, SPACE)
 
+    def test_trials_in_parallel_are_told_in_any_order(self, optimizer: str, direction: Direction) -> None:
+        """Several are asked for at a time and told backwards, and the first one never: no point comes twice."""
+        twice = []
+        for _ in range(2):
+            with quiet():
+                study = new_study(settings(optimizer, direction))
+                asked = []
+                for size in (4, 4, 3, 2):
+                    batch = [study.ask() for _ in range(size)]
+                    for trial in batch:  # all of which have begun before the first is sampled
+                        SPACE.suggest(trial)
+                    asked += batch
+                    for trial in reversed(batch):
+                        if trial.number:
+                            study.tell(trial, towards(direction)(trial.params))
+            twice.append([trial.params for trial in asked])
+            for trial in asked:
+                for name, value in trial.params.items():
+                    within(name, value, SPACE)
+        assert twice[0] == twice[1]
+        assert len({str(point) for point in twice[0]}) == N_TRIALS
+
+    def test_it_works_in_threads(self, optimizer: str, direction: Direction) -> None:
+        """Of a study that the user runs with `n_jobs`."""
+        with quiet():
+            study = new_study(settings(optimizer, direction))
+            study.optimize(lambda trial: towards(direction)(SPACE.suggest(trial)), N_TRIALS, n_jobs=3)
+        assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * N_TRIALS
+        assert len({str(trial.params) for trial in study.trials}) == N_TRIALS
+
+    def test_hyperparameters_may_depend_on_others(self, optimizer: str, direction: Direction) -> None:
+        """Of a study whose objective asks for y only where c is "b"."""
+
+        def objective(trial: optuna.Trial) -> float:
+            params = {name: SPACE[name].suggest(trial, name) for name in ("x", "n", "c")}
+            params["y"] = SPACE["y"].suggest(trial, "y") if params["c"] == "b" else 0.0
+            return towards(direction)(params)
+
+        with quiet():
+            study = new_study(settings(optimizer, direction))
+            study.optimize(objective, N_TRIALS)
+        for trial in study.trials:
+            assert ("y" in trial.params) == (trial.params["c"] == "b")
+            for name, value in trial.params.items():
+                within(name, value, SPACE)
+
 
 def settings(optimizer: str, direction: Direction, **options: Any) -> StudySettings:
     """Those of a search of three epochs a trial."""
@@ -140,43 +194,84 @@ def settings(optimizer: str, direction: Direction, **options: Any) -> StudySetti
     return replace(base, **options)
 
 
-def towards(direction: Direction) -> Callable[[dict[str, Any], Report], float]:
+def towards(direction: Direction) -> Callable[..., float]:
     """`goodness` as a score, or its negative as a loss."""
     sign = 1.0 if direction == "maximize" else -1.0
-    return lambda params, report: sign * goodness(params, report)
+    return lambda params, report=None: sign * goodness(params)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna logs warnings only."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def opened(storage: str | InMemoryStorage, settings: StudySettings) -> Iterator[optuna.Study]:
+    """As `open_study`, also in memory: whatever still runs there was killed."""
+    if isinstance(storage, str):
+        with open_study(storage, "search", settings) as study:
+            yield study
+        return
+    with quiet():
+        study = new_study(settings, storage)
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            storage.set_trial_user_attr(trial._trial_id, "outcome", "interrupted")
+            study.tell(trial.number, state=TrialState.FAIL)
+        yield study
+
+
+def new_study(settings: StudySettings, storage: InMemoryStorage | None = None) -> optuna.Study:
+    """A study in memory, or the one that is there."""
+    return optuna.create_study(
+        storage=storage or InMemoryStorage(),
+        load_if_exists=True,
+        study_name="search",
+        direction=settings.direction,
+        sampler=sampler(settings.optimizer, settings.seed),
+        pruner=build(trial_pruners, settings.trial_pruner, optuna.pruners.BasePruner, settings.epochs),
+    )
 
 
 def search(
     settings: StudySettings,
     objective: Callable[[dict[str, Any], Report], float],
     queue: Sequence[dict[str, Any]] = (),
+    n_trials: int = N_TRIALS,
 ) -> list[FrozenTrial]:
     """All trials of a search in memory."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        study = optuna.create_study(
-            storage=InMemoryStorage(),
-            study_name="search",
-            direction=settings.direction,
-            sampler=sampler(settings.optimizer, settings.seed),
-            pruner=build(trial_pruners, settings.trial_pruner, optuna.pruners.BasePruner, settings.epochs),
-        )
+    with quiet():
+        study = new_study(settings)
         for point in queue:
             study.enqueue_trial(point)
-        run_trials(study, objective, settings, n_trials=N_TRIALS)
+        run_trials(study, objective, settings, n_trials=n_trials)
         return study.trials
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 def run(
     settings: StudySettings,
     objective: Callable[[dict[str, Any], Report], float] | None = None,
     queue: Sequence[dict[str, Any]] = (),
+    n_trials: int = N_TRIALS,
 ) -> Points:
     """The hyperparameters of all trials of a search in memory."""
-    return [trial.params for trial in search(settings, objective or towards(settings.direction), queue)]
+    trials = search(settings, objective or towards(settings.direction), queue, n_trials)
+    return [trial.params for trial in trials]
+
+
+def reference(optimizer: str, direction: Direction) -> Points:
+    """Those of the plain search that several tests compare with, run once."""
+    return _reference(optimizers[optimizer], optimizer, direction)
+
+
+@functools.cache
+def _reference(factory: object, optimizer: str, direction: Direction) -> Points:
+    return run(settings(optimizer, direction))
 
 
 def within(name: str, value: object, space: SearchSpace) -> None:
@@ -185,5 +280,5 @@ def within(name: str, value: object, space: SearchSpace) -> None:
     if isinstance(distribution, Categorical):
         assert value in distribution.choices
         return
-    assert isinstance(value, int if isinstance(distribution, Int) else float)
+    assert type(value) is (int if isinstance(distribution, Int) else float)  # numpy's are no JSON
     assert distribution.low <= value <= distribution.high, f"{name} = {value} is out of {distribution}"

@@ -6,47 +6,28 @@ import math
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
-SEED = "prunetune-example:halton-seed"
+from prunetune.backends.stateless import StatelessSampler
 
 
-class Halton(BaseSampler):
+class Halton(StatelessSampler):
     """Points that fill the space more evenly than random ones, each trial the next of one sequence.
 
     Dimension k of the sequence is the k-th hyperparameter, so the space need not be known beforehand.
 
-    prunetune makes a sampler for every trial, with a seed of that trial's own: whatever a sampler is to remember has to
-    be in the study. Here that is the seed of the sequence, the first trial's; where in it to go on is the trial's
-    number. So a search that is resumed goes on with the same sequence.
+    A `StatelessSampler` is made once a study, with the study's seed. It remembers nothing: what it suggests follows
+    from the seed, the study, and the trial's draw, which counts trials and is the same for one that is killed and the
+    one that replaces it. So a search that is resumed goes on with the same sequence.
     """
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        if SEED not in study._storage.get_study_user_attrs(study._study_id):  # as Optuna's own samplers do: beside
-            study._storage.set_study_user_attr(
-                study._study_id, SEED, self.seed
-            )  # Hyperband a study has no `user_attrs`
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {}  # one hyperparameter after the other
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         dimension = len(trial.params)  # those before it
-        seed = study._storage.get_study_user_attrs(study._study_id)[SEED]
-        sequence = qmc.Halton(dimension + 1, scramble=True, rng=seed).fast_forward(trial.number)
+        sequence = qmc.Halton(dimension + 1, scramble=True, rng=self.seed).fast_forward(self.draw(study, trial))
         return value_at(float(sequence.random()[0, dimension]), param_distribution)
 
 

@@ -1,0 +1,121 @@
+"""What the workers of one study have to agree on: who may start a trial, whose has died, and when all is done."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from prunetune.backends.lives import OWNER, Watch, describe, this_process
+from prunetune.backends.study import outcome, top_trials
+from prunetune.backends.trial import GIVEN_UP, WITHDRAWN
+from prunetune.events import Notice, Observer, OthersEnded, Phase
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+RETRIES: Final = 2
+RETRY_OF: Final = "retry_of"  # user attributes of a trial that repeats the hyperparameters of a dead worker's
+RETRY: Final = "retry"
+FIRST_PAUSE: Final = 0.02
+LONGEST_PAUSE: Final = 1.0
+SAY_AFTER: Final = 2.0
+
+Total = Callable[[], int]
+
+
+@dataclass
+class Crew:
+    """One worker's view of the others; ``known`` are the numbers of the finished trials that its observer knows of."""
+
+    study: optuna.Study
+    observer: Observer
+    watch: Watch
+    phase: Phase
+    retries: int
+    known: set[int]
+
+    def is_room_for_one(self, total: Total) -> bool:
+        """Wait until a trial may be started, or until ``total`` are finished: then it is False."""
+        started, pause, said = time.monotonic(), FIRST_PAUSE, False
+        while True:
+            trials = self.study.get_trials(deepcopy=False)
+            if self._give_up_dead(trials):
+                trials = self.study.get_trials(deepcopy=False)
+            self._tell_of_others(trials)
+            finished = sum(is_finished(trial) for trial in trials)
+            running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+            if finished >= total() or finished + len(running) < total():
+                return finished < total()
+            if not said and time.monotonic() - started > SAY_AFTER:
+                said = True
+                self.observer(Notice(f"waiting for {_whose(running)}"))
+            time.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    def claim(self, distributions: Mapping[str, BaseDistribution], total: Total) -> optuna.Trial | None:
+        """A new trial of this process; None if others were quicker and there are enough.
+
+        Two workers may have seen room for one and both have asked. Numbers are given in one order, in every storage:
+        a trial counts if fewer than ``total`` before it are finished or may still be, and is withdrawn otherwise. So
+        the last trial that finishes has fewer than ``total`` that finished before it.
+        """
+        trial = self.study.ask(dict(distributions))
+        storage = self.study._storage
+        if OWNER not in storage.get_trial(trial._trial_id).system_attrs:  # one that was waiting
+            storage.set_trial_system_attr(trial._trial_id, OWNER, this_process())
+        before = [each for each in self.study.get_trials(deepcopy=False) if each.number < trial.number]
+        if sum(is_finished(each) or not each.state.is_finished() for each in before) < total():
+            return trial
+        trial.set_user_attr("outcome", WITHDRAWN)
+        self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        return None
+
+    def _give_up_dead(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Fail the trials that nobody runs any more, queue their hyperparameters; whether there were any."""
+        dead = self.watch.dead([trial for trial in trials if trial.state == TrialState.RUNNING])
+        for trial in dead:
+            self._give_up(trial)
+        return bool(dead)
+
+    def _give_up(self, trial: FrozenTrial) -> None:
+        storage, owner = self.study._storage, describe(trial.system_attrs.get(OWNER, {}))
+        with contextlib.suppress(
+            UpdateFinishedTrialError
+        ):  # another worker was quicker, or it came to its end after all
+            storage.set_trial_user_attr(trial._trial_id, GIVEN_UP, True)
+            storage.set_trial_user_attr(trial._trial_id, "message", f"{owner} was killed during this trial")
+            if storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):
+                again = self._queue_again(trial)
+                what = "its hyperparameters are tried again" if again else "they are not tried again"
+                self.observer(Notice(f"trial {trial.number} is given up, for {owner} is gone; {what}"))
+
+    def _queue_again(self, trial: FrozenTrial) -> bool:
+        retry = trial.user_attrs.get(RETRY, 0) + 1
+        if not trial.params or retry > self.retries:
+            return False
+        self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number, RETRY: retry})
+        return True
+
+    def _tell_of_others(self, trials: Sequence[FrozenTrial]) -> None:
+        news = {trial.number for trial in trials if is_finished(trial)} - self.known
+        if news:
+            self.known |= news
+            best = top_trials(self.study, 1)
+            self.observer(OthersEnded(self.phase, len(news), best[0].value if best else None))
+
+
+def is_finished(trial: FrozenTrial) -> bool:
+    """Whether a trial uses up the budget: it ended, and was not interrupted."""
+    return outcome(trial) not in (None, "interrupted")
+
+
+def _whose(running: Sequence[FrozenTrial]) -> str:
+    first = ", ".join(f"trial {t.number} of {describe(t.system_attrs.get(OWNER, {}))}" for t in running[:3])
+    return f"{first} and {len(running) - 3} more" if len(running) > 3 else first

@@ -1,0 +1,63 @@
+"""What the user should know of a search before it begins: what the trial pruner will do, and who learns from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from optuna.pruners import BasePruner, NopPruner
+
+from prunetune.backends.rungs import Rungs
+from prunetune.backends.stateless import STARTUP
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+    from prunetune.backends.study import StudySettings
+
+FEW: Final = 1.0
+"""A trial pruner that is expected to stop fewer trials might as well not be there."""
+
+
+def study_notes(study: Study, settings: StudySettings, n_trials: int) -> tuple[str, ...]:
+    """Sentences about a search of so many trials, the trial pruner's first; none where there is nothing to say.
+
+    A sampler or a trial pruner says what there is to say by an attribute: ``rungs``, ``note``, and
+    ``learns_from_stopped``, which is taken to be true where it is missing.
+    """
+    sampler, pruner = study.sampler, study.pruner
+    found = [_of_trial_pruner(pruner, settings.trial_pruner, n_trials)]
+    if hasattr(sampler, "note"):
+        found.append(f"{settings.optimizer}: {sampler.note(settings.space.to_optuna(), n_trials)}")
+    if not isinstance(pruner, NopPruner) and not getattr(sampler, "learns_from_stopped", True):
+        rungs = getattr(pruner, "rungs", None)
+        found.append(combination_warning(settings.optimizer, settings.trial_pruner, rungs, n_trials))
+    return tuple(note for note in found if note)
+
+
+def _of_trial_pruner(pruner: BasePruner, name: str, n_trials: int) -> str:
+    if hasattr(pruner, "note"):
+        return str(pruner.note(n_trials))
+    rungs: Rungs | None = getattr(pruner, "rungs", None)
+    if rungs is None:
+        return ""
+    if n_trials - rungs.expected_complete(n_trials) < FEW:
+        trials = (
+            f"{n_trials} trials of {rungs.epochs} epochs" if n_trials > 1 else f"one trial of {rungs.epochs} epochs"
+        )
+        why = "there is no epoch to save" if rungs.epochs == 1 else "the best so far in a bracket always goes on"
+        return f"{name} stops hardly any of {trials}, for {why}" if n_trials > 1 else f"{name} cannot stop {trials}"
+    return f"{name}: {rungs}; expected {rungs.expected_epochs(n_trials):.3g} of {rungs.epochs} epochs a trial"
+
+
+def combination_warning(optimizer: str, trial_pruner: str, rungs: Rungs | None, n_trials: int) -> str:
+    """What an optimizer that learns from complete trials only has to learn from beside a trial pruner."""
+    few = "few trials"
+    if rungs is not None:
+        complete = rungs.expected_complete(n_trials)
+        few = f"about {complete:.0f} of {n_trials} trials"
+        if complete < STARTUP:
+            few += f", fewer than the {STARTUP} that it draws at random first"
+    return (
+        f"warning: {optimizer} learns from complete trials only, and {trial_pruner} leaves it {few}; take the trial "
+        "pruner 'none', or 'bo' (skopt:gp) or 'tpe', which learn from stopped trials too"
+    )

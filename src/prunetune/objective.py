@@ -1,0 +1,215 @@
+"""The proxy for those who search by themselves: a function that builds it, and a ready objective for any optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from prunetune.backends import Distribution, SearchSpace, resolve_space
+from prunetune.backends.checks import real_number, whole_number
+from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
+from prunetune.errors import InputError, SearchError
+from prunetune.events import silent
+from prunetune.pruned import PruneResult
+from prunetune.pruning import prune
+from prunetune.run import ScoringData
+from prunetune.settings import Pruning
+from prunetune.workers import ModelFunction, TrainFunction, seed_all
+
+if TYPE_CHECKING:
+    import optuna
+
+    from prunetune.backends.trial import Report
+    from prunetune.plugins.base import Batch, Loss
+
+
+@dataclass(frozen=True)
+class ProxyFactory:
+    """Builds a fresh proxy at each call, as ``model_fn`` builds the full network."""
+
+    model_fn: ModelFunction
+    result: PruneResult
+    """What was cut, and what that saves."""
+    pruning: Pruning
+
+    @property
+    def plan(self) -> PruningPlan:
+        """What is cut where."""
+        return self.result.plan
+
+    def __call__(self) -> nn.Module:
+        """A new proxy, with weights drawn under the present random state."""
+        return fresh_proxy(self.model_fn, self.plan, weights=self.pruning.weights)
+
+
+def proxy_of(
+    model_fn: ModelFunction,
+    example_inputs: ExampleInputs,
+    pruning: Pruning = Pruning(),  # noqa: B008  # frozen
+    *,
+    seed: int = 0,
+    data: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
+) -> ProxyFactory:
+    """A function that builds fresh proxies of what ``model_fn`` builds; it is cut once, here.
+
+    The state of torch's random generator is as before. ``data`` and ``loss`` are for scorers that need them, see
+    ``prunetune.prune``, which also says what raises.
+
+    Example
+    -------
+    In an objective of your own two lines change::
+
+        build_proxy = prunetune.proxy_of(MyNet, torch.zeros(64, 3, 32, 32))  # before the objective
+        model = build_proxy()  # in it, where it was MyNet()
+    """
+    if isinstance(model_fn, nn.Module) or not callable(model_fn):
+        kind = type(model_fn).__name__
+        raise InputError(f"model_fn must be a function that builds the network; got {kind}: write lambda: {kind}(…)")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        base = model_fn()
+        budget = pruning.budget()
+        result = prune(
+            base,
+            example_inputs,
+            scorer=pruning.scorer,
+            **{field.name: getattr(budget, field.name) for field in fields(budget)},
+            heads=pruning.heads,
+            **ScoringData(data, loss).arguments(),
+            seed=seed,
+        )
+    return ProxyFactory(model_fn, result, pruning)
+
+
+class ProxyObjective:
+    """Trains a fresh proxy with given hyperparameters: an Optuna objective, and with ``loss`` one for others.
+
+    Attributes
+    ----------
+    proxy
+        The factory, for what was cut and saved.
+    space
+        What is searched.
+    """
+
+    def __init__(
+        self,
+        proxy: ProxyFactory,
+        train: TrainFunction,
+        space: SearchSpace,
+        *,
+        epochs: int,
+        direction: Literal["maximize", "minimize"],
+        seed: int,
+        worst: float | None,
+    ) -> None:
+        self.proxy = proxy
+        self.space = space
+        self._train = train
+        self._epochs = whole_number("epochs", epochs, minimum=1)
+        self._sign = {"maximize": -1.0, "minimize": 1.0}[direction]
+        self._seed = seed
+        self._worst = None if worst is None else self._sign * worst
+        self._calls = 0
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """The score of a trial of a study, which should have this objective's direction.
+
+        A trial that diverges counts as the worst score in the study, and has the user attribute ``outcome`` to tell.
+        """
+        from prunetune.backends.study import worst_score
+
+        score = self._score(trial, self.space.suggest(trial), trial.study.study_name)
+        if score is None:
+            trial.set_user_attr("outcome", "diverged")
+            return worst_score(trial.study)
+        return score
+
+    def loss(self, params: Mapping[str, Any] | Sequence[Any]) -> float:
+        """The score of these hyperparameters, negated if it is to be maximized; finite, whatever happens.
+
+        They are a dict, as Nevergrad has them, or values in the order of the space, as scikit-optimize has them.
+        """
+        from optuna.trial import FixedTrial
+
+        named = self.space.named(params)
+        trial = FixedTrial(named, number=self._calls)
+        self._calls += 1
+        score = self._score(trial, named, "objective")
+        if score is None:
+            if self._worst is None:
+                raise SearchError(
+                    "the first trial diverged, and nothing is known yet that it could count as; say what with "
+                    "proxy_objective(…, worst=0.0)"
+                )
+            return self._worst
+        loss = self._sign * score
+        self._worst = loss if self._worst is None else max(self._worst, loss)
+        return loss
+
+    def _score(self, trial: Any, params: dict[str, Any], stream: str) -> float | None:
+        """None for a trial that diverged. Raises what the train function raises, TrialPruned among it."""
+        from optuna import TrialPruned
+
+        from prunetune.backends.seeds import derive_seed
+        from prunetune.backends.trial import Report, TrialDiverged
+
+        seed = derive_seed(self._seed, stream, trial.number)
+        report: Report = Report(trial, seed=seed, epochs=self._epochs, phase="search", observer=silent)
+        seed_all(seed)
+        try:
+            returned = self._train(self.proxy(), params, report)
+        except TrialDiverged:
+            return None
+        if report.stopped is not None:  # and the train function went on all the same
+            if report.stopped.outcome == "diverged":
+                return None
+            raise TrialPruned(report.stopped.message)
+        score = real_number("the train function's return value, its final score,", returned)
+        return score if math.isfinite(score) else None
+
+
+def proxy_objective(
+    model_fn: ModelFunction,
+    train: TrainFunction,
+    space: str | Mapping[str, Distribution] = "paper",
+    *,
+    example_inputs: ExampleInputs,
+    epochs: int,
+    pruning: Pruning = Pruning(),  # noqa: B008  # frozen
+    direction: Literal["maximize", "minimize"] = "maximize",
+    seed: int = 0,
+    data: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
+    worst: float | None = None,
+) -> ProxyObjective:
+    """An objective for an optimizer that you drive yourself: every call trains a fresh proxy, with a seed of its own.
+
+    The arguments are those of ``prunetune.tune``. Confirming the best on the full network is then yours to do.
+
+    Parameters
+    ----------
+    worst
+        The score that a diverged trial counts as in ``loss``, before there is a worse one.
+
+    Example
+    -------
+    With the same ``objective``::
+
+        study.optimize(objective, n_trials=50)  # Optuna, which may stop trials
+        optimizer.minimize(objective.loss)  # Nevergrad, of to_nevergrad(objective.space)
+        skopt.gp_minimize(objective.loss, to_skopt(objective.space))
+    """
+    if direction not in ("maximize", "minimize"):
+        raise InputError(f"direction is {direction!r}, but it must be 'maximize' or 'minimize'")
+    if not callable(train):
+        raise InputError(f"train must be a function; got {type(train).__name__}")
+    found = resolve_space(space)
+    proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
+    return ProxyObjective(proxy, train, found, epochs=epochs, direction=direction, seed=seed, worst=worst)

@@ -1,0 +1,177 @@
+"""Joining a search: what a run's owner leaves in its study for others, and ``work``, which is one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunetune.errors import InputError, SearchError
+from prunetune.events import Observer, silent
+
+if TYPE_CHECKING:
+    import optuna
+
+    from prunetune.backends.study import StudySettings
+    from prunetune.backends.trial import Report
+    from prunetune.engine import PruningPlan
+    from prunetune.settings import Weights
+
+ModelFunction: TypeAlias = Callable[[], nn.Module]
+TrainFunction: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
+
+ORDER: Final = "prunetune:order"
+PLAN: Final = "prunetune:plan"
+JOB: Final = "prunetune:job"
+WAIT_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker has to know besides the settings of the study."""
+
+    n_trials: int
+    weights: Weights
+    """What every trial begins with, see ``prunetune.engine.fresh_proxy``."""
+    plan: str
+    """The pruning plan as JSON."""
+    job: dict[str, Any] | None
+    """The configuration that model and training come from; None where they are functions of somebody's own."""
+
+
+def owner_of(run: str, folder: str) -> dict[str, str]:
+    """Who a study belongs to, as ``open_study`` takes it; ``run`` is the identity of the run in ``folder``."""
+    return {"id": run, "folder": folder, "host": socket.gethostname()}
+
+
+def publish(study: optuna.Study, order: Order) -> None:
+    """Let workers join ``study``, or tell those that have that there are more trials to run."""
+    from prunetune.backends.texts import write_text
+
+    if ORDER not in study.user_attrs:
+        write_text(study, PLAN, order.plan)
+        write_text(study, JOB, json.dumps(order.job))
+    study.set_user_attr(ORDER, {"n_trials": order.n_trials, "weights": order.weights, "plan": digest(order.plan)})
+
+
+def read_order(study: optuna.Study) -> Order:
+    """What ``publish`` left. Raises SearchError if that is not all there."""
+    from prunetune.backends.texts import read_text
+
+    order, plan, job = study.user_attrs[ORDER], read_text(study, PLAN), read_text(study, JOB)
+    if plan is None or job is None or digest(plan) != order["plan"]:
+        raise SearchError(f"the pruning plan in the study {study.study_name!r} is damaged; start another study")
+    return Order(order["n_trials"], order["weights"], plan, json.loads(job))
+
+
+@contextlib.contextmanager
+def joined(
+    storage: str, study: str | None, observer: Observer, wait: float = WAIT_SECONDS
+) -> Iterator[tuple[optuna.Study, StudySettings, Order]]:
+    """A search that a run has published, its settings and what else a worker has to know."""
+    from prunetune.backends.study import join_study
+
+    with join_study(storage, study, marker=ORDER, observer=observer, wait=wait) as (found, settings):
+        yield found, settings, read_order(found)
+
+
+def work(
+    model_fn: ModelFunction,
+    train: TrainFunction,
+    storage: str,
+    *,
+    study: str | None = None,
+    wait: float = WAIT_SECONDS,
+    observer: Observer = silent,
+) -> int:
+    """Run trials of a search that ``prunetune.tune`` has started in ``storage``; returns how many.
+
+    Returns when the search has all its trials. What is searched, on which proxy, by which optimizer and how often comes
+    from the study, so that a worker needs no folder in common with the run: it may be on another machine. Start as many
+    as you like, whenever you like; the run itself confirms and trains the best.
+
+    Parameters
+    ----------
+    model_fn, train
+        Those of ``tune``; another network than the run's is refused.
+    storage
+        The URL that ``tune`` was given as ``Search(storage=…)``.
+    study
+        The name of the search, if there are several in the storage.
+    wait
+        Seconds to wait for the search to be started.
+
+    Raises
+    ------
+    PlanError
+        The network is another than the one that the proxy was cut from.
+    SearchError
+        There is no such search, every trial fails, or (StorageError) the storage cannot be used.
+    InputError
+        The URL is of no known kind, the package that it needs is not installed, or there are several searches.
+
+    Example
+    -------
+    On as many machines as there are, with the URL of a database that all of them reach::
+
+        prunetune.work(MyNet, train, "postgresql://me@db.example.org/searches")
+    """
+    from prunetune.backends.loop import run_trials
+    from prunetune.engine import PruningPlan, fresh_proxy
+
+    for name, function in (("model_fn", model_fn), ("train", train)):
+        if not callable(function):
+            raise InputError(f"{name} must be a function; got {type(function).__name__}")
+    with joined(storage, study, observer, wait) as (found, settings, order):
+        plan = PruningPlan.from_json(order.plan)
+        fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
+
+        def n_trials() -> int:
+            return int(found.user_attrs[ORDER]["n_trials"])
+
+        objective = on_proxy(model_fn, train, plan, order.weights)
+        return run_trials(found, objective, settings, n_trials=n_trials, observer=observer)
+
+
+def on_proxy(
+    model_fn: ModelFunction, train: TrainFunction, plan: PruningPlan, weights: Weights
+) -> Callable[[dict[str, Any], Report], float]:
+    """The objective of the search: train a proxy with fresh weights, everything random seeded."""
+    from prunetune.engine import fresh_proxy
+
+    def objective(params: dict[str, Any], report: Report) -> float:
+        seed_all(report.seed)
+        return timed(train, fresh_proxy(model_fn, plan, weights=weights), params, report)
+
+    return objective
+
+
+def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report: Report) -> float:
+    """The score from the train function; how long it took, and nothing else, is noted in the trial."""
+    started = time.perf_counter()
+    try:
+        return train(model, params, report)
+    finally:
+        report.note("train_seconds", time.perf_counter() - started)
+
+
+def seed_all(seed: int) -> None:
+    """Seed ``random``, ``numpy.random`` and ``torch``."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed % 2**64)
+
+
+def digest(text: str) -> str:
+    """The SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,124 @@
+"""What an optimizer is told of a study, and which draw of the random stream a trial has."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from prunetune.backends.history import Told, claim_draw, common_space, tell_all
+from prunetune.errors import InputError
+
+X = FloatDistribution(0, 1)
+
+
+def _study(direction: str = "minimize") -> optuna.Study:
+    return optuna.create_study(direction=direction, storage=optuna.storages.InMemoryStorage())
+
+
+def _add(study: optuna.Study, state: TrialState, value: float | None = None, **options: Any) -> None:
+    study.add_trial(optuna.create_trial(state=state, value=value, params={"x": 0.5}, distributions={"x": X}, **options))
+
+
+def _now(study: optuna.Study) -> optuna.trial.FrozenTrial:
+    return study._storage.get_trial(study.ask()._trial_id)
+
+
+def _told(study: optuna.Study) -> list[Told]:
+    trial = _now(study)
+    return tell_all(study, trial, claim_draw(study, trial))
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_what_trials_are_told_as(direction: str) -> None:
+    study = _study(direction)
+    sign = 1.0 if direction == "minimize" else -1.0
+    _add(study, TrialState.COMPLETE, 2.0 * sign)
+    _add(study, TrialState.COMPLETE, math.inf)
+    _add(study, TrialState.COMPLETE, -math.inf)
+    _add(study, TrialState.PRUNED, intermediate_values={1: 9.0 * sign, 3: 4.0 * sign})  # its last
+    _add(study, TrialState.PRUNED, intermediate_values={1: 1.0 * sign, 2: math.nan})
+    _add(study, TrialState.PRUNED)
+    _add(study, TrialState.FAIL)
+    study.enqueue_trial({"x": 0.1})  # has not begun
+    running = study.ask({"x": X})  # which is now the one that was enqueued
+    told = _told(study)
+    assert [each.loss for each in told] == [2.0, 4.0, 4.0, 4.0, 4.0, None, None, None]
+    assert [each.running for each in told] == [False] * 7 + [True]
+    assert told[-1].params == running.params
+
+
+def test_without_any_finite_score_nothing_infinite_is_told() -> None:
+    study = _study()
+    _add(study, TrialState.COMPLETE, math.inf)
+    assert [each.loss for each in _told(study)] == [0.0]
+
+
+def test_several_objectives_are_refused() -> None:
+    study = optuna.create_study(directions=["minimize", "minimize"])
+    with pytest.raises(InputError, match="for one objective, and the study has several"):
+        _told(study)
+
+
+def test_the_common_space_has_what_no_trial_lacks() -> None:
+    study = _study()
+    for names in (("a", "b", "one", "moved"), ("b", "a", "one", "moved", "c")):
+        ranges = {name: FloatDistribution(0, 1) for name in names}
+        ranges["one"] = FloatDistribution(3, 3)
+        ranges["moved"] = FloatDistribution(0, len(names))
+        study.tell(study.ask(ranges), 1.0)
+    study.ask({"d": X})  # has no score yet
+    assert list(common_space(_told(study))) == ["a", "b"]
+
+
+def _interrupt(study: optuna.Study, trial: optuna.Trial) -> None:
+    trial.set_user_attr("outcome", "interrupted")
+    study.tell(trial, state=TrialState.FAIL)
+
+
+def _claim(study: optuna.Study) -> tuple[optuna.Trial, int]:
+    trial = study.ask()
+    return trial, claim_draw(study, study._storage.get_trial(trial._trial_id))
+
+
+def test_a_killed_trials_draw_goes_to_the_next_and_so_on() -> None:
+    study = _study()
+    _, first = _claim(study)
+    killed, second = _claim(study)
+    other, third = _claim(study)  # runs in parallel
+    assert (first, second, third) == (0, 1, 2)
+    _interrupt(study, killed)
+    again, draw = _claim(study)
+    assert draw == 1
+    _, draw = _claim(study)  # number 4, of which one was killed
+    assert draw == 3
+    _interrupt(study, again)  # killed twice: it may be what kills
+    _, draw = _claim(study)
+    assert draw == 4
+    study.tell(other, state=TrialState.FAIL)  # by an error of its own: its draw is used up
+    _, draw = _claim(study)
+    assert draw == 5
+
+
+def test_killed_trials_are_not_told_unless_they_are_given_up() -> None:
+    study = _study()
+    killed, _ = _claim(study)
+    _interrupt(study, killed)
+    assert _told(study) == []
+    study = _study()
+    for _ in range(2):
+        killed, draw = _claim(study)
+        assert draw == 0
+        _interrupt(study, killed)
+    assert [told.loss for told in _told(study)] == [None, None]
+
+
+def test_of_two_that_have_begun_the_later_takes_account_of_the_earlier() -> None:
+    study = _study()
+    first, second = (study._storage.get_trial(study.ask()._trial_id) for _ in range(2))
+    assert tell_all(study, first, 0) == []
+    assert [told.running for told in tell_all(study, second, 1)] == [True]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import statistics
 import sys
 import time
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "model": options.model,
         "settings": {name: value for name, value in vars(options).items() if name not in ("json", "markdown", "model")},
         "seeds": [options.seed],
-        "machine": {**machine(proxy.to(options.device)), "threads": options.threads},
+        "machine": {**machine(proxy.to(options.device)), "threads": options.threads, "load": os.getloadavg()[0]},
         "versions": versions(),
         "images_per_second": rows,
         "times_faster": {

@@ -81,15 +81,21 @@ def prunetune(
 def run(
     config: Annotated[Path, typer.Argument(help="A TOML file; examples/run.toml has every key.", show_default=False)],
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes that search, on this machine.")] = 1,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+    ] = False,
 ) -> None:
     """Do the whole job that CONFIG describes; the same command again continues a run that was stopped.
 
     Example: prunetune run examples/run.toml --workers 2
     """
-    with _exit_statuses(f"prunetune run {config}" + (f" --workers {workers}" if workers > 1 else "")):
-        from prunetune.config import read_config
+    with _exit_statuses(
+        f"prunetune run {config}" + (f" --workers {workers}" if workers > 1 else "") + " --download" * download
+    ):
+        from prunetune.config import read_config, with_download
 
-        _run(read_config(config), workers)
+        asked = read_config(config)
+        _run(with_download(asked) if download else asked, workers)
 
 
 @app.command()
@@ -182,7 +188,7 @@ def _run(config: Config, workers: int = 1) -> None:
 
     console = Console()
     with show_progress(console) as progress:
-        result = launch(config, workers=workers, observer=progress)
+        result = launch(config, workers=workers, observer=progress, say=lambda sentence: _say(console, sentence))
     if result.already_finished:
         _say(
             console,

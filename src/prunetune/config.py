@@ -34,11 +34,15 @@ class Model(Section):
 
 
 class Data(Section):
-    """``[data]``: the images. Without ``image_size`` they keep their own; ``seed`` is that of the split."""
+    """``[data]``: the images. Without ``image_size`` they keep their own; ``seed`` is that of the split.
+
+    With ``download`` files that are missing are fetched, into ``root`` where that is given.
+    """
 
     name: str
     image_size: int | None = Field(default=None, ge=8, le=1024)
     root: str | None = None
+    download: bool = False
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
@@ -139,7 +143,11 @@ class Search(Section):
 
 
 class Train(Section):
-    """``[train]``: the learning-rate schedule, and hyperparameters that are fixed instead of searched."""
+    """``[train]``: the learning-rate schedule, hyperparameters that are fixed instead of searched, and the loop.
+
+    ``flip``, ``rotation`` (degrees to either side) and ``padding`` (pixels) are those of the dataset unless given;
+    ``amp``, ``channels_last`` and ``compile`` say how the device computes.
+    """
 
     schedule: Literal["cosine", "step"] = "step"
     learning_rate: float | None = Field(default=None, gt=0)
@@ -147,10 +155,24 @@ class Train(Section):
     weight_decay: float | None = Field(default=None, ge=0)
     batch_size: int | None = Field(default=None, ge=2)
     lr_decay: float | None = Field(default=None, gt=0, le=1)
+    flip: bool | None = None
+    rotation: float | None = Field(default=None, ge=0, le=180)
+    padding: int | None = Field(default=None, ge=0, le=128)
+    amp: Literal["auto", "off", "bf16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
 
     def fixed(self) -> dict[str, Any]:
         """The hyperparameters that were given a value."""
-        return self.model_dump(exclude={"schedule"}, exclude_none=True)
+        return self.model_dump(include=set(HYPERPARAMETERS), exclude_none=True)
+
+    def augmentation(self) -> dict[str, Any]:
+        """What of the dataset's augmentation was given another value."""
+        return self.model_dump(include={"flip", "rotation", "padding"}, exclude_none=True)
+
+
+HYPERPARAMETERS = ("batch_size", "learning_rate", "lr_decay", "momentum", "weight_decay")
+"""What a search may set: those that ``[train]`` can fix."""
 
 
 class Run(Section):
@@ -196,6 +218,13 @@ def read_config(path: Path) -> Config:
         raise InputError(f"{path}: {error}") from None
 
 
+def with_download(config: Config) -> Config:
+    """The same configuration with ``data.download = true``. Raises InputError where that cannot be."""
+    asked = config.model_copy(update={"data": config.data.model_copy(update={"download": True})})
+    _check_names(asked)
+    return asked
+
+
 def parse_config(content: Mapping[str, Any]) -> Config:
     """The configuration in nested tables. Raises InputError with one sentence for the first thing that is wrong."""
     try:
@@ -218,7 +247,7 @@ def search_space(config: Config) -> SearchSpace:
 
 
 def _check_names(config: Config) -> None:
-    """Raise InputError for a name that cannot be looked up, or a folder for a dataset that reads none."""
+    """Raise InputError for a name that cannot be looked up, and where the dataset has no folder or no download."""
     from prunetune.backends import optimizers, spaces, trial_pruners
     from prunetune.data import datasets
     from prunetune.plugins import check_scorer
@@ -238,20 +267,25 @@ def _check_names(config: Config) -> None:
             check(given)
         except InputError as error:
             raise InputError(f"{key}: {error}") from None
-    if config.data.root is not None and not datasets[config.data.name].reads_files:
+    dataset = datasets[config.data.name]
+    if config.data.root is not None and not dataset.reads_files:
         raise InputError(
             f"data.root is {config.data.root!r}, but {config.data.name} is not read from a folder; drop it"
+        )
+    if config.data.download and dataset.fetch is None:
+        fetched = ", ".join(name for name in datasets if datasets[name].fetch is not None)
+        raise InputError(
+            f"data.download is true, but {config.data.name} cannot be downloaded (that can {fetched}); drop it"
         )
 
 
 def _check_space(config: Config) -> None:
     """Raise InputError where the space and the fixed values contradict each other or the job's possible values."""
     if not isinstance(config.search.space, str):
-        known = sorted(set(Train.model_fields) - {"schedule"})
         for name, dimension in config.search.space.items():
             key = f"search.space.{name}"
-            if name not in known:
-                raise InputError(f"{key}: {unknown_name('hyperparameter', name, known)}")
+            if name not in HYPERPARAMETERS:
+                raise InputError(f"{key}: {unknown_name('hyperparameter', name, HYPERPARAMETERS)}")
             for end, value in _ends(dimension):
                 _check_value(f"{key}.{end}", name, value)
     searched, fixed = set(search_space(config)), set(config.train.fixed())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
-from prunetune.data import ImageData, datasets, split_stratified
-from prunetune.data import fashion_mnist as fashion
+from prunetune.data import Augmentation, ImageData, datasets, split_stratified
+from prunetune.data._files import Published
+from prunetune.data.fashion_mnist import FILES, load_fashion_mnist, parse_idx
 from prunetune.errors import InputError
 
 PARTS = ("train", "val", "test")
@@ -25,6 +28,12 @@ def parts(data: ImageData) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def write_idx(path: Path, values: torch.Tensor) -> None:
     header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
     path.write_bytes(gzip.compress(header + values.to(torch.uint8).numpy().tobytes(), 1))
+
+
+def published(folder: Path) -> Published:
+    """Fashion-MNIST as if the files in ``folder`` were those that were published."""
+    sums = {name: hashlib.md5(gzip.decompress((folder / name).read_bytes())).hexdigest() for name in FILES.sums}
+    return replace(FILES, sums=sums, folders=(folder / "system", folder / "mine"))
 
 
 @pytest.fixture
@@ -109,68 +118,118 @@ def test_split_stratified_refuses_more_than_there_is() -> None:
 
 
 def test_fashion_mnist_reads_the_published_format(fashion_folder: Path) -> None:
-    data = datasets["fashion-mnist"].load(None, fashion_folder, 0)
+    data = load_fashion_mnist(None, fashion_folder, 0, files=published(fashion_folder))
     assert [len(labels) for _, labels in parts(data)] == [500, 100, 100]
     assert data.image_size == 28
-    assert data.flip
+    assert data.augmentation == Augmentation(flip=True, rotation=0, padding=3)
     for images, labels in parts(data):
         assert labels.bincount().tolist() == [len(labels) // 10] * 10
         assert torch.equal(images.flatten(1).to(torch.int64).min(1).values // 20, labels)
 
 
 def test_fashion_mnist_scales_down(fashion_folder: Path) -> None:
-    assert datasets["fashion-mnist"].load(14, fashion_folder, 0).test_images.shape == (100, 1, 14, 14)
+    data = load_fashion_mnist(14, fashion_folder, 0, files=published(fashion_folder))
+    assert data.test_images.shape == (100, 1, 14, 14)
+    assert data.augmentation.padding == 1
+
+
+DEBIAN = FILES.folders[0]
+
+
+@pytest.mark.skipif(
+    not DEBIAN.exists(), reason=f"the real Fashion-MNIST is in Debian's package dataset-fashion-mnist ({DEBIAN})"
+)
+def test_the_real_fashion_mnist() -> None:
+    """Xiao et al. (2017): 70,000 pictures, 7,000 of each of ten classes; the published mean and deviation."""
+    data = datasets["fashion-mnist"].load(None, None, 0)
+    assert [len(labels) for _, labels in parts(data)] == [50_000, 10_000, 10_000]
+    assert torch.cat([labels for _, labels in parts(data)]).bincount().tolist() == [7000] * 10
+    for _, labels in parts(data):
+        assert set((labels.bincount() * 10 - len(labels)).tolist()) == {0}
+    assert data.mean.item() == pytest.approx(0.2860, abs=1e-3)  # of all 60,000, as everybody has them
+    assert data.std.item() == pytest.approx(0.3530, abs=1e-3)
 
 
 def test_missing_files_are_named_with_their_place(tmp_path: Path) -> None:
-    (tmp_path / fashion.FILES[0]).write_bytes(b"")
+    first, *others = FILES.sums
+    (tmp_path / first).write_bytes(b"")
     with pytest.raises(InputError) as caught:
         datasets["fashion-mnist"].load(None, tmp_path, 0)
     message = str(caught.value)
     assert str(tmp_path) in message
-    assert all(name in message for name in fashion.FILES[1:])
-    assert fashion.FILES[0] not in message
+    assert all(name in message for name in others)
+    assert first not in message
 
 
-def test_without_a_folder_the_usual_places_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(fashion, "USUAL_FOLDERS", (tmp_path / "system", tmp_path / "mine"))
+def test_without_a_folder_the_usual_places_are_named(tmp_path: Path) -> None:
+    files = replace(FILES, folders=(tmp_path / "system", tmp_path / "mine"))
     with pytest.raises(InputError) as caught:
-        datasets["fashion-mnist"].load(None, None, 0)
-    for part in (
-        *fashion.FILES,
-        str(tmp_path / "system"),
-        str(tmp_path / "mine"),
-        "data.root",
-        "dataset-fashion-mnist",
-    ):
-        assert part in str(caught.value)
+        load_fashion_mnist(files=files)
+    message = str(caught.value)
+    for part in (*FILES.sums, str(tmp_path / "system"), str(tmp_path / "mine"), "data.root", "dataset-fashion-mnist"):
+        assert part in message
 
 
-def test_the_usual_places_are_searched(monkeypatch: pytest.MonkeyPatch, fashion_folder: Path) -> None:
-    monkeypatch.setattr(fashion, "USUAL_FOLDERS", (fashion_folder / "nothing", fashion_folder))
-    assert len(datasets["fashion-mnist"].load(None, None, 0).test_labels) == 100
+@pytest.mark.parametrize("place", ["system", "mine", "mine/FashionMNIST/raw"])
+def test_the_usual_places_are_searched(fashion_folder: Path, place: str) -> None:
+    files = published(fashion_folder)
+    (fashion_folder / place).mkdir(parents=True)
+    for name in files.sums:
+        (fashion_folder / name).rename(fashion_folder / place / name)
+    assert len(load_fashion_mnist(files=files).test_labels) == 100
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"not gzip", "compressed with gzip"),
-        (gzip.compress(b"\x89PNG"), "not an IDX file"),
-        (gzip.compress(b"\x00\x00\x08"), "not an IDX file"),
-        (gzip.compress(b"\x00\x00\x08\x03\x00\x00"), "cut off or damaged"),
-        (gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 60000, 28, 28) + b"\x00" * 99), "cut off or damaged"),
-        (gzip.compress(b"\x00\x00\x08\x01" * 100)[:-20], "cannot read"),
+        (b"\x89PNG", "not an IDX file"),
+        (b"\x00\x00\x08", "not an IDX file"),
+        (b"\x00\x00\x08\x03\x00\x00", "cut off or damaged"),
+        (struct.pack(">HBB3I", 0, 8, 3, 60000, 28, 28) + b"\x00" * 99, "cut off or damaged"),
     ],
 )
-def test_damaged_files_are_named(fashion_folder: Path, content: bytes, complaint: str) -> None:
-    path = fashion_folder / fashion.FILES[0]
+def test_what_is_no_idx_file_is_named(content: bytes, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint) as caught:
+        parse_idx(content, Path("some/file"))
+    assert "some/file" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"not gzip", "cannot read"),
+        (gzip.compress(b"\x00\x00\x08\x01" * 100)[:-20], "cannot read"),
+        (gzip.compress(b"another file"), "is not the file that Fashion-MNIST was published with: its MD5 sum is"),
+    ],
+)
+def test_damaged_and_foreign_files_are_named(fashion_folder: Path, content: bytes, complaint: str) -> None:
+    files = published(fashion_folder)
+    path = fashion_folder / next(iter(files.sums))
     path.write_bytes(content)
     with pytest.raises(InputError, match=complaint) as caught:
-        datasets["fashion-mnist"].load(None, fashion_folder, 0)
+        load_fashion_mnist(None, fashion_folder, 0, files=files)
     assert str(path) in str(caught.value)
 
 
+def test_files_that_are_compressed_anew_are_the_same_files(fashion_folder: Path) -> None:
+    """Debian's are: the sums are those of the contents."""
+    files = published(fashion_folder)
+    for name in files.sums:
+        path = fashion_folder / name
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 9))
+    assert len(load_fashion_mnist(None, fashion_folder, 0, files=files).test_labels) == 100
+
+
 def test_files_that_do_not_belong_together_are_refused(fashion_folder: Path) -> None:
-    write_idx(fashion_folder / fashion.FILES[1], torch.zeros(599))
+    write_idx(fashion_folder / "train-labels-idx1-ubyte.gz", torch.zeros(599))
     with pytest.raises(InputError, match="do not belong together"):
-        datasets["fashion-mnist"].load(None, fashion_folder, 0)
+        load_fashion_mnist(None, fashion_folder, 0, files=published(fashion_folder))
+
+
+@pytest.mark.parametrize("name", datasets.names())
+def test_what_is_known_before_anything_is_read(name: str) -> None:
+    dataset = datasets[name]
+    assert dataset.summary
+    assert dataset.channels in (1, 3)
+    with pytest.raises(InputError):
+        dataset.load(None, Path("there is no such folder"), 0)

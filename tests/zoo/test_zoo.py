@@ -92,7 +92,7 @@ def test_weights_have_the_shapes_of_torchvisions_network(ours: str, theirs: obje
     assert shapes(models[ours](10, 3)) == shapes(theirs(num_classes=10))
 
 
-@pytest.mark.parametrize("size", [16, 32])
+@pytest.mark.parametrize("size", [14, 16, 28, 32, 64])
 @pytest.mark.parametrize("name", models.names())
 def test_maps_images_to_logits(name: str, size: int) -> None:
     model = models[name](7, 1).eval()

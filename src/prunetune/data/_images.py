@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import torch
 from torch.nn import functional as F
 
+from prunetune.data._files import Say
 from prunetune.errors import InputError
+
+CIFAR_PADDING: Final = Fraction(4, 32)
+"""The frame of zeros that is usual for CIFAR, and the paper's: 4 pixels around 32."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to every training image at random, each time anew.
+
+    ``flip``: mirrored left to right, or not. ``rotation``: by up to so many degrees to either side. ``padding``: set
+    into a frame of zeros of so many pixels, out of which a window of the image's size is cut.
+    """
+
+    flip: bool = False
+    rotation: float = 0.0
+    padding: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,8 +37,8 @@ class ImageData:
     """A classification dataset as tensors, all on one device.
 
     Images are uint8 (N, C, H, W), labels int64 (N,). ``mean`` and ``std`` are float32 (C,), of the training images
-    scaled to 0..1; the validation and test images had no part in them. ``flip`` says whether a mirror image keeps its
-    label, which digits and letters do not.
+    scaled to 0..1; the validation and test images had no part in them. ``augmentation`` is what suits the training
+    images: a mirror image of a digit or a letter would not keep its label.
     """
 
     name: str
@@ -33,7 +51,7 @@ class ImageData:
     num_classes: int
     mean: torch.Tensor
     std: torch.Tensor
-    flip: bool
+    augmentation: Augmentation
 
     @property
     def channels(self) -> int:
@@ -72,15 +90,18 @@ class Dataset:
 
     ``load(image_size, root, seed)`` returns the data on the CPU: images scaled to ``image_size`` (None: their own
     size), files from the folder ``root`` (None: where they usually are), split with ``seed``. ``reads_files`` is False
-    where the images come with an installed package, so that a folder would mean nothing.
+    where the images come with an installed package, so that a folder would mean nothing. ``fetch(root, say)``
+    downloads the files that are missing into ``root``, where that can be done. Size and number of classes are None
+    where they depend on the files.
     """
 
     load: Load
-    image_size: int
-    num_classes: int
+    image_size: int | None
+    num_classes: int | None
     channels: int
     reads_files: bool
     summary: str
+    fetch: Callable[[Path | None, Say], None] | None = None
 
 
 def build_image_data(
@@ -91,8 +112,13 @@ def build_image_data(
     test: tuple[torch.Tensor, torch.Tensor],
     num_classes: int,
     flip: bool,
+    rotation: float = 0.0,
+    padding: Fraction = CIFAR_PADDING,
 ) -> ImageData:
-    """An ``ImageData`` of (images, labels) pairs, with the mean and deviation of the training images."""
+    """An ``ImageData`` of (images, labels) pairs, with the mean and deviation of the training images.
+
+    ``padding`` is a share of the images' size, so that smaller images are shifted by less.
+    """
     # Exact and without a floating-point copy of all images: how often each of the 256 values occurs in a channel.
     counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in train[0].unbind(1)]).to(
         torch.float64
@@ -109,7 +135,7 @@ def build_image_data(
         num_classes=num_classes,
         mean=mean.to(torch.float32),
         std=std.to(torch.float32),
-        flip=flip,
+        augmentation=Augmentation(flip, rotation, int(train[0].shape[-1] * padding)),
     )
 
 

@@ -7,7 +7,6 @@ The IDX format: two zero bytes, the type (8: unsigned byte), the number of dimen
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 from pathlib import Path
@@ -15,26 +14,39 @@ from typing import Final
 
 import torch
 
+from prunetune.data._files import Download, Published
 from prunetune.data._images import Dataset, ImageData, build_image_data, resize, split_stratified
 from prunetune.errors import InputError
 
-FILES: Final = (
-    "train-images-idx3-ubyte.gz",
-    "train-labels-idx1-ubyte.gz",
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-labels-idx1-ubyte.gz",
+SERVER: Final = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+FILES: Final = Published(
+    title="Fashion-MNIST",
+    sums={  # of the contents: Debian's files are compressed anew
+        "train-images-idx3-ubyte.gz": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte.gz": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte.gz": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
+    # Where Debian's and Ubuntu's package dataset-fashion-mnist puts them, and where a user would.
+    folders=(Path("/usr/share/datasets/fashion-mnist"), Path("data/fashion-mnist")),
+    subfolders=("FashionMNIST/raw",),
+    hint=", or install the Debian package dataset-fashion-mnist, "
+    "or let them be downloaded (data.download = true, or --download)",
+    downloads=tuple(
+        Download(SERVER + name, name, md5)
+        for name, md5 in (
+            ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+            ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
+            ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
+            ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+        )
+    ),
 )
-# Where Debian's and Ubuntu's package dataset-fashion-mnist puts them, and where a user would.
-USUAL_FOLDERS: Final = (Path("/usr/share/datasets/fashion-mnist"), Path("data/fashion-mnist"))
 VAL: Final = 10_000
 
 
-def read_idx(path: Path) -> torch.Tensor:
-    """The uint8 tensor in an IDX file that is compressed with gzip. Raises InputError if it holds anything else."""
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
-        raise InputError(f"cannot read {str(path)!r}: {error}; it should be an IDX file compressed with gzip") from None
+def parse_idx(content: bytes, path: Path) -> torch.Tensor:
+    """The uint8 tensor in the content of an IDX file. Raises InputError if it holds anything else."""
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise InputError(f"{str(path)!r} is not an IDX file of bytes: it begins with {content[:4].hex(' ')!r}")
     dimensions = content[3]
@@ -45,29 +57,17 @@ def read_idx(path: Path) -> torch.Tensor:
     return torch.frombuffer(bytearray(content[header:]), dtype=torch.uint8).reshape(shape)
 
 
-def find_folder(root: Path | None) -> Path:
-    """The folder with all four files: ``root``, or the first usual one. Raises InputError with what is missing."""
-    folders = USUAL_FOLDERS if root is None else (root,)
-    for folder in folders:
-        if all((folder / name).is_file() for name in FILES):
-            return folder
-    if root is None:
-        raise InputError(
-            f"Fashion-MNIST's files are not there: put {', '.join(FILES)} into {str(USUAL_FOLDERS[1])!r} or into the "
-            f"folder that data.root names, or install the Debian package dataset-fashion-mnist "
-            f"(looked in {', '.join(repr(str(folder)) for folder in folders)})"
-        )
-    missing = [name for name in FILES if not (root / name).is_file()]
-    raise InputError(f"Fashion-MNIST's files are not all in {str(root)!r}: put {', '.join(missing)} there")
-
-
-def load_fashion_mnist(image_size: int | None = None, root: Path | None = None, seed: int = 0) -> ImageData:
+def load_fashion_mnist(
+    image_size: int | None = None, root: Path | None = None, seed: int = 0, *, files: Published = FILES
+) -> ImageData:
     """Fashion-MNIST, scaled to ``image_size``: 50,000 to train, 10,000 to validate, the published 10,000 to test.
 
-    Raises InputError with the missing files and where to put them.
+    Raises InputError with the missing files and where to put them, and for files that are not the published ones.
     """
-    folder = find_folder(root)
-    images, labels, test_images, test_labels = (read_idx(folder / name) for name in FILES)
+    folder = files.find(root)
+    images, labels, test_images, test_labels = (
+        parse_idx(files.read(folder, name), folder / name) for name in files.sums
+    )
     for name, pictures, classes in (("train", images, labels), ("t10k", test_images, test_labels)):
         if pictures.ndim != 3 or classes.shape != pictures.shape[:1] or len(pictures) == 0 or int(classes.max()) > 9:
             raise InputError(
@@ -94,5 +94,6 @@ FASHION_MNIST = Dataset(
     num_classes=10,
     channels=1,
     reads_files=True,
-    summary="70,000 pictures of clothes, grey, 28 x 28; four files in a folder",
+    summary="70,000 pictures of clothes in 10 classes, grey, 28 x 28; can be downloaded, and is a Debian package",
+    fetch=FILES.fetch,
 )

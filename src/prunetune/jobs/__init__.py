@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification
 
-__all__ = ["Hyperparameters", "ImageClassification"]
+__all__ = ["Execution", "Hyperparameters", "ImageClassification"]

@@ -13,13 +13,16 @@ from torch.nn import functional as F
 
 from prunetune.data import ImageData
 from prunetune.errors import InputError, unknown_name
-from prunetune.jobs.augment import random_crop, random_flip
+from prunetune.jobs.augment import augment
+from prunetune.jobs.execution import AS_MEASURED, Execution, Forward, deterministic
 from prunetune.jobs.schedules import Schedule, step
 
 if TYPE_CHECKING:
     from prunetune.backends.trial import Report
 
 EVALUATION_BATCH: Final = 512
+FUSED: Final = ("cpu", "cuda")
+"""Devices on which the optimizer has one kernel for all tensors: a proxy has many small ones."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,19 @@ class Hyperparameters:
 class ImageClassification:
     """A train function, ``job(model, params, report) -> score``, for classifiers on ``data``.
 
-    SGD with momentum; the images are cropped at random out of a frame of zeros, an eighth of their size on
-    each side, and mirrored where that keeps the label. ``schedule`` gives the learning rate over ``report.epochs``.
-    The score is the accuracy on the validation images, 0..1, after the last epoch.
+    SGD with momentum, on images that are augmented as ``data.augmentation`` says. ``schedule`` gives the learning rate
+    over ``report.epochs``, ``execution`` how the device computes. The score is the accuracy on the validation images,
+    0..1, after the last epoch.
 
-    Trains the given model in place, on the data's device. On the CPU the result depends on ``report.seed``, the model's
-    weights and the number of threads, and on nothing else.
+    Trains the given model in place, on the data's device. The images are there once, as bytes, however many trials use
+    them. On the CPU the result depends on ``report.seed``, the model's weights and the number of threads, and on
+    nothing else.
     """
 
     data: ImageData
     defaults: Hyperparameters = Hyperparameters()
     schedule: Schedule = step
+    execution: Execution = AS_MEASURED
 
     def __call__(self, model: nn.Module, params: Mapping[str, Any], report: Report) -> float:
         """Train ``model`` and return its validation accuracy; NaN as soon as an epoch's loss is not finite.
@@ -68,21 +73,22 @@ class ImageClassification:
         """
         settings = self.defaults.updated(params)
         check_batch_size(settings.batch_size, self.data)
-        model.to(self.data.device)
-        sgd = torch.optim.SGD(
-            model.parameters(),
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
-        score = math.nan
-        cuda = [self.data.device] if self.data.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(report.seed)  # for modules that draw random numbers themselves, such as dropout
-            generator = torch.Generator(self.data.device).manual_seed(report.seed)
+        device, score = self.data.device, math.nan
+        with self.execution.prepared(model, device) as forward, deterministic(device, report.seed) as generator:
+            sgd = torch.optim.SGD(
+                model.parameters(),
+                lr=settings.learning_rate,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+                fused=device.type in FUSED,
+            )
+            for group in sgd.param_groups:
+                group["initial_lr"] = group["lr"]  # the name that torch's own schedules use
+            training = Training(self.data, forward, sgd, settings, self.schedule, generator)
             for epoch in range(1, report.epochs + 1):
-                loss = self._train_epoch(model, sgd, settings, (epoch - 1, report.epochs), generator)
-                score = accuracy(model, self.data, "val") if math.isfinite(loss) else math.nan
+                model.train()
+                loss = training.epoch((epoch - 1, report.epochs))
+                score = accuracy(model, self.data, "val", self.execution) if math.isfinite(loss) else math.nan
                 report(score, epoch)
                 if math.isnan(score):
                     break
@@ -90,40 +96,44 @@ class ImageClassification:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """``{"accuracy": 0..1}`` on the test images, which have no part in training or selection."""
-        return {"accuracy": accuracy(model.to(self.data.device), self.data, "test")}
+        return {"accuracy": accuracy(model.to(self.data.device), self.data, "test", self.execution)}
 
-    def _train_epoch(
-        self,
-        model: nn.Module,
-        sgd: torch.optim.SGD,
-        settings: Hyperparameters,
-        done: tuple[int, int],
-        generator: torch.Generator,
-    ) -> float:
-        """One pass over the training images; returns the sum of the batches' losses, read once, at the end.
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One network in training. Nothing in an epoch waits for the device: its loss is read once, at the end."""
+
+    data: ImageData
+    forward: Forward
+    sgd: torch.optim.SGD
+    settings: Hyperparameters
+    schedule: Schedule
+    generator: torch.Generator
+
+    def epoch(self, done: tuple[int, int]) -> float:
+        """One pass over the training images after so many epochs of so many; returns the sum of the batches' losses.
 
         The images that are left over when the batches are full wait for another epoch's order.
         """
-        model.train()
-        data = self.data
-        images, labels = data.train_images, data.train_labels
-        order = torch.randperm(len(labels), generator=generator, device=data.device)
-        batches = torch.split(order, settings.batch_size)[: len(labels) // settings.batch_size]
-        epochs_done, epochs = done
+        data, labels = self.data, self.data.train_labels
+        order = torch.randperm(len(labels), generator=self.generator, device=data.device)
+        batches = torch.split(order, self.settings.batch_size)[: len(labels) // self.settings.batch_size]
         total = torch.zeros((), device=data.device)
         for number, batch in enumerate(batches):
-            progress = (epochs_done + number / len(batches)) / epochs
-            for group in sgd.param_groups:
-                group["lr"] = settings.learning_rate * self.schedule(progress, settings.lr_decay)
-            inputs = random_crop(images[batch], data.image_size // 8, generator)
-            if data.flip:
-                inputs = random_flip(inputs, generator)
-            sgd.zero_grad()
-            loss = F.cross_entropy(model(data.normalize(inputs)), labels[batch])
-            torch.autograd.backward(loss)
-            sgd.step()
-            total += loss.detach()
+            progress = (done[0] + number / len(batches)) / done[1]
+            for group in self.sgd.param_groups:
+                group["lr"] = group["initial_lr"] * self.schedule(progress, self.settings.lr_decay)
+            total += self.step(batch)
         return total.item()
+
+    def step(self, batch: torch.Tensor) -> torch.Tensor:
+        """One step on the training images of these indices; returns their mean loss, which is still on the device."""
+        images = augment(self.data.train_images[batch], self.data.augmentation, self.generator)
+        self.sgd.zero_grad()
+        loss = F.cross_entropy(self.forward(self.data.normalize(images)), self.data.train_labels[batch])
+        torch.autograd.backward(loss)
+        self.sgd.step()
+        return loss.detach()
 
 
 def check_batch_size(batch_size: int, data: ImageData) -> None:
@@ -136,7 +146,7 @@ def check_batch_size(batch_size: int, data: ImageData) -> None:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, data: ImageData, part: str) -> float:
+def accuracy(model: nn.Module, data: ImageData, part: str, execution: Execution = AS_MEASURED) -> float:
     """Share of the images of ``part`` ("val" or "test") that ``model`` classifies correctly, in evaluation mode.
 
     The model is left in the mode it was in.
@@ -144,10 +154,11 @@ def accuracy(model: nn.Module, data: ImageData, part: str) -> float:
     images, labels = {"val": (data.val_images, data.val_labels), "test": (data.test_images, data.test_labels)}[part]
     was_training = model.training
     model.eval()
+    forward = execution.forward(model, data.device)
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
     for inputs, targets in zip(
         torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True
     ):
-        correct += (model(data.normalize(inputs)).argmax(1) == targets).sum()
+        correct += (forward(data.normalize(inputs)).argmax(1) == targets).sum()
     model.train(was_training)
     return correct.item() / len(labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +14,10 @@ from prunetune.backends import Categorical, SearchSpace
 from prunetune.backends.storage import without_password
 from prunetune.config import Config, parse_config, read_config, search_space
 from prunetune.data import ImageData, datasets
+from prunetune.data._files import Say, silently
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
+from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.jobs.local_workers import LocalWorkers
 from prunetune.jobs.schedules import SCHEDULES
@@ -29,16 +31,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 EXAMPLE_BATCH: Final = 128  # images that FLOPs are counted and a step is timed on
+FREE: Final = {"data.download"}  # what may be different when a run goes on, since it changes no result
 
 
-def launch(config: Config, *, workers: int = 1, observer: Observer = silent) -> TuneResult:
+def launch(config: Config, *, workers: int = 1, observer: Observer = silent, say: Say = silently) -> TuneResult:
     """Do the whole job that ``config`` describes, or what is left of it, in its run folder.
 
-    With ``workers`` so many processes search, of which this one is the first; they share the cores.
+    With ``workers`` so many processes search, of which this one is the first; they share the cores. ``say`` gets a
+    sentence for every file that is downloaded.
 
     Raises InputError before anything is trained if the data, the device, the batch sizes or the folder do not fit.
     """
-    model_fn, job, data = _prepare(config)
+    model_fn, job, data = _prepare(config, say)
     keep_config(config)
     search = config.search
     with LocalWorkers(workers - 1, config, observer) as crowd:
@@ -89,19 +93,22 @@ def join(
     return work(model_fn, train, storage, study=name, wait=wait, observer=observer)
 
 
-def _prepare(config: Config) -> tuple[ModelFunction, ImageClassification, ImageData]:
+def _prepare(config: Config, say: Say = silently) -> tuple[ModelFunction, ImageClassification, ImageData]:
     """How the network is built and trained, and the data, on the device."""
     device = choose_device(config.run.device)
-    data = _load_data(config)
+    data = load_data(config, say)
     _check_batch_sizes(config, search_space(config), data)
     data = data.to(device)
-    defaults = Hyperparameters().updated(config.train.fixed())
+    train = config.train
+    defaults = Hyperparameters().updated(train.fixed())
+    execution = Execution(train.amp, train.channels_last, train.compile)
+    job = ImageClassification(data, defaults, SCHEDULES[train.schedule], execution)
     builder = models[config.model.name]
 
     def model_fn() -> nn.Module:
         return builder(data.num_classes, data.channels).to(device)
 
-    return model_fn, ImageClassification(data, defaults, SCHEDULES[config.train.schedule]), data
+    return model_fn, job, data
 
 
 def _config_of(job: Mapping[str, Any], device: str, root: str | None) -> Config:
@@ -194,7 +201,7 @@ def keep_config(config: Config) -> None:
             return
     before = _flat(stored)
     for key, value in _flat(now).items():
-        if key.split(".")[0] in {"model", "data", "train"} and before.get(key) != value:
+        if key.split(".")[0] in {"model", "data", "train"} and key not in FREE and before.get(key) != value:
             raise InputError(
                 f"the run in {config.run.folder} was started with {key} = {before.get(key)!r}, now it is {value!r}; "
                 "continue it with the same configuration, or choose another folder"
@@ -205,9 +212,14 @@ def _flat(tables: dict[str, Any]) -> dict[str, Any]:
     return {f"{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()}
 
 
-def _load_data(config: Config) -> ImageData:
+def load_data(config: Config, say: Say = silently) -> ImageData:
+    """The images that ``config`` names, on the CPU, with the augmentation that it asks for. Raises InputError."""
+    dataset = datasets[config.data.name]
     root = None if config.data.root is None else Path(config.data.root)
-    return datasets[config.data.name].load(config.data.image_size, root, config.data.seed)
+    if config.data.download and dataset.fetch is not None:
+        dataset.fetch(root, say)
+    data = dataset.load(config.data.image_size, root, config.data.seed)
+    return replace(data, augmentation=replace(data.augmentation, **config.train.augmentation()))
 
 
 def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from optuna._transform import _SearchSpaceTransform
@@ -14,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from prunetune.backends.extras import require
 from prunetune.backends.quiet import quietly
+from prunetune.backends.trial import RETRY_OF
 
 
 class Cmaes(CmaEsSampler):
@@ -38,6 +40,11 @@ class Cmaes(CmaEsSampler):
         numberless.number = 0
         return super().sample_relative(study, numberless, search_space)
 
+    def _get_trials(self, study: Study) -> list[FrozenTrial]:
+        """Those that it learns from. What repeats a dead worker's trial is of the generation of that one."""
+        everything = {trial.number: trial for trial in study._storage.get_all_trials(study._study_id, deepcopy=False)}
+        return [_with_its_generation(trial, everything) for trial in super()._get_trials(study)]
+
     def _restore_optimizer(self, completed_trials: list[FrozenTrial]) -> Any:
         assert self._sampled is not None
         study, space = self._sampled
@@ -53,6 +60,18 @@ class Cmaes(CmaEsSampler):
 
     def _split_optimizer_str(self, optimizer_str: str) -> dict[str, str]:
         return {}  # nothing to store
+
+
+def _with_its_generation(trial: FrozenTrial, everything: Mapping[int, FrozenTrial]) -> FrozenTrial:
+    """Optuna notes a generation where it samples, and a trial that is repeated is not sampled."""
+    first = trial
+    while RETRY_OF in first.user_attrs:
+        first = everything[first.user_attrs[RETRY_OF]]
+    if first is trial:
+        return trial
+    twin = copy.copy(trial)
+    twin.system_attrs = {**first.system_attrs, **trial.system_attrs}
+    return twin
 
 
 def cmaes(seed: int) -> Cmaes:

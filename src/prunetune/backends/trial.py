@@ -19,6 +19,7 @@ from prunetune.events import EpochEnded, Observer, Phase
 
 Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
 GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
+RETRY_OF: Final = "retry_of"  # user attribute of the one that repeats its hyperparameters
 WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 
 

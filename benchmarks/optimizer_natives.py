@@ -1,0 +1,95 @@
+"""The same optimizers driven by ask and tell as their own libraries describe it, to be compared with our adapters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+from benchmarks.optimizer_runs import Record
+from benchmarks.optimizer_tables import Table
+from prunetune.backends import optimizers
+from prunetune.backends.nevergrad import Method, NevergradSampler
+from prunetune.backends.quiet import quietly
+from prunetune.backends.seeds import derive_seed
+from prunetune.backends.space import Params
+
+Ask: TypeAlias = Callable[[], tuple[Params, Callable[[float], None]]]
+"""The next hyperparameters, and how to tell their loss."""
+
+ESTIMATORS: Final[Mapping[str, str]] = {"skopt:gp": "GP", "skopt:forest": "RF", "skopt:et": "ET"}
+
+
+def has(optimizer: str) -> bool:
+    """Whether it is Nevergrad's or scikit-optimize's; Optuna's own are what a study of Optuna's has anyway."""
+    return optimizer.startswith(("nevergrad:", "skopt:"))
+
+
+def has_startup(optimizer: str) -> bool:
+    """Whether the adapter of an optimizer of Nevergrad's begins with points that Nevergrad itself does not have."""
+    return optimizer.startswith("nevergrad:") and _method(optimizer).startup > 1
+
+
+def without_startup(optimizer: str, seed: int) -> NevergradSampler:
+    """The adapter without those points."""
+    return NevergradSampler(_method(optimizer).name, derive_seed(seed, "sampler", 0))
+
+
+def _method(optimizer: str) -> Method:
+    method = optimizers[optimizer]
+    assert isinstance(method, Method)
+    return method
+
+
+def search(table: Table, optimizer: str, seed: int, trials: int) -> Record:
+    """So many full trials. A diverged one is told as the worst score so far, as to our adapters."""
+    drive = _skopt if optimizer in ESTIMATORS else _nevergrad
+    record, losses = Record(), list[float]()
+    with quietly():  # what they warn of: losses that are clipped, points that come twice
+        ask = drive(table, optimizer, seed, trials)
+        for _ in range(trials):
+            params, tell = ask()
+            score = float(table.curve(params)[-1])
+            diverged = math.isnan(score)
+            record.add(table.epochs, None if diverged else score)
+            losses.append(max(losses, default=1.0) if diverged else 1 - score)
+            tell(losses[-1])
+    return record
+
+
+def _nevergrad(table: Table, optimizer: str, seed: int, trials: int) -> Ask:
+    import nevergrad
+
+    from prunetune.interop.nevergrad import to_nevergrad
+
+    space = to_nevergrad(table.space)
+    space.random_state.seed(seed)
+    name = _method(optimizer).name
+    # With one worker NGOpt is another method than with the two that the adapter names; the others do not look.
+    driven = nevergrad.optimizers.registry[name](space, budget=trials, num_workers=2)
+
+    def ask() -> tuple[Params, Callable[[float], None]]:
+        candidate = driven.ask()
+        return candidate.value, lambda loss: driven.tell(candidate, loss)
+
+    return ask
+
+
+def _skopt(table: Table, optimizer: str, seed: int, trials: int) -> Ask:
+    from skopt import Optimizer
+
+    from prunetune.interop.skopt import to_skopt
+
+    driven = Optimizer(
+        to_skopt(table.space),
+        base_estimator=ESTIMATORS[optimizer],
+        n_initial_points=10,
+        initial_point_generator="sobol",  # as the adapter's first points
+        random_state=seed,
+    )
+
+    def ask() -> tuple[Params, Callable[[float], None]]:
+        point = driven.ask()
+        return table.space.named(point), lambda loss: driven.tell(point, loss)
+
+    return ask

@@ -16,8 +16,8 @@ Point: TypeAlias = NDArray[np.float64]
 def value_at(u: float, distribution: BaseDistribution) -> Any:
     """The value below which a share u of the distribution lies, a plain Python one within its bounds.
 
-    >>> value_at(0.5, FloatDistribution(1e-4, 1.0, log=True)), value_at(0.99, IntDistribution(1, 4))
-    (0.01, 4)
+    >>> value_at(0.25, FloatDistribution(-1.0, 1.0)), value_at(0.99, IntDistribution(1, 4))
+    (-0.5, 4)
     """
     u = min(max(float(u), 0.0), 1.0)
     if isinstance(distribution, CategoricalDistribution):

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from benchmarks.optimizer_runs import Record
 from benchmarks.optimizer_tables import Table
 from prunetune.backends import optimizers
-from prunetune.backends.nevergrad import Method, NevergradSampler
+from prunetune.backends.nevergrad import BUDGET, WORKERS, Method, NevergradSampler
 from prunetune.backends.quiet import quietly
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.space import Params
@@ -46,7 +46,7 @@ def search(table: Table, optimizer: str, seed: int, trials: int) -> Record:
     drive = _skopt if optimizer in ESTIMATORS else _nevergrad
     record, losses = Record(), list[float]()
     with quietly():  # what they warn of: losses that are clipped, points that come twice
-        ask = drive(table, optimizer, seed, trials)
+        ask = drive(table, optimizer, seed)
         for _ in range(trials):
             params, tell = ask()
             score = float(table.curve(params)[-1])
@@ -57,16 +57,15 @@ def search(table: Table, optimizer: str, seed: int, trials: int) -> Record:
     return record
 
 
-def _nevergrad(table: Table, optimizer: str, seed: int, trials: int) -> Ask:
+def _nevergrad(table: Table, optimizer: str, seed: int) -> Ask:
     import nevergrad
 
     from prunetune.interop.nevergrad import to_nevergrad
 
     space = to_nevergrad(table.space)
     space.random_state.seed(seed)
-    name = _method(optimizer).name
-    # With one worker NGOpt is another method than with the two that the adapter names; the others do not look.
-    driven = nevergrad.optimizers.registry[name](space, budget=trials, num_workers=2)
+    # With another budget or one worker NGOpt is another method than the adapter's; the others do not look.
+    driven = nevergrad.optimizers.registry[_method(optimizer).name](space, budget=BUDGET, num_workers=WORKERS)
 
     def ask() -> tuple[Params, Callable[[float], None]]:
         candidate = driven.ask()
@@ -75,7 +74,7 @@ def _nevergrad(table: Table, optimizer: str, seed: int, trials: int) -> Ask:
     return ask
 
 
-def _skopt(table: Table, optimizer: str, seed: int, trials: int) -> Ask:
+def _skopt(table: Table, optimizer: str, seed: int) -> Ask:
     from skopt import Optimizer
 
     from prunetune.interop.skopt import to_skopt

@@ -16,6 +16,8 @@ Series: TypeAlias = Mapping[tuple[str, int], float]
 """(table, seed) → regret."""
 
 RESAMPLES: Final = 10_000
+FEW: Final = 5
+"""Seeds below which there is no interval."""
 BEST: Final = 20
 """Combinations in the table against the customary one."""
 BASELINE: Final = "optuna:random"
@@ -48,6 +50,11 @@ def by_seed(values: Series) -> dict[int, float]:
     return {seed: float(np.mean([values[name, seed] for name in tables])) for seed in sorted(seeds)}
 
 
+def everywhere(values: Series, tables: Sequence[str]) -> Series:
+    """The values, unless one of the tables has none: nothing then, for tables differ more than optimizers do."""
+    return values if {name for name, _ in values} == set(tables) else {}
+
+
 def interval(differences: Sequence[float]) -> tuple[float, float]:
     """The middle 95 % of the means of resampled differences (bootstrap, percentiles)."""
     values = np.array(differences)
@@ -57,11 +64,15 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
 
 
 def difference(ours: Series, others: Series) -> str:
-    """The mean of ours minus theirs, seed by seed, with its interval; "-" for fewer than two seeds in common."""
-    a, b = by_seed(ours), by_seed(others)
-    both = [a[seed] - b[seed] for seed in a if seed in b]
-    if len(both) < 2:
+    """The mean of ours minus theirs, seed by seed, with its interval; "-" if there is no seed in common.
+
+    Of a few seeds there is no interval to speak of, and their number stands in its place.
+    """
+    both = list(by_seed({key: ours[key] - others[key] for key in ours if key in others}).values())
+    if not both:
         return "-"
+    if len(both) < FEW:
+        return f"{np.mean(both):+.2f} ({len(both)} seeds)" if len(both) > 1 else f"{both[0]:+.2f} (1 seed)"
     low, high = interval(both)
     return f"{np.mean(both):+.2f} [{low:+.2f}, {high:+.2f}]"
 
@@ -107,19 +118,20 @@ def _ranked(rows: Rows, kind: str) -> list[str]:
 
 
 def combinations(rows: Rows) -> Made:
-    """Every optimizer beside every trial pruner, both tables together, after equal epochs."""
+    """Every optimizer beside every trial pruner, all tables together, after equal epochs."""
     rows = [row for row in rows if row["part"] == "search"]
-    marks, pruners = _marks(rows, "after_epochs"), _unique(rows, "trial_pruner")
-    header = ["optimizer", *(f"{pruner}, {mark}" for mark in reversed(marks) for pruner in pruners)]
+    marks, pruners, tables = _marks(rows, "after_epochs"), _unique(rows, "trial_pruner"), _unique(rows, "table")
+    columns = [(mark, pruner) for mark in reversed(marks) for pruner in pruners]
+    header = ["optimizer", *(f"{pruner}, {mark}" for mark, pruner in columns), "least seeds"]
     body: list[Sequence[object]] = []
     for optimizer in _unique(rows, "optimizer"):
-        cells = [
-            mean(series(rows, "after_epochs", mark, optimizer=optimizer, trial_pruner=pruner))
-            for mark in reversed(marks)
-            for pruner in pruners
+        found = [
+            everywhere(series(rows, "after_epochs", mark, optimizer=optimizer, trial_pruner=pruner), tables)
+            for mark, pruner in columns
         ]
-        body.append([optimizer, *cells])
-    return header, sorted(body, key=lambda cells: min(cell for cell in cells[1 : 1 + len(pruners)] if cell is not None))
+        seeds = min((len(by_seed(each)) for each in found if each), default=0)
+        body.append([optimizer, *(mean(each) for each in found), str(seeds)])
+    return header, sorted(body, key=lambda cells: min((c for c in cells[1:-1] if isinstance(c, float)), default=99.0))
 
 
 def against_customary(rows: Rows) -> Made:
@@ -139,7 +151,9 @@ def against_customary(rows: Rows) -> Made:
             for where in [{}, *({"table": name} for name in tables)]:
                 ours, theirs = (series(rows, "after_epochs", mark, **each, **where) for each in (chosen, usual))
                 cells.append(difference(ours, theirs))
-        found = series(rows, "after_epochs", marks[-1], **chosen)
+        found = everywhere(series(rows, "after_epochs", marks[-1], **chosen), tables)
+        if not found:
+            continue
         counts = [float(np.mean([row[name] for row in of])) for name in ("trials", "complete")]
         body.append([*pair, mean(found), *cells, str(len(by_seed(found))), *counts])
     return header, sorted(body, key=lambda cells: cells[2])[:BEST]  # type: ignore[arg-type, return-value]

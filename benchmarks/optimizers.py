@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append({**row, "cpu_seconds": round(seconds, 2)})
             print(f"{' '.join(map(str, key))}: {seconds:.1f} s", file=sys.stderr, flush=True)
             if file is not None:
-                print(json.dumps(rows[-1]), file=file, flush=True)
+                print(json.dumps(rows[-1], separators=(",", ":")), file=file, flush=True)
     finally:
         if file is not None:
             file.close()
@@ -113,7 +113,10 @@ class Part:
 
 
 def _search(table: Table, optimizer: str, trial_pruner: str, seed: int, extent: Extent) -> Row:
-    return extent.row(search(table, sampler(optimizer, seed), trial_pruner, seed, extent), table)
+    row = extent.row(search(table, sampler(optimizer, seed), trial_pruner, seed, extent), table)
+    if trial_pruner != "none":
+        del row["after_trials"]  # which are then of any length
+    return row
 
 
 def _workers(table: Table, optimizer: str, trial_pruner: str, seed: int, extent: Extent) -> Row:

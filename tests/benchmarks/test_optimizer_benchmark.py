@@ -204,10 +204,13 @@ def test_natively_the_libraries_search_the_same_space(name: str) -> None:
 
 def test_differences_are_paired_by_seed() -> None:
     ours = {("a", 0): 1.0, ("b", 0): 3.0, ("a", 1): 5.0, ("b", 1): 7.0, ("a", 2): 0.0}
-    theirs = {("a", 0): 2.0, ("b", 0): 4.0, ("a", 1): 6.0, ("b", 1): 8.0}
     assert by_seed(ours) == {0: 2.0, 1: 6.0}  # the third seed is not in both tables
-    assert difference(ours, theirs) == "-1.00 [-1.00, -1.00]"
-    assert difference({("a", 0): 1.0}, {("a", 0): 2.0}) == "-"
+    theirs = {key: value + 1 for key, value in ours.items()} | {("a", 9): 7.0}
+    assert difference(ours, theirs) == "-1.00 (2 seeds)"
+    assert difference({("a", 0): 1.0}, {("a", 0): 2.0}) == "-1.00 (1 seed)"
+    assert difference({("a", 0): 1.0}, {("a", 1): 2.0}) == "-"
+    many = {("a", seed): float(seed**2) for seed in range(5)}
+    assert difference({key: value - 1 for key, value in many.items()}, many) == "-1.00 [-1.00, -1.00]"
 
 
 def test_the_interval_is_that_of_the_mean() -> None:
@@ -246,7 +249,7 @@ def test_a_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     random = [full["optuna:random", seed] for seed in (0, 1)]
     printed = capsys.readouterr().out
     line = next(line for line in table_of(printed, "Full trials") if line[0] == "optuna:random")
-    assert line[-2:] == ["2", "+0.00 [+0.00, +0.00]"]
+    assert line[-2:] == ["2", "+0.00 (2 seeds)"]
     assert float(line[3]) == pytest.approx(sum(random) / 2, abs=0.005)
     for title in ("Equal epochs: regret", "Equal epochs: the best", "The adapters", "Four workers", "Milliseconds"):
         assert len(table_of(printed, title)) > 2

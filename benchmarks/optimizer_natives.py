@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from benchmarks.optimizer_runs import Record
 from benchmarks.optimizer_tables import Table
-from prunetune.backends import optimizers
+from prunetune.backends import Float, Int, SearchSpace, optimizers
 from prunetune.backends.nevergrad import BUDGET, WORKERS, Method, NevergradSampler
 from prunetune.backends.quiet import quietly
 from prunetune.backends.seeds import derive_seed
@@ -23,6 +23,11 @@ ESTIMATORS: Final[Mapping[str, str]] = {"skopt:gp": "GP", "skopt:forest": "RF", 
 def has(optimizer: str) -> bool:
     """Whether it is Nevergrad's or scikit-optimize's; Optuna's own are what a study of Optuna's has anyway."""
     return optimizer.startswith(("nevergrad:", "skopt:"))
+
+
+def has_integers(optimizer: str) -> bool:
+    """Whether its library has a way of its own with whole numbers, which our adapter has not."""
+    return optimizer.startswith("nevergrad:")
 
 
 def has_startup(optimizer: str) -> bool:
@@ -41,12 +46,17 @@ def _method(optimizer: str) -> Method:
     return method
 
 
-def search(table: Table, optimizer: str, seed: int, trials: int) -> Record:
-    """So many full trials. A diverged one is told as the worst score so far, as to our adapters."""
-    drive = _skopt if optimizer in ESTIMATORS else _nevergrad
+def search(table: Table, optimizer: str, seed: int, trials: int, *, integers: bool = False) -> Record:
+    """So many full trials. A diverged one is told as the worst score so far, as to our adapters.
+
+    With ``integers`` Nevergrad is told that batch sizes are whole numbers, otherwise they are rounded for it, which is
+    what our adapter does. scikit-optimize is always told.
+    """
     record, losses = Record(), list[float]()
     with quietly():  # what they warn of: losses that are clipped, points that come twice
-        ask = drive(table, optimizer, seed)
+        ask = (
+            _skopt(table, optimizer, seed) if optimizer in ESTIMATORS else _nevergrad(table, optimizer, seed, integers)
+        )
         for _ in range(trials):
             params, tell = ask()
             score = float(table.curve(params)[-1])
@@ -57,21 +67,31 @@ def search(table: Table, optimizer: str, seed: int, trials: int) -> Record:
     return record
 
 
-def _nevergrad(table: Table, optimizer: str, seed: int) -> Ask:
+def _nevergrad(table: Table, optimizer: str, seed: int, integers: bool) -> Ask:
     import nevergrad
 
     from prunetune.interop.nevergrad import to_nevergrad
 
-    space = to_nevergrad(table.space)
+    space = to_nevergrad(table.space if integers else _continuous(table.space))
     space.random_state.seed(seed)
     # With another budget or one worker NGOpt is another method than the adapter's; the others do not look.
     driven = nevergrad.optimizers.registry[_method(optimizer).name](space, budget=BUDGET, num_workers=WORKERS)
 
     def ask() -> tuple[Params, Callable[[float], None]]:
         candidate = driven.ask()
-        return candidate.value, lambda loss: driven.tell(candidate, loss)
+        params = {**candidate.value, "batch_size": round(candidate.value["batch_size"])}
+        return params, lambda loss: driven.tell(candidate, loss)
 
     return ask
+
+
+def _continuous(space: SearchSpace) -> SearchSpace:
+    return SearchSpace(
+        {
+            name: Float(each.low, each.high, log=each.log) if isinstance(each, Int) else each
+            for name, each in space.items()
+        }
+    )
 
 
 def _skopt(table: Table, optimizer: str, seed: int) -> Ask:

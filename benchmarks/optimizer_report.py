@@ -163,7 +163,9 @@ def natives(rows: Rows) -> Made:
     """The adapters of Nevergrad and scikit-optimize, minus the same optimizers driven natively."""
     marks = _marks(rows, "after_trials")
     header = ["optimizer", "adapter", "natively", *(f"difference after {mark}" for mark in marks)]
-    header += [f"without its first points, difference after {mark}" for mark in marks[-1:]]
+    header += [
+        f"{what}, {mark}" for mark in marks[-1:] for what in ("without its first points", "minus natively, integers")
+    ]
     body: list[Sequence[object]] = []
     for optimizer in _unique((row for row in rows if row["part"] == "native"), "optimizer"):
 
@@ -173,7 +175,8 @@ def natives(rows: Rows) -> Made:
         adapter, native = of("search", marks[-1]), of("native", marks[-1])
         differences = [difference(of("search", mark), of("native", mark)) for mark in marks]
         bare = difference(of("no-startup", marks[-1]), native)
-        body.append([optimizer, mean(adapter), mean(native), *differences, bare])
+        whole = difference(adapter, of("native-integers", marks[-1]))
+        body.append([optimizer, mean(adapter), mean(native), *differences, bare, whole])
     return header, body
 
 

@@ -128,6 +128,10 @@ def _native(table: Table, optimizer: str, trial_pruner: str, seed: int, extent: 
     return extent.row(natives.search(table, optimizer, seed, extent.trials), table)
 
 
+def _integers(table: Table, optimizer: str, trial_pruner: str, seed: int, extent: Extent) -> Row:
+    return extent.row(natives.search(table, optimizer, seed, extent.trials, integers=True), table)
+
+
 def _from_the_centre(table: Table, optimizer: str, trial_pruner: str, seed: int, extent: Extent) -> Row:
     return extent.row(search(table, natives.without_startup(optimizer, seed), trial_pruner, seed, extent), table)
 
@@ -141,6 +145,7 @@ PARTS: Final[dict[str, Part]] = {
     "search": Part(_search, pruned=True),
     "workers": Part(_workers),
     "native": Part(_native, of=natives.has),
+    "native-integers": Part(_integers, of=natives.has_integers),
     "no-startup": Part(_from_the_centre, of=natives.has_startup),
 }
 

@@ -239,6 +239,7 @@ def test_a_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "search": 3 * 4 * 2,
         "workers": 3 * 2,
         "native": 2,
+        "native-integers": 2,
         "no-startup": 2,
     }
     full = {

@@ -200,7 +200,7 @@ def overheads(rows: Rows) -> Made:
     rows = [row for row in rows if row["part"] == "overhead"]
     marks = _marks(rows, "ms")
     header = ["optimizer", *(f"trial {mark}" for mark in marks), *(f"first of a process, {mark}" for mark in marks)]
-    body = [
+    body: list[Sequence[object]] = [
         [row["optimizer"], *(float(row[kind][mark]) for kind in ("ms", "first_ms") for mark in marks)]
         for row in sorted(rows, key=lambda row: row["ms"][marks[-1]])
     ]

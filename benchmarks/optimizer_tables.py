@@ -81,7 +81,7 @@ class Table:
     @property
     def epochs(self) -> int:
         """Those of a full trial."""
-        return self.curves.shape[-1]
+        return int(self.curves.shape[-1])
 
     @functools.cached_property
     def best(self) -> float:

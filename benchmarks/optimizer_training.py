@@ -93,7 +93,7 @@ def train_grid(recipe: Recipe, grid: Grid, epochs: int = EPOCHS) -> NDArray[np.f
             points = torch.tensor(list(product(*others)), dtype=torch.float32)
             chunks = [
                 train_together(chunk, int(size), train, validate, recipe, seed, epochs)
-                for chunk in points.split(TOGETHER)
+                for chunk in torch.split(points, TOGETHER)
             ]
             parts.append(torch.cat(chunks).reshape(*(len(each) for each in others), epochs))
             print(f"{recipe.dataset} seed {seed} batch size {size}", file=sys.stderr, flush=True)
@@ -127,7 +127,7 @@ def train_together(
     for epoch in range(epochs):
         order = torch.randperm(len(labels), generator=generator)
         loss_sum = torch.zeros(count)
-        for number, batch in enumerate(order.split(batch_size)[:batches]):
+        for number, batch in enumerate(torch.split(order, batch_size)[:batches]):
             progress = (epoch + number / batches) / epochs
             rates = lr * decay ** ((progress >= 0.5) + (progress >= 0.75))  # as `jobs.schedules.step`
             losses = loss_of(forward(layers, images[batch]), labels[batch])
@@ -169,7 +169,7 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
 def accuracy(layers: Sequence[Tensor], split: Split) -> Tensor:
     """Share of images (C,) that each network gets right."""
     images, labels = split
-    parts = zip(images.split(500), labels.split(500), strict=True)
+    parts = zip(torch.split(images, 500), torch.split(labels, 500), strict=True)
     right = [(forward(layers, some).argmax(dim=2) == answers).sum(dim=1) for some, answers in parts]
     return torch.stack(right).sum(dim=0) / len(labels)
 

@@ -74,6 +74,18 @@ def test_replay_is_what_nevergrad_alone_would_do(name: str) -> None:
         study.tell(trial, _bowl(trial.params))
 
 
+@pytest.mark.parametrize("name", ["DE", "TwoPointsDE", "LhsDE", "PSO"])
+def test_populations_begin_all_over_the_cube(name: str) -> None:
+    """As from scalars with bounds. From an array with bounds they would be normal, 0.13 from the centre on average."""
+    optimizer = make_optimizer(name, 5, 0, BUDGET, WORKERS)
+    points = []
+    for _ in range(30):
+        points.append(optimizer.ask())
+        optimizer.tell(points[-1], 1.0)
+    away = np.abs(np.array([point.value for point in points]) - 0.5)
+    assert away.mean() == pytest.approx(0.25, abs=0.05)  # of a uniform number; four standard errors
+
+
 @pytest.mark.parametrize("name", ["nevergrad:cma", "nevergrad:TwoPointsDE", "nevergrad:PSO"])
 def test_a_live_optimizer_and_one_that_is_replayed_every_time_agree(name: str) -> None:
     study, points = _study(sampler(name, 1)), []

@@ -11,6 +11,9 @@ from prunetune.backends.quiet import quietly
 def tpe(seed: int) -> TPESampler:
     """Two densities, of where scores are good and of where they are not; random for the first ten trials.
 
+    From Optuna 5 on the densities are of all hyperparameters together, so that `optuna:tpe-multivariate` is the same
+    unless some are conditional.
+
     It ranks scores and never uses their size, so a score of ±inf is simply the worst.
     """
     return TPESampler(seed=seed)

@@ -135,7 +135,7 @@ def combinations(rows: Rows) -> Made:
 
 
 def against_customary(rows: Rows) -> Made:
-    """The combinations that are best at the larger budget, minus TPE with Hyperband."""
+    """The combinations that are best at the larger budget, minus TPE with Hyperband; those of few seeds last."""
     rows = [row for row in rows if row["part"] == "search"]
     marks, tables = _marks(rows, "after_epochs"), _unique(rows, "table")
     pairs = list(dict.fromkeys((row["optimizer"], row["trial_pruner"]) for row in rows))
@@ -156,7 +156,8 @@ def against_customary(rows: Rows) -> Made:
             continue
         counts = [float(np.mean([row[name] for row in of])) for name in ("trials", "complete")]
         body.append([*pair, mean(found), *cells, str(len(by_seed(found))), *counts])
-    return header, sorted(body, key=lambda cells: cells[2])[:BEST]  # type: ignore[arg-type, return-value]
+    ranked = sorted(body, key=lambda cells: (int(str(cells[-3])) < FEW, float(str(cells[2]))))
+    return header, ranked[:BEST]
 
 
 def natives(rows: Rows) -> Made:

@@ -32,7 +32,7 @@ ExampleInputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Trace:
-    """One run of a model: the graph, with `node.meta["shape"]`, `["dtype"]` and `["module"]` on every node."""
+    """One run of a model: the graph, with `node.meta["shape"]` and `["module"]` on every node that is a tensor."""
 
     graph: Tape
     model: nn.Module

@@ -103,7 +103,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         graph = DependencyGraph.of(model, X)
         return seconds(graph, np.ones(graph.unit_count + 1, dtype=bool))
 
-    monkeypatch.setattr(shrinking, "step_time", step_time)
+    monkeypatch.setattr(shrinking, "fresh_step_time", step_time)
     monkeypatch.setattr(shrinking, "predictor", lambda full: seconds)
     return calls
 

@@ -23,12 +23,12 @@ from prunetune.engine import (
     calibrate,
     cost,
     residual_blocks,
-    step_time,
 )
 from prunetune.engine.budget import COUNTS, limits, position_within
 from prunetune.engine.cost import cost_of
 from prunetune.engine.selection import Mask, Ranking, Scores
 from prunetune.errors import BudgetError, InputError
+from prunetune.fresh import fresh_step_time
 from prunetune.pruned import Measurement
 from prunetune.speedup import TOLERANCE, Found, find_speedup
 
@@ -210,7 +210,7 @@ def measured(
     """Seconds of a step of the user's network, and of what is left of `judged` when so many units have gone."""
     with torch.inference_mode(False):
         proxy = apply(PruningPlan.of(judged.graph, ranking.mask(below)), judged.model)
-    times = step_time({"base": model, "proxy": proxy}, example_inputs, seconds=MEASURE_SECONDS)
+    times = fresh_step_time({"base": model, "proxy": proxy}, example_inputs, seconds=MEASURE_SECONDS)
     return Measurement(below, times["base"], times["proxy"])
 
 

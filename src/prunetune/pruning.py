@@ -161,7 +161,7 @@ def cut(
     with torch.inference_mode(False):  # the proxy is there to be trained
         proxy = apply(plan, model)
         changes = scorer.compensate(Context(model, example_inputs, graph, torch.Generator()), keep)
-        tensors = dict(proxy.named_parameters())
+        tensors = dict(proxy.named_parameters()) if changes else {}
         with torch.no_grad():
             for name, value in changes.items():
                 tensors[name].copy_(cut_tensor(value, plan.tensors[name]) if name in plan.tensors else value)

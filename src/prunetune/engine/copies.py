@@ -94,8 +94,9 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     twin: nn.Module = kind.__new__(kind)
     memo[id(module)] = twin
     state = vars(twin)
-    state.update(vars(module))
-    for key, value in vars(module).items():
+    own = vars(module)
+    state.update(own)
+    for key, value in own.items():
         of = type(value)
         if of in _ATOMS:
             continue
@@ -103,19 +104,20 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
             state[key] = of()
         elif key == "_modules":
             state[key] = {k: None if m is None else _copy_module(m, memo) for k, m in value.items()}
-        elif key in ("_parameters", "_buffers"):
+        elif key in _TENSORS:
             state[key] = {k: memo[id(t)] if id(t) in memo else copy.deepcopy(t, memo) for k, t in value.items()}
         elif key == "_compiled_call_impl":  # belongs to the original, as torch's own copies have it
             del state[key]
-        elif of is list and all(type(v) in _ATOMS for v in value):
+        elif of is list and _ATOMS.issuperset(map(type, value)):
             state[key] = list(value)
-        elif of is not tuple or any(type(v) not in _ATOMS for v in value):
+        elif of is not tuple or not _ATOMS.issuperset(map(type, value)):
             state[key] = copy.deepcopy(value, memo)
     return twin
 
 
 _ATOMS = frozenset((int, float, bool, str, type(None), torch.dtype, torch.device))
 _CONTAINERS = frozenset((dict, OrderedDict, set, list))
+_TENSORS = frozenset(("_parameters", "_buffers"))
 
 
 _PLAIN: dict[type[nn.Module], bool] = {}
@@ -136,10 +138,17 @@ def _copies_plainly(kind: type[nn.Module]) -> bool:
 
 
 def meta_like(tensor: Tensor) -> Tensor:
-    meta = torch.empty_like(tensor, device="meta")
+    """A tensor on the meta device that is like another in everything but its values."""
+    return parameter_like(tensor, torch.empty_like(tensor, device="meta"))
+
+
+def parameter_like(tensor: Tensor, values: Tensor) -> Tensor:
+    """`values`, as a parameter where `tensor` is one."""
+    if type(tensor) is nn.Parameter:  # what its constructor comes to, and half of the time of a copy without values
+        return Tensor._make_subclass(nn.Parameter, values, tensor.requires_grad)  # type: ignore[arg-type]
     if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(meta, requires_grad=tensor.requires_grad)
-    return meta
+        return nn.Parameter(values, requires_grad=tensor.requires_grad)
+    return values
 
 
 _INTERNAL = frozenset(vars(nn.Module())) | {"_is_full_backward_hook"}

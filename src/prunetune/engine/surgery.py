@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunetune.engine.bypassed import Shortcut, shortcut_of
-from prunetune.engine.copies import copy_with, named_modules, named_tensors
+from prunetune.engine.copies import copy_with, named_modules, named_tensors, parameter_like
 from prunetune.engine.plan import PruningPlan, TensorCut
 from prunetune.errors import PlanError
 
@@ -118,10 +119,7 @@ def cut_tensor(tensor: Tensor, cut: TensorCut, known: Indices | None = None) -> 
     else:
         for dim, kept in indices.items():
             smaller = smaller.index_select(dim, kept)
-    smaller = smaller.contiguous()
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(smaller, requires_grad=tensor.requires_grad)
-    return smaller
+    return parameter_like(tensor, smaller.contiguous())
 
 
 _PATH = re.compile(r"^(?:(?P<module>.*)\.)?(?P<name>\w+)(?:\[(?P<index>\d+)\])?$")
@@ -193,8 +191,12 @@ DESCRIPTIONS: dict[type[nn.Module], Callable[[Any], dict[str, int]]] = {
 
 
 def _describe(module: nn.Module) -> None:
-    for kind, sizes in DESCRIPTIONS.items():
-        if isinstance(module, kind):
-            for name, value in sizes(module).items():
-                if vars(module).get(name) != value:
-                    setattr(module, name, int(value))
+    for sizes in _descriptions(type(module)):
+        for name, value in sizes(module).items():
+            if vars(module).get(name) != value:
+                setattr(module, name, int(value))
+
+
+@functools.cache
+def _descriptions(of: type[nn.Module]) -> tuple[Callable[[Any], dict[str, int]], ...]:
+    return tuple(sizes for kind, sizes in DESCRIPTIONS.items() if issubclass(of, kind))

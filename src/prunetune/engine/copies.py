@@ -145,7 +145,7 @@ def meta_like(tensor: Tensor) -> Tensor:
 def parameter_like(tensor: Tensor, values: Tensor) -> Tensor:
     """`values`, as a parameter where `tensor` is one."""
     if type(tensor) is nn.Parameter:  # what its constructor comes to, and half of the time of a copy without values
-        return Tensor._make_subclass(nn.Parameter, values, tensor.requires_grad)  # type: ignore[arg-type]
+        return Tensor._make_subclass(nn.Parameter, values, tensor.requires_grad)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(values, requires_grad=tensor.requires_grad)
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -191,12 +190,14 @@ DESCRIPTIONS: dict[type[nn.Module], Callable[[Any], dict[str, int]]] = {
 
 
 def _describe(module: nn.Module) -> None:
-    for sizes in _descriptions(type(module)):
+    kind = type(module)
+    if kind not in _KNOWN:
+        _KNOWN[kind] = tuple(sizes for of, sizes in DESCRIPTIONS.items() if issubclass(kind, of))
+    for sizes in _KNOWN[kind]:
         for name, value in sizes(module).items():
             if vars(module).get(name) != value:
                 setattr(module, name, int(value))
 
 
-@functools.cache
-def _descriptions(of: type[nn.Module]) -> tuple[Callable[[Any], dict[str, int]], ...]:
-    return tuple(sizes for kind, sizes in DESCRIPTIONS.items() if issubclass(of, kind))
+_KNOWN: dict[type[nn.Module], tuple[Callable[[Any], dict[str, int]], ...]] = {}
+"""The descriptions of each class of modules, looked up once."""

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
 from prunetune import record as parts
+from prunetune.confirm import SEARCH_STUDY, confirm
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.record import Record
 from prunetune.runfolder import FORMAT, RunFolder, load_weights
 from prunetune.settings import Settings
-from prunetune.workers import ModelFunction, Order, TrainFunction, digest, on_proxy, owner_of, publish, seed_all, timed
+from prunetune.workers import ModelFunction, Order, TrainFunction, digest, on_proxy, owner_of, publish
 
 if TYPE_CHECKING:
     import optuna
 
-    from prunetune.backends.trial import Report
     from prunetune.engine import ExampleInputs, PruningPlan
     from prunetune.plugins.base import Batch, Loss
-
-SEARCH_STUDY: Final = "search"  # in the folder
-CONFIRM_STUDY: Final = "confirm"
 
 EvaluateFunction: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
 
@@ -107,7 +103,7 @@ class Run:
         self.record.setdefault("id", uuid.uuid4().hex)
         with self._recording():
             self._search(plan)
-            self._confirm()
+            confirm(self)
             self._test()
             self.record["status"] = "finished"
         self._write_report()
@@ -137,9 +133,9 @@ class Run:
                 **scoring.arguments(),
                 seed=settings.seed,
             )
-            self._lap("prune")
+            self.lap("prune")
             steps = step_time({"base": base, "proxy": result.model}, example_inputs)
-            self._lap("measure")
+            self.lap("measure")
             flops = result.cost.proxy.flops / max(1, result.cost.base.flops)
             step = steps["proxy"] / steps["base"]
             say(f"the proxy has {flops:.1%} of the FLOPs, its step takes {step:.1%} of the time")
@@ -179,7 +175,7 @@ class Run:
         from prunetune.backends.study import copy_study, open_study, top_trials
 
         def update() -> None:
-            self._lap("search")
+            self.lap("search")
             notes = study_notes(study, settings, asked.n_trials)
             self.record["search"] = parts.search_part(study, self.settings.space, notes)
 
@@ -191,8 +187,8 @@ class Run:
         with open_study(storage, name, settings, owner=owner, observer=self.observer) as study:
             self._check_not_lost(study)
             publish(study, self._order(plan))
-            self._set_status("searching")
-            observer = self._after_trials(update)
+            self.set_status("searching")
+            observer = self.after_trials(update)
             try:
                 run_trials(study, objective, settings, n_trials=asked.n_trials, observer=observer)
             finally:
@@ -202,7 +198,7 @@ class Run:
                 copy_study(study, self.folder.storage, SEARCH_STUDY, settings)
             if not top_trials(study, 1):
                 raise SearchError(f"no trial on the proxy came to a score; {_fates(self.record['search']['trials'])}")
-        self._write_best("proxy", self.record["search"]["best"])
+        self.write_best("proxy", self.record["search"]["best"])
 
     def _order(self, plan: PruningPlan) -> Order:
         """What workers need; the job is there if the run was started from a configuration."""
@@ -218,73 +214,13 @@ class Run:
                 "storage has none; give the storage that it was started with, or choose another folder"
             )
 
-    def _confirm(self) -> None:
-        from prunetune.backends.loop import run_trials
-        from prunetune.backends.study import open_study, top_trials
-
-        def objective(params: dict[str, Any], report: Report) -> float:
-            seed_all(report.seed)
-            model = self.model_fn()
-            score = timed(self.train, model, params, report)
-            self.folder.write_weights(model, self.folder.trial_weights(report.number))
-            return score
-
-        def update() -> None:
-            self._lap("confirm")
-            self.record["confirmation"] = parts.confirmation_part(confirm, self.settings.space)
-            best = top_trials(confirm, 1)
-            for path in self.folder.all_trial_weights():
-                if not best or path != self.folder.trial_weights(best[0].number):
-                    path.unlink()
-
-        phase: Phase = "confirm" if self.settings.search.confirm else "train"
-        searched = self.settings.study()
-        settings = replace(searched, optimizer="random", trial_pruner="none")
-        storage = self.folder.storage
-        with (
-            open_study(storage, SEARCH_STUDY, searched) as study,
-            open_study(storage, CONFIRM_STUDY, settings, observer=self.observer) as confirm,
-        ):
-            self._set_status("confirming")
-            total = _enqueue(confirm, top_trials(study, max(1, self.settings.search.confirm)))
-            try:
-                run_trials(
-                    confirm,
-                    objective,
-                    settings,
-                    n_trials=total,
-                    phase=phase,
-                    observer=self._after_trials(update),
-                    retries=0,  # what has no confirmation is queued above, at the next start
-                )
-            finally:
-                update()
-            winner = next(iter(top_trials(confirm, 1)), None)
-            if winner is None:
-                fates = "; ".join(
-                    f"trial {x['trial']} {x['outcome']}: {x['message']}" for x in self.record["confirmation"]
-                )
-                raise SearchError(f"no training of the full network came to a score ({fates})")
-            self.record["time"].update(parts.estimate_part(study, confirm))
-        self._promote(winner)
-
-    def _promote(self, winner: optuna.trial.FrozenTrial) -> None:
-        """Make the winner's weights those of the run."""
-        weights = self.folder.trial_weights(winner.number)
-        if weights.exists():
-            os.replace(weights, self.folder.weights)
-        elif not self.folder.weights.exists():
-            raise SearchError(f"the winner's weights, {weights}, are gone; choose another run folder")
-        self.record["winner"] = parts.choice(winner.user_attrs["search_trial"], winner, self.settings.space)
-        self._write_best("base", self.record["winner"])
-
     def _test(self) -> None:
         if self.evaluate is not None:
             model = self.model_fn()
             load_weights(model, self.folder.weights)
             self.record["test"] = parts.finite(self.evaluate(model.eval()))
 
-    def _after_trials(self, update: Callable[[], None]) -> Observer:
+    def after_trials(self, update: Callable[[], None]) -> Observer:
         def observe(event: Event) -> None:
             if isinstance(event, TrialEnded | OthersEnded):
                 update()
@@ -293,7 +229,7 @@ class Run:
 
         return observe
 
-    def _lap(self, name: str) -> None:
+    def lap(self, name: str) -> None:
         """Add the time since the last lap to phase ``name`` and to the total; both go on over restarts."""
         now = time.perf_counter()
         for each in {name, "total"}:
@@ -310,7 +246,7 @@ class Run:
             self.record.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
         finally:
-            self._lap("total")
+            self.lap("total")
             self._save()
 
     @contextlib.contextmanager
@@ -322,7 +258,7 @@ class Run:
         yield messages.append
         self.observer(PhaseEnded(phase, time.perf_counter() - started, messages[-1]))
 
-    def _set_status(self, status: str) -> None:
+    def set_status(self, status: str) -> None:
         self.record["status"] = status
         self._save()
 
@@ -330,7 +266,7 @@ class Run:
         self.record["time"].update(self.seconds)
         self.folder.write_json(self.folder.result, self.record)
 
-    def _write_best(self, network: str, best: Record) -> None:
+    def write_best(self, network: str, best: Record) -> None:
         self.folder.write_json(self.folder.best, {"format": FORMAT, "network": network, **best})
 
     def _write_report(self) -> None:
@@ -352,27 +288,6 @@ class Run:
     def _result(self, *, already_finished: bool) -> TuneResult:
         winner = self.record["winner"]
         return TuneResult(self.folder.path, winner["params"], winner["score"], self.record, already_finished)
-
-
-def _enqueue(confirm: optuna.Study, candidates: list[optuna.trial.FrozenTrial]) -> int:
-    """Queue those ``candidates`` that have no confirmation yet; returns how many trials there will be in all.
-
-    Where all were tried and none came to a score, all are queued again, with new seeds: this is another start, and
-    the search is worth more than what failed.
-    """
-    from optuna.trial import TrialState
-
-    from prunetune.backends.study import finished_trials, top_trials
-
-    finished = finished_trials(confirm)
-    waiting = confirm.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    tried = {trial.user_attrs["search_trial"] for trial in (*finished, *waiting)}
-    again = not waiting and not top_trials(confirm, 1) and tried.issuperset(trial.number for trial in candidates)
-    queued = [trial for trial in candidates if again or trial.number not in tried]
-    for trial in queued:
-        notes = {"search_trial": trial.number, "proxy_score": trial.value}
-        confirm.enqueue_trial(trial.params, user_attrs=notes)
-    return len(finished) + len(waiting) + len(queued)
 
 
 def _fates(counts: Mapping[str, int]) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import multiprocessing
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -37,28 +39,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _quiet()
     rows = _earlier(options, parser)
     done = {tuple(row[name] for name in KEY) for row in rows}
     file = options.json.open("a", encoding="utf-8") if options.json else None
     try:
-        for key, job in _jobs(options):
-            if key in done:
-                continue
-            started = time.process_time()
-            row = dict(zip(KEY, key, strict=True)) | job()
-            seconds = time.process_time() - started
-            rows.append({**row, "cpu_seconds": round(seconds, 2)})
-            print(f"{' '.join(map(str, key))}: {seconds:.1f} s", file=sys.stderr, flush=True)
+        waiting = [(key, job) for key, job in _jobs(options) if key not in done]
+        for row in _rows(waiting, options.jobs):
+            rows.append(row)
+            print(
+                f"{' '.join(str(row[name]) for name in KEY)}: {row['cpu_seconds']:.1f} s", file=sys.stderr, flush=True
+            )
             if file is not None:
-                print(json.dumps(rows[-1], separators=(",", ":")), file=file, flush=True)
+                print(json.dumps(row, separators=(",", ":")), file=file, flush=True)
     finally:
         if file is not None:
             file.close()
     print(report(rows, markdown=options.markdown))
     return 0
+
+
+def _rows(jobs: Sequence[Job], processes: int) -> Iterator[Row]:
+    """The rows of the jobs: one after the other in this process, or as they end in so many others."""
+    if processes == 1:
+        yield from (_row(*job) for job in jobs)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _quiet) as pool:
+        try:
+            for ended in as_completed([pool.submit(_row, *job) for job in jobs]):
+                yield ended.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _row(key: Key, job: Callable[[], Row]) -> Row:
+    started = time.process_time()
+    row = dict(zip(KEY, key, strict=True)) | job()
+    return {**row, "cpu_seconds": round(time.process_time() - started, 2)}
+
+
+def _quiet() -> None:
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trial-pruner", nargs="+", choices=pruners, default=pruners, metavar="NAME")
     parser.add_argument("--seeds", type=int, default=20, help="searches of each kind (20)")
     parser.add_argument("--trials", type=int, default=50, help="full trials, or their epochs, of a search (50)")
+    parser.add_argument("--jobs", type=int, default=1, help="searches at a time (1); more spoil the overhead's times")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result to this file, a line each")
     parser.add_argument("--resume", action="store_true", help="keep the results that FILE has, and add the others")
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")

@@ -105,7 +105,7 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         elif key == "_modules":
             state[key] = {k: None if m is None else _copy_module(m, memo) for k, m in value.items()}
         elif key in _TENSORS:
-            state[key] = {k: memo[id(t)] if id(t) in memo else copy.deepcopy(t, memo) for k, t in value.items()}
+            state[key] = {k: memo[id(t)] if id(t) in memo else _copy_tensor(k, t, memo) for k, t in value.items()}
         elif key == "_compiled_call_impl":  # belongs to the original, as torch's own copies have it
             del state[key]
         elif of is list and _ATOMS.issuperset(map(type, value)):
@@ -113,6 +113,14 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         elif of is not tuple or not _ATOMS.issuperset(map(type, value)):
             state[key] = copy.deepcopy(value, memo)
     return twin
+
+
+def _copy_tensor(name: str, tensor: Tensor | None, memo: dict[int, Any]) -> Any:
+    """`copy.deepcopy`, without its search for who shares the memory of a batch norm's counter, which nobody does."""
+    if name == "num_batches_tracked" and type(tensor) is Tensor and not (tensor.requires_grad or vars(tensor)):
+        memo[id(tensor)] = tensor.clone()
+        return memo[id(tensor)]
+    return copy.deepcopy(tensor, memo)
 
 
 _ATOMS = frozenset((int, float, bool, str, type(None), torch.dtype, torch.device))

@@ -18,7 +18,7 @@ import optuna
 import torch
 from torch import nn
 
-from benchmarks.time_to_quality_arms import ARMS, Row, run_arm
+from benchmarks.time_to_quality_arms import ARMS, Row, run_arm, warm_up
 from benchmarks.time_to_quality_presets import PRESETS
 from benchmarks.time_to_quality_report import OURS, report, result
 from prunetune.errors import InputError
@@ -61,7 +61,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> list[Row]:
     """The rows that there are already, and those that are run now; each is on file as soon as it ends."""
-    _quiet()
     rows = read(options.rows) if options.rows is not None and options.rows.exists() else []
     check_same(rows, options.scale)
     wanted = [
@@ -92,13 +91,14 @@ def _rows(waiting: Sequence[Key], known: Sequence[Row], options: argparse.Namesp
     """The rows as they end: one after the other in this process, or in so many others."""
     ours = {row["seed"]: _cost(row) for row in known if row["arm"] == OURS}
     if options.jobs == 1:
+        _prepare()
         for key in waiting:
             row = _row(key, options.scale, _budget(key, ours), options.device)
             ours |= {row["seed"]: _cost(row)} if row["arm"] == OURS else {}
             yield row
         return
     left, running = list(waiting), set[Future[Row]]()
-    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), _quiet) as pool:
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), _prepare) as pool:
         try:
             while left or running:
                 for key in [key for key in left if not ARMS[key[1]].at_our_cost or key[0] in ours]:
@@ -130,10 +130,12 @@ def _row(key: Key, scale: str, budget: float, device: str) -> Row:
     return {**named, **found, "machine": where, "versions": versions(), "preset": preset.record()}
 
 
-def _quiet() -> None:
+def _prepare() -> None:
+    """Make this process ready to measure."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warm_up()
 
 
 def _key(row: Row) -> Key:

@@ -10,7 +10,8 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 import optuna
@@ -21,7 +22,7 @@ from optuna.trial import TrialState
 from torch import nn
 
 import prunetune
-from benchmarks.time_to_quality_presets import Preset, example, part
+from benchmarks.time_to_quality_presets import PRESETS, Preset, example, part
 from prunetune import Search
 from prunetune.data import ImageData
 
@@ -141,7 +142,10 @@ class PlainSearch:
     trained: float = 0.0
 
     def __post_init__(self) -> None:
-        self.study = optuna.create_study(direction="maximize", sampler=self.sampler, pruner=self.pruner)
+        name = str(self.task.seed)  # Hyperband's brackets depend on it
+        self.study = optuna.create_study(
+            study_name=name, direction="maximize", sampler=self.sampler, pruner=self.pruner
+        )
 
     def run(self, *, trials: int | None = None, reserve: float = 0.0) -> PlainSearch:
         """So many trials; without a number, as many as the task's budget has room for, less `reserve` base epochs."""
@@ -291,10 +295,18 @@ ARMS: Final[Mapping[str, Arm]] = {
 }
 
 
+@cache
+def warm_up() -> None:
+    """Load whatever a search loads on first use, ours and Optuna's, so that no arm pays for it."""
+    small = replace(PRESETS["smoke"], trials=1, epochs=1)
+    ours(Task(small, small.load(0, "cpu"), 0, Clock("cpu")))
+
+
 def run_arm(preset: Preset, seed: int, arm: str, budget: float = math.inf, device: str = "cpu") -> Row:
     """Search, then train the base with what was found: what both cost, and the accuracy on the test images.
 
-    Data and imports are ready before the clocks start. Of the final trainings one is counted: their mean.
+    The data is ready before the clocks start, and after `warm_up` all imports are. One final training is counted:
+    the mean of those that there are.
     """
     data = preset.load(seed, device)
     task = Task(preset, data, seed, Clock(preset.clock), budget)

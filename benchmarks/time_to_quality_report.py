@@ -64,7 +64,7 @@ def comparison(rows: Rows, arm: str, clock: str) -> dict[str, Any]:
         "speedup_total_interval": interval(ratio, seconds),
         "accuracy_difference_points": difference(points),
         "accuracy_difference_points_interval": interval(difference, points),
-        "seeds": len(seeds),
+        "paired_seeds": len(seeds),
     }
 
 
@@ -129,7 +129,7 @@ def _line(rows: Rows, versus: Mapping[str, Any] | None, clock: str) -> list[obje
 
 def _figure(versus: Mapping[str, Any], name: str, form: str) -> str:
     ends = versus[f"{name}_interval"]
-    around = f" [{ends[0]:{form}}, {ends[1]:{form}}]" if ends else f" ({versus['seeds']} seeds)"
+    around = f" [{ends[0]:{form}}, {ends[1]:{form}}]" if ends else f" (seeds: {versus['paired_seeds']})"
     return f"{versus[name]:{form}}{around}"
 
 

@@ -199,12 +199,12 @@ def default(task: Task) -> Found:
 
 
 def few_trials(task: Task) -> Found:
-    """The same with a quarter of the trials."""
+    """The default with a quarter of the trials."""
     return _tpe_hyperband(task).run(trials=task.preset.few_trials).found()
 
 
 def subset(task: Task) -> Found:
-    """The same on a fifth of the training images; as many trials as our cost has room for."""
+    """The default on a fifth of the training images, as many trials as our cost has room for."""
     data = part(task.data, "train", len(task.data.train_labels) // SUBSET, task.seed)
     return _tpe_hyperband(task, data).run().found()
 
@@ -214,7 +214,7 @@ def _tpe_hyperband(task: Task, data: ImageData | None = None) -> PlainSearch:
 
 
 def short(task: Task) -> Found:
-    """TPE, every trial a third of the epochs with the whole schedule in them."""
+    """TPE, every trial a third of the epochs with the whole schedule in them, none stopped."""
     return PlainSearch(task, TPESampler(seed=task.seed), epochs=task.preset.short_epochs).run().found()
 
 
@@ -265,7 +265,7 @@ def ours(task: Task, transfer: str = "mup") -> Found:
 
 
 def ours_identity(task: Task) -> Found:
-    """Ours, with hyperparameters taken over as they are."""
+    """Ours with `transfer="identity"`: the proxy trains with the hyperparameters as they are."""
     return ours(task, "identity")
 
 
@@ -285,12 +285,12 @@ class Arm:
 ARMS: Final[Mapping[str, Arm]] = {
     "default": Arm(default, rival=False),  # the longest first
     "ours": Arm(ours, rival=False),
-    "ours, transfer=identity": Arm(ours_identity, rival=False),
-    "quarter of the trials": Arm(few_trials),
-    "fewer epochs, re-annealed": Arm(short, at_our_cost=True),
-    "data subset": Arm(subset, at_our_cost=True),
-    "one epoch, top 3": Arm(one_epoch, at_our_cost=True),
-    "successive halving": Arm(halving, at_our_cost=True),
+    "ours-identity": Arm(ours_identity, rival=False),
+    "quarter-of-the-trials": Arm(few_trials),
+    "fewer-epochs": Arm(short, at_our_cost=True),
+    "data-subset": Arm(subset, at_our_cost=True),
+    "one-epoch-top-3": Arm(one_epoch, at_our_cost=True),
+    "successive-halving": Arm(halving, at_our_cost=True),
     "random": Arm(random, at_our_cost=True),
 }
 

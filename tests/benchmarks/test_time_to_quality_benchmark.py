@@ -79,9 +79,9 @@ def test_all_arms_run_and_ours_is_not_run_again(tmp_path: Path, capsys: pytest.C
         arm for arm in ARMS if ARMS[arm].at_our_cost
     }
     assert by_arm["default"]["trials"] == 4
-    assert by_arm["quarter of the trials"]["trials"] == 1
+    assert by_arm["quarter-of-the-trials"]["trials"] == 1
     assert by_arm["random"]["base_epochs"] <= 3 * by_arm["random"]["trials"]
-    assert by_arm["fewer epochs, re-annealed"]["base_epochs"] <= by_arm["fewer epochs, re-annealed"]["trials"]
+    assert by_arm["fewer-epochs"]["base_epochs"] <= by_arm["fewer-epochs"]["trials"]
 
     found = json.loads(file.read_text())
     assert found["seeds"] == [3]
@@ -91,7 +91,7 @@ def test_all_arms_run_and_ours_is_not_run_again(tmp_path: Path, capsys: pytest.C
     assert list(found["rivals"]) == list(ARMS)[3:]
     random = found["rivals"]["random"]["accuracy_difference_points"]
     assert random == pytest.approx(100 * (ours["test_accuracy"] - by_arm["random"]["test_accuracy"]))
-    assert "| ours, transfer=identity " in capsys.readouterr().out
+    assert "| ours-identity " in capsys.readouterr().out
 
 
 def test_the_default_is_what_optuna_alone_does() -> None:

@@ -76,7 +76,7 @@ class Scale:
 SCALES: Final = {
     "smoke": Scale(16, 8, 0.1, 1),
     "cpu": Scale(1152, 128, 20.0, 3),
-    "full": Scale(45_000, 128, 60.0, 5),
+    "full": Scale(45_000, 128, 20.0, 3),
 }
 
 

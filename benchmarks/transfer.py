@@ -30,6 +30,7 @@ from scipy.stats import qmc, spearmanr
 from torch import nn
 
 from benchmarks.engine_report import table
+from benchmarks.time_to_quality_presets import BASES
 from prunetune import PruningPlan, prune
 from prunetune.data import ImageData, datasets
 from prunetune.engine import fresh_proxy
@@ -82,7 +83,7 @@ SCALES: Final = {
     "cpu": Scale(
         (
             Base("resnet14", "fashion-mnist", 14, 2000, 5, 0.4, "resnet8"),
-            Base("vgg11-bn", "fashion-mnist", 14, 1500, 3, 0.07),
+            Base("vgg4-bn", "fashion-mnist", 14, 2000, 5, 0.17),
         ),
         26,
         SCORERS,
@@ -178,7 +179,10 @@ def run_one(base: Base, arm: Arm, scale: Scale, configuration: int, seed: int) -
     groups = plain_groups if plan is None else proxy_groups(plan, arm.transfer, "redraw")
     report = Report(1000 * seed + configuration, arm.epochs or base.epochs, groups, arm.stop_after)
     params = {**params, "batch_size": min(params["batch_size"], len(data.train_labels) // 2)}
-    build = lambda: models[arm.model or base.model](data.num_classes, data.channels)  # noqa: E731
+
+    def build() -> nn.Module:
+        return network(arm.model or base.model, data)
+
     start = time.process_time()
     seed_all(report.seed)
     model = build() if plan is None else fresh_proxy(build, plan)
@@ -195,6 +199,11 @@ def run_one(base: Base, arm: Arm, scale: Scale, configuration: int, seed: int) -
 def _or_zero(value: float) -> float:
     """What diverges is worse than anything else."""
     return round(value, 5) if math.isfinite(value) else 0.0
+
+
+def network(name: str, data: ImageData) -> nn.Module:
+    """A network of the zoo, or one of its families that is small enough for one core, with fresh weights."""
+    return (BASES.get(name) or models[name])(data.num_classes, data.channels)
 
 
 @lru_cache(maxsize=8)
@@ -217,16 +226,16 @@ def part(base: Base, share: float) -> ImageData:
 def _plan(base: Base, asked: tuple[tuple[str, Any], ...]) -> PruningPlan:
     data = part(base, 1.0)
     seed_all(0)
-    network = models[base.model](data.num_classes, data.channels)
+    full = network(base.model, data)
     images = data.normalize(data.train_images[:64])
     options = dict(asked)
     if isinstance(options.get("flops"), str):
-        quarter = prune(network, images, scorer="uniform", ratio=0.25).cost
+        quarter = prune(full, images, scorer="uniform", ratio=0.25).cost
         options["flops"] = quarter.proxy.flops / quarter.base.flops
     batches = [
         (data.normalize(data.train_images[a : a + 64]), data.train_labels[a : a + 64]) for a in range(0, 640, 64)
     ]
-    return prune(network, images, data=batches, **options).plan
+    return prune(full, images, data=batches, **options).plan
 
 
 def plan_of(base: Base, arm: Arm) -> PruningPlan | None:

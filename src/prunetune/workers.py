@@ -8,7 +8,7 @@ import json
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from prunetune.errors import InputError, SearchError
-from prunetune.events import Observer, silent
+from prunetune.events import Notice, Observer, silent
 
 if TYPE_CHECKING:
     import optuna
@@ -33,6 +33,7 @@ TrainFunction: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]
 ORDER: Final = "prunetune:order"
 PLAN: Final = "prunetune:plan"
 JOB: Final = "prunetune:job"
+UNREAD: Final = "unread"  # user attribute of a trial: which properties of its report nothing looked at
 WAIT_SECONDS: Final = 600.0
 
 
@@ -47,6 +48,9 @@ class Order:
     """The pruning plan as JSON."""
     job: dict[str, Any] | None
     """The configuration that model and training come from; None where they are functions of somebody's own."""
+    resolution: float = 1.0
+    data: float = 1.0
+    """What the train function is told, see ``Report``."""
 
 
 def owner_of(run: str, folder: str) -> dict[str, str]:
@@ -61,7 +65,8 @@ def publish(study: optuna.Study, order: Order) -> None:
     if ORDER not in study.user_attrs:
         write_text(study, PLAN, order.plan)
         write_text(study, JOB, json.dumps(order.job))
-    study.set_user_attr(ORDER, {"n_trials": order.n_trials, "weights": order.weights, "plan": digest(order.plan)})
+    plain = {name: getattr(order, name) for name in ("n_trials", "weights", "resolution", "data")}
+    study.set_user_attr(ORDER, {**plain, "plan": digest(order.plan)})
 
 
 def read_order(study: optuna.Study) -> Order:
@@ -71,7 +76,8 @@ def read_order(study: optuna.Study) -> Order:
     order, plan, job = study.user_attrs[ORDER], read_text(study, PLAN), read_text(study, JOB)
     if plan is None or job is None or digest(plan) != order["plan"]:
         raise SearchError(f"the pruning plan in the study {study.study_name!r} is damaged; start another study")
-    return Order(order["n_trials"], order["weights"], plan, json.loads(job))
+    shares = {name: order.get(name, 1.0) for name in ("resolution", "data")}
+    return Order(order["n_trials"], order["weights"], plan, json.loads(job), **shares)
 
 
 @contextlib.contextmanager
@@ -139,21 +145,43 @@ def work(
         def n_trials() -> int:
             return int(found.user_attrs[ORDER]["n_trials"])
 
-        objective = on_proxy(model_fn, train, plan, order.weights)
+        objective = on_proxy(model_fn, train, plan, order, observer)
         return run_trials(found, objective, settings, n_trials=n_trials, observer=observer)
 
 
 def on_proxy(
-    model_fn: ModelFunction, train: TrainFunction, plan: PruningPlan, weights: Weights
+    model_fn: ModelFunction, train: TrainFunction, plan: PruningPlan, order: Order, observer: Observer = silent
 ) -> Callable[[dict[str, Any], Report], float]:
-    """The objective of the search: train a proxy with fresh weights, everything random seeded."""
+    """The objective of the search: train a proxy with fresh weights, everything random seeded, as ``order`` says.
+
+    ``observer`` hears once of what the train function should have looked at, and every such trial has it noted.
+    """
     from prunetune.engine import fresh_proxy
 
+    said = False
+
     def objective(params: dict[str, Any], report: Report) -> float:
+        nonlocal said
         seed_all(report.seed)
-        return timed(train, fresh_proxy(model_fn, plan, weights=weights), params, report)
+        report.ask(resolution=order.resolution, data=order.data)
+        score = timed(train, fresh_proxy(model_fn, plan, weights=order.weights), params, report)
+        if report.unread:
+            report.note(UNREAD, list(report.unread))
+            if not said:
+                said = True
+                observer(Notice(unread_note(report.unread)))
+        return score
 
     return objective
+
+
+def unread_note(names: Sequence[str]) -> str:
+    """What a person should know of a train function that never looked at these properties of its report."""
+    attributes = " and ".join(f"report.{name}" for name in names)
+    return (
+        f"warning: nothing read {attributes}, so trials on the proxy train with all of it and cost more than was "
+        f"predicted; let the train function heed {attributes}, or leave fidelity.{names[0]} at 1"
+    )
 
 
 def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report: Report) -> float:
@@ -162,7 +190,7 @@ def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report
     try:
         return train(model, params, report)
     finally:
-        report.note("train_seconds", time.perf_counter() - started)
+        report.add("train_seconds", time.perf_counter() - started)
 
 
 def seed_all(seed: int) -> None:

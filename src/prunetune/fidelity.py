@@ -192,4 +192,5 @@ def _resolution(
     if target / whole <= saved:
         return least
     exponent = math.log(saved) / math.log(least)
-    return max(floor, math.floor((target / whole) ** (1 / exponent) * pixels)) / pixels
+    share = math.pow(target / whole, 1 / exponent)
+    return max(floor, math.floor(share * pixels)) / pixels

@@ -134,7 +134,7 @@ def confirmation_part(study: optuna.Study, space: SearchSpace) -> list[Record]:
 def measured_part(
     search: optuna.Study, confirm: optuna.Study, search_epochs: int, confirm_epochs: int
 ) -> Record | None:
-    """What a whole trial cost as a share of a full training, from the configurations that ran on both; None without any.
+    """What a whole trial cost as a share of a full training, from the configurations on both; None without any.
 
     It is the ratio of the sums of seconds, proxy over base, each brought to all epochs of its network.
     """

@@ -27,7 +27,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from prunetune.data import ImageData, datasets
+from benchmarks.optimizer_tables import NAMES
+from benchmarks.optimizer_training import Recipe, train_together
+from benchmarks.optimizer_training import load as load_vectors
+from prunetune.data import ImageData, datasets, split_stratified
+from prunetune.data._reduced import subset_size
 from prunetune.jobs import ImageClassification
 from prunetune.jobs.schedules import cosine
 from prunetune.record import machine, versions
@@ -55,10 +59,18 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale("digits", 8, train=64, validate=64, configurations=4, epochs=3),
-    "cpu": Scale("fashion-mnist", 14, train=1500, validate=2000, configurations=36, epochs=9),
-    "full": Scale("fashion-mnist", 28, train=50_000, validate=10_000, configurations=81, epochs=27),
+    "resnet8": {
+        "smoke": Scale("digits", 8, train=200, validate=64, configurations=4, epochs=3),
+        "cpu": Scale("fashion-mnist", 14, train=1000, validate=2000, configurations=27, epochs=9),
+        "full": Scale("fashion-mnist", 28, train=50_000, validate=10_000, configurations=81, epochs=27),
+    },
+    "perceptron": {
+        "smoke": Scale("digits", 8, train=200, validate=64, configurations=9, epochs=3),
+        "cpu": Scale("fashion-mnist", 14, train=2000, validate=4000, configurations=243, epochs=27),
+        "full": Scale("fashion-mnist", 28, train=50_000, validate=10_000, configurations=729, epochs=81),
+    },
 }
+"""Of a ResNet-8 by the built-in loop, cosine schedule; and of two hidden layers, many at once, step schedule."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +98,15 @@ class Told:
         self.curve.append(score if math.isfinite(score) else None)
 
 
-def ways(scale: Scale) -> list[Way]:
-    """All that are compared, the full trainings first."""
+def ways(network: str, scale: Scale) -> list[Way]:
+    """All that are compared, the full trainings first. Images of another size would take another perceptron."""
     epochs = scale.epochs
     cheap = [Way(f"{rung} of {epochs} epochs, re-annealed", rung) for rung in rungs(epochs)[:-1]]
     return [
         Way("full", epochs),
         Way("full, other seed", epochs, seed=1),
         *cheap,
-        Way("half the resolution", epochs, resolution=0.5),
+        *([Way("half the resolution", epochs, resolution=0.5)] if network == "resnet8" else []),
         Way("a third of the data", epochs, data=1 / FACTOR),
     ]
 
@@ -112,7 +124,8 @@ def configurations(count: int, seed: int) -> list[dict[str, Any]]:
             "learning_rate": float(10 ** random.uniform(-3, 0)),
             "weight_decay": float(10 ** random.uniform(-5, -2)),
             "momentum": float(random.uniform(0.5, 0.99)),
-            "batch_size": int(random.choice([16, 32, 64])),
+            "batch_size": int(random.choice([32, 64])),
+            "lr_decay": float(random.uniform(0.1, 1.0)),
         }
         for _ in range(count)
     ]
@@ -136,22 +149,52 @@ def train(job: ImageClassification, params: dict[str, Any], way: Way) -> dict[st
     told = Told(way.epochs, way.seed, way.resolution, way.data, [])
     job.data_at(way.resolution, way.data)  # not counted: trials share it
     started = time.process_time()
-    job(models["resnet8"](job.data.num_classes, job.data.channels), params, told)  # type: ignore[arg-type]
+    used = {name: value for name, value in params.items() if name != "lr_decay"}  # it has no part in a cosine
+    job(models["resnet8"](job.data.num_classes, job.data.channels), used, told)  # type: ignore[arg-type]
     seconds = time.process_time() - started
     return {"curve": told.curve + [None] * (way.epochs - len(told.curve)), "seconds": seconds}
 
 
+def train_perceptrons(scale: Scale, params: Sequence[dict[str, Any]], way: Way) -> list[dict[str, Any]]:
+    """The curves of all configurations, those of one batch size being trained as one tensor."""
+    recipe = Recipe(scale.dataset, scale.image_size, scale.train, scale.validate, hidden=(32, 32), seeds=1)
+    (images, labels), validate = load_vectors(recipe)
+    (chosen,) = split_stratified(labels, (subset_size(len(labels), way.data),), seed=0)
+    found: list[dict[str, Any]] = [{}] * len(params)
+    for size in sorted({each["batch_size"] for each in params}):
+        numbers = [number for number, each in enumerate(params) if each["batch_size"] == size]
+        points = torch.tensor([[params[number][name] for name in NAMES[:-1]] for number in numbers])
+        started = time.process_time()
+        train = images[chosen], labels[chosen]
+        curves = train_together(points, size, train, validate, recipe, way.seed, way.epochs)
+        seconds = (time.process_time() - started) / len(numbers)
+        for number, curve in zip(numbers, curves.tolist(), strict=True):
+            shown = [round(score, 4) if math.isfinite(score) else None for score in curve]
+            found[number] = {"curve": shown, "seconds": round(seconds, 4)}
+    return found
+
+
 def measure(result: dict[str, Any], scale: Scale, file: Path | None) -> None:
-    """Train what ``result`` has not yet, and keep it in ``file`` after every configuration."""
+    """Train what ``result`` has not yet, and keep it in ``file`` as it comes."""
+    params, trainings = result["configurations"], result["trainings"]
+    if result["network"] == "perceptron":
+        for way in ways("perceptron", scale):
+            trainings[way.name] = trainings.get(way.name) or train_perceptrons(scale, params, way)
+            _keep(result, file, way.name)
+        return
     job = ImageClassification(load(scale), schedule=cosine)
-    for number, params in enumerate(result["configurations"]):
-        for way in ways(scale):
-            trained = result["trainings"].setdefault(way.name, [])
+    for number, each in enumerate(params):
+        for way in ways("resnet8", scale):
+            trained = trainings.setdefault(way.name, [])
             if len(trained) == number:
-                trained.append(train(job, params, way))
-        if file is not None:
-            file.write_text(json.dumps(result, indent=1))
-        print(f"{number + 1} of {len(result['configurations'])}", file=sys.stderr, flush=True)
+                trained.append(train(job, each, way))
+        _keep(result, file, f"{number + 1} of {len(params)}")
+
+
+def _keep(result: Mapping[str, Any], file: Path | None, done: str) -> None:
+    if file is not None:
+        file.write_text(json.dumps(result))
+    print(done, file=sys.stderr, flush=True)
 
 
 def scores(result: Mapping[str, Any], way: str, epoch: int) -> NDArray[np.float64]:
@@ -165,7 +208,7 @@ def rows(result: Mapping[str, Any], scale: Scale) -> list[dict[str, Any]]:
     truth = scores(result, "full, other seed", scale.epochs)
     full = sum(each["seconds"] for each in result["trainings"]["full"])
     found = []
-    for way in ways(scale):
+    for way in ways(result["network"], scale):
         if way.seed:
             continue
         cost = sum(each["seconds"] for each in result["trainings"][way.name]) / full
@@ -279,13 +322,15 @@ def markdown(result: Mapping[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is missing, and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity", description=__doc__)
-    parser.add_argument("--scale", choices=SCALES, default="cpu")
+    parser.add_argument("--network", choices=SCALES, default="resnet8")
+    parser.add_argument("--scale", choices=SCALES["resnet8"], default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args(arguments)
-    scale = SCALES[options.scale]
+    scale = SCALES[options.network][options.scale]
     asked = {
+        "network": options.network,
         "scale": asdict(scale),
         "seed": options.seed,
         "configurations": configurations(scale.configurations, options.seed),
@@ -299,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measure(result, scale, options.json)
     result["ways"], result["halving"] = rows(result, scale), play(result, scale)
     if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1))
+        options.json.write_text(json.dumps(result))
     if options.markdown is not None:
         options.markdown.write_text(markdown(result))
     print(markdown(result))

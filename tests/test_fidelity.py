@@ -14,7 +14,6 @@ import prunetune.engine
 from prunetune.errors import InputError
 from prunetune.fidelity import FULL, Fidelity, TrialCost, cost_of, describe, fidelities, resolve_fidelity, split
 from prunetune.resolution import at_resolution, check_resolution, smallest_pixels, step_ratio
-from prunetune.zoo import models
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -123,19 +122,20 @@ IMAGES = torch.randn(1, 3, 32, 32)
 
 
 def test_a_network_runs_on_images_from_some_size_on() -> None:
-    """VGG halves its images five times: 32 pixels are the fewest."""
-    vgg = models["vgg16-bn"](10, 3)
-    before = {name: value.clone() for name, value in vgg.state_dict().items()}
-    check_resolution(vgg, IMAGES, 1.0)
-    check_resolution(vgg, torch.randn(1, 3, 64, 64), 0.5)
+    """One that halves its images three times: 8 pixels are the fewest."""
+    pools = [layer for _ in range(3) for layer in (nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.MaxPool2d(2))]
+    model = nn.Sequential(*pools)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    check_resolution(model, IMAGES, 1.0)
+    check_resolution(model, torch.randn(1, 3, 16, 16), 0.5)
     with pytest.raises(InputError) as caught:
-        check_resolution(vgg, torch.randn(1, 3, 64, 64), 0.25)
+        check_resolution(model, torch.randn(1, 3, 16, 16), 0.25)
     assert str(caught.value).startswith(
-        "fidelity.resolution is 0.25, but the network does not run on images of 16 pixels ("
+        "fidelity.resolution is 0.25, but the network does not run on images of 4 pixels ("
     )
-    assert str(caught.value).endswith("; the smallest possible is 0.5 (32 pixels)")
-    assert vgg.training
-    assert all(torch.equal(value, before[name]) for name, value in vgg.state_dict().items())
+    assert str(caught.value).endswith("; the smallest possible is 0.5 (8 pixels)")
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_a_network_of_one_size_and_inputs_that_are_no_images() -> None:

@@ -35,10 +35,11 @@ def _run(
     objective: Callable[[dict[str, Any], Report], Any],
     n_trials: int,
     observer: Callable[[Event], None] = silent,
+    name: str = "search",
     **options: Any,
 ) -> list[optuna.trial.FrozenTrial]:
     settings = _settings(**options)
-    with open_study(f"sqlite:///{folder}/study.db", "search", settings) as study:
+    with open_study(f"sqlite:///{folder}/study.db", name, settings) as study:
         run_trials(study, objective, settings, n_trials=n_trials, observer=observer)
         return study.trials
 
@@ -78,10 +79,10 @@ def test_a_trial_is_trained_at_the_rungs_of_its_bracket(tmp_path: Path) -> None:
         trained.setdefault(report.number, []).append(report.epochs)
         return float(report.number)  # ever better: nothing is stopped
 
-    trials = _run(tmp_path, objective, 8, trial_pruner="hyperband")
+    trials = _run(tmp_path, objective, 4, name="rungs", trial_pruner="hyperband")
     sizes = [math.ceil(3 * 3**s / (s + 1)) for s in (2, 1, 0)]  # n of algorithm 1: 9, 5, 3
     for trial in trials:
-        place = zlib.crc32(f"search_{trial.number}".encode()) % sum(sizes)
+        place = zlib.crc32(f"rungs_{trial.number}".encode()) % sum(sizes)
         bracket = next(number for number in range(3) if place < sum(sizes[: number + 1]))
         assert trained[trial.number] == [[1, 3, 9], [3, 9], [9]][bracket]
         assert trial.user_attrs["epochs"] == sum(trained[trial.number])  # though nothing was reported

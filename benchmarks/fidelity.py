@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
+from torch import nn
 
 from benchmarks.optimizer_tables import NAMES
 from benchmarks.optimizer_training import Recipe, train_together
@@ -96,6 +97,9 @@ class Told:
 
     def __call__(self, score: float, epoch: int) -> None:
         self.curve.append(score if math.isfinite(score) else None)
+
+    def param_groups(self, model: nn.Module, *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        return [{"params": list(model.parameters()), "lr": lr, "weight_decay": weight_decay}]
 
 
 def ways(network: str, scale: Scale) -> list[Way]:

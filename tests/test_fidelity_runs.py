@@ -97,7 +97,7 @@ def test_trials_get_less_and_the_full_network_all(tmp_path: Path) -> None:
     assert trial["fidelity"] == {"resolution": 0.5, "epochs": 0.5, "data": 0.25}
     # a quarter by the width, a quarter of that by the pixels; half the epochs, a quarter of the data
     assert trial["predicted"] == {"step": 1 / 16, "epochs": 0.5, "data": 0.25, "total": 1 / 128}
-    assert record["search"]["notes"] == []
+    assert not any("nothing read" in each for each in record["search"]["notes"])
 
 
 def test_what_a_trial_cost_is_measured_where_both_networks_trained(tmp_path: Path, monkeypatch: Any) -> None:
@@ -166,9 +166,11 @@ def test_a_train_function_that_heeds_nothing_is_told_once(tmp_path: Path) -> Non
     record = _tune(tmp_path, Watched(reads=False), observer=events.append).record
     note = "warning: nothing read report.resolution and report.data, so trials on the proxy train with all of it"
     assert [event.message.startswith(note) for event in events if isinstance(event, Notice)] == [True]
-    assert [each.startswith(note) for each in record["search"]["notes"]] == [True]
+    assert sum(each.startswith(note) for each in record["search"]["notes"]) == 1
     record = _tune(tmp_path / "epochs", Watched(reads=False), Fidelity(epochs=0.5)).record
-    assert record["search"]["notes"] == []  # report.epochs is the epochs, whoever reads it
+    assert not any(
+        "nothing read" in each for each in record["search"]["notes"]
+    )  # report.epochs is the epochs, whoever reads it
 
 
 def test_rungs_are_trained_anew_and_the_record_counts_it(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def test_the_built_in_loop_heeds_all_three(digits: ImageData, tmp_path: Path) ->
     ).record
     assert seen == {(8, 4, True), (8, 4, False), (16, 8, True), (16, 8, False)}
     assert record["search"]["epochs"] == 1
-    assert record["search"]["notes"] == []
+    assert not any("nothing read" in each for each in record["search"]["notes"])
 
 
 @pytest.mark.parametrize(

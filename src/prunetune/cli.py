@@ -41,6 +41,7 @@ class Kind(StrEnum):
     SCORERS = "scorers"
     REDUCTIONS = "reductions"
     NORMALISERS = "normalisers"
+    TRANSFERS = "transfers"
     OPTIMIZERS = "optimizers"
     TRIAL_PRUNERS = "trial-pruners"
     SPACES = "spaces"

@@ -196,18 +196,29 @@ class Run:
         from prunetune.backends.loop import run_trials
         from prunetune.backends.notes import study_notes
         from prunetune.backends.study import copy_study, open_study, top_trials
+        from prunetune.transfer.notes import transfer_note
 
         def update() -> None:
             self.lap("search")
-            notes = (*study_notes(study, settings, asked.n_trials), *unread_notes(study))
-            self.record["search"] = parts.search_part(study, self.settings.space, notes)
+            extra = (transfer_note(study, pruning.transfer), *unread_notes(study))
+            notes = (*study_notes(study, settings, asked.n_trials), *extra)
+            self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
-        asked, settings = self.settings.search, self.settings.study()
+        asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
         name = asked.study_name(self.folder.path)
         owner = owner_of(self.record["id"], str(self.folder.path.absolute()))
         storage = asked.storage or self.folder.storage
         order = self._order(plan)
-        objective = on_proxy(self.model_fn, self.train, plan, order, self.observer)
+        objective = on_proxy(
+            self.model_fn,
+            self.train,
+            plan,
+            pruning.weights,
+            pruning.transfer,
+            resolution=order.resolution,
+            data=order.data,
+            observer=self.observer,
+        )
         with open_study(storage, name, settings, owner=owner, observer=self.observer) as study:
             self._check_not_lost(study)
             publish(study, order)
@@ -227,11 +238,12 @@ class Run:
     def _order(self, plan: PruningPlan) -> Order:
         """What workers need; the job is there if the run was started from a configuration."""
         job = self.folder.read_json(self.folder.config)
-        settings, fidelity = self.settings, self.settings.fidelity
+        settings, pruning, fidelity = self.settings, self.settings.pruning, self.settings.fidelity
         return Order(
             settings.search.n_trials,
-            settings.pruning.weights,
+            pruning.weights,
             plan.to_json(),
+            pruning.transfer,
             job,
             resolution=fidelity.resolution,
             data=fidelity.data,

@@ -46,6 +46,8 @@ class Order:
     """What every trial begins with, see ``prunetune.engine.fresh_proxy``."""
     plan: str
     """The pruning plan as JSON."""
+    transfer: str
+    """The rule by which proxies take hyperparameters, see ``prunetune.transfer``."""
     job: dict[str, Any] | None
     """The configuration that model and training come from; None where they are functions of somebody's own."""
     resolution: float = 1.0
@@ -65,7 +67,7 @@ def publish(study: optuna.Study, order: Order) -> None:
     if ORDER not in study.user_attrs:
         write_text(study, PLAN, order.plan)
         write_text(study, JOB, json.dumps(order.job))
-    plain = {name: getattr(order, name) for name in ("n_trials", "weights", "resolution", "data")}
+    plain = {name: getattr(order, name) for name in ("n_trials", "weights", "transfer", "resolution", "data")}
     study.set_user_attr(ORDER, {**plain, "plan": digest(order.plan)})
 
 
@@ -76,8 +78,9 @@ def read_order(study: optuna.Study) -> Order:
     order, plan, job = study.user_attrs[ORDER], read_text(study, PLAN), read_text(study, JOB)
     if plan is None or job is None or digest(plan) != order["plan"]:
         raise SearchError(f"the pruning plan in the study {study.study_name!r} is damaged; start another study")
+    transfer = order.get("transfer", "identity")
     shares = {name: order.get(name, 1.0) for name in ("resolution", "data")}
-    return Order(order["n_trials"], order["weights"], plan, json.loads(job), **shares)
+    return Order(order["n_trials"], order["weights"], plan, transfer, json.loads(job), **shares)
 
 
 @contextlib.contextmanager
@@ -145,26 +148,46 @@ def work(
         def n_trials() -> int:
             return int(found.user_attrs[ORDER]["n_trials"])
 
-        objective = on_proxy(model_fn, train, plan, order, observer)
+        objective = on_proxy(
+            model_fn,
+            train,
+            plan,
+            order.weights,
+            order.transfer,
+            resolution=order.resolution,
+            data=order.data,
+            observer=observer,
+        )
         return run_trials(found, objective, settings, n_trials=n_trials, observer=observer)
 
 
 def on_proxy(
-    model_fn: ModelFunction, train: TrainFunction, plan: PruningPlan, order: Order, observer: Observer = silent
+    model_fn: ModelFunction,
+    train: TrainFunction,
+    plan: PruningPlan,
+    weights: Weights,
+    transfer: str,
+    *,
+    resolution: float = 1.0,
+    data: float = 1.0,
+    observer: Observer = silent,
 ) -> Callable[[dict[str, Any], Report], float]:
-    """The objective of the search: train a proxy with fresh weights, everything random seeded, as ``order`` says.
+    """The objective of the search: train a proxy with fresh weights, everything random seeded.
 
-    ``observer`` hears once of what the train function should have looked at, and every such trial has it noted.
+    ``resolution`` and ``data`` are what its report asks of the train function. ``observer`` hears once of what that did
+    not look at, and every such trial has it noted.
     """
     from prunetune.engine import fresh_proxy
+    from prunetune.transfer.groups import proxy_groups
 
-    said = False
+    groups, said = proxy_groups(plan, transfer, weights), False
 
     def objective(params: dict[str, Any], report: Report) -> float:
         nonlocal said
         seed_all(report.seed)
-        report.ask(resolution=order.resolution, data=order.data)
-        score = timed(train, fresh_proxy(model_fn, plan, weights=order.weights), params, report)
+        report.give_groups(groups)
+        report.ask(resolution=resolution, data=data)
+        score = timed(train, fresh_proxy(model_fn, plan, weights=weights), params, report)
         if report.unread:
             report.note(UNREAD, list(report.unread))
             if not said:

@@ -30,6 +30,9 @@ class Reported:
     data: float = 1.0
     calls: list[tuple[float, int]] = field(default_factory=list)
 
+    def param_groups(self, model: nn.Module, *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        return [{"params": list(model.parameters()), "lr": lr, "weight_decay": weight_decay}]
+
     def __call__(self, score: float, epoch: int) -> None:
         self.calls.append((score, epoch))
         if epoch == self.stop_after:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 import optuna
@@ -22,6 +21,11 @@ Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interr
 GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
 RETRY_OF: Final = "retry_of"  # user attribute of the one that repeats its hyperparameters
 WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
+
+
+ASKED: Final = "param_groups"  # user attribute of a trial whose objective asked for them
+
+GroupsFunction: TypeAlias = Callable[..., list[dict[str, Any]]]
 
 
 class TrialDiverged(TrialPruned):
@@ -59,9 +63,6 @@ class Report:
         How many epochs to train.
     """
 
-    _asked: Mapping[str, float] = MappingProxyType({})
-    _read: frozenset[str] = frozenset()
-
     def __init__(self, trial: optuna.Trial, *, seed: int, epochs: int, phase: Phase, observer: Observer) -> None:
         self.number: int = trial.number
         self.seed = seed
@@ -72,8 +73,12 @@ class Report:
         self._epoch = 0
         self._score: float | None = None
         self._stopped: Ending | None = None
+        self._groups: GroupsFunction | None = None
+        self._asked = False
         self._counted: int | None = None
         self._sums: dict[str, float] = {}
+        self._shares: dict[str, float] = {}
+        self._read: set[str] = set()
 
     @property
     def resolution(self) -> float:
@@ -86,17 +91,17 @@ class Report:
         return self._share("data")
 
     def _share(self, name: str) -> float:
-        self._read |= {name}
-        return self._asked.get(name, 1.0)
+        self._read.add(name)
+        return self._shares.get(name, 1.0)
 
     def ask(self, *, resolution: float, data: float) -> None:
         """Set what ``resolution`` and ``data`` are."""
-        self._asked, self._read = {"resolution": resolution, "data": data}, frozenset()
+        self._shares, self._read = {"resolution": resolution, "data": data}, set()
 
     @property
     def unread(self) -> tuple[str, ...]:
         """Which of ``resolution`` and ``data`` was asked to be less than 1, and has not been looked at."""
-        return tuple(name for name, share in self._asked.items() if share != 1 and name not in self._read)
+        return tuple(name for name, share in self._shares.items() if share != 1 and name not in self._read)
 
     @property
     def trained(self) -> int:
@@ -134,6 +139,45 @@ class Report:
     def training(self, epochs: int) -> Report:
         """The report for a training of its own within this trial; its scores are shown, and judged by nobody."""
         return _Training(self, epochs)
+
+    def param_groups(
+        self, model: Any, *, lr: float, weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd"
+    ) -> list[dict[str, Any]]:
+        """What an optimizer takes instead of ``model.parameters()``: parameter groups with ``lr`` and ``weight_decay``.
+
+        On the full network one plain group; on a proxy several, with what the transfer rule makes of the
+        hyperparameters where it is narrower, see ``prunetune.transfer``. Ask before the training begins: the rule may
+        scale the initial weights, too.
+
+        Parameters
+        ----------
+        model
+            The model that the train function was given.
+        optimizer
+            ``"sgd"``, with momentum or without; ``"adam"`` for Adam, AdamW and others whose steps do not grow with the
+            gradient.
+
+        Raises
+        ------
+        InputError
+            For an unknown kind of optimizer, a negative value, or another model.
+
+        Example
+        -------
+        In a train function::
+
+            sgd = torch.optim.SGD(report.param_groups(model, lr=params["lr"], weight_decay=1e-4), momentum=0.9)
+        """
+        if self._groups is None:
+            raise InputError("report.param_groups: nobody has said how this report's model was made")
+        if not self._asked:
+            self._asked = True
+            self.note(ASKED, True)
+        return self._groups(model, lr=lr, weight_decay=weight_decay, optimizer=optimizer)
+
+    def give_groups(self, groups: GroupsFunction) -> None:
+        """Say what ``param_groups`` returns: for those who know what the objective trains."""
+        self._groups = groups
 
     def __call__(self, score: float, epoch: int) -> None:
         """Record ``score`` after ``epoch``, the first being 1.

@@ -41,6 +41,8 @@ from prunetune.zoo import models
 FACTOR = 3
 """Hyperband's: one in so many goes on."""
 RESAMPLES = 2000
+TRIALS = 50
+"""Of a search, on average; fewer where there are not so many configurations to draw from."""
 
 Curve: TypeAlias = list[float | None]
 Scores: TypeAlias = Mapping[int, NDArray[np.float64]]
@@ -79,10 +81,10 @@ class Way:
     """A way to train: shares of the full training's resolution and data, its epochs, and a seed."""
 
     name: str
+    seed: int
     epochs: int
     resolution: float = 1.0
     data: float = 1.0
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,16 +104,17 @@ class Told:
         return [{"params": list(model.parameters()), "lr": lr, "weight_decay": weight_decay}]
 
 
-def ways(network: str, scale: Scale) -> list[Way]:
+def ways(network: str, scale: Scale, seed: int = 0) -> list[Way]:
     """All that are compared, the full trainings first. Images of another size would take another perceptron."""
+    one, other = 2 * seed, 2 * seed + 1
     epochs = scale.epochs
-    cheap = [Way(f"{rung} of {epochs} epochs, re-annealed", rung) for rung in rungs(epochs)[:-1]]
+    cheap = [Way(f"{rung} of {epochs} epochs, re-annealed", one, rung) for rung in rungs(epochs)[:-1]]
     return [
-        Way("full", epochs),
-        Way("full, other seed", epochs, seed=1),
+        Way("full", one, epochs),
+        Way("full, other seed", other, epochs),
         *cheap,
-        *([Way("half the resolution", epochs, resolution=0.5)] if network == "resnet8" else []),
-        Way("a third of the data", epochs, data=1 / FACTOR),
+        *([Way("half the resolution", one, epochs, resolution=0.5)] if network == "resnet8" else []),
+        Way("a third of the data", one, epochs, data=1 / FACTOR),
     ]
 
 
@@ -182,13 +185,13 @@ def measure(result: dict[str, Any], scale: Scale, file: Path | None) -> None:
     """Train what ``result`` has not yet, and keep it in ``file`` as it comes."""
     params, trainings = result["configurations"], result["trainings"]
     if result["network"] == "perceptron":
-        for way in ways("perceptron", scale):
+        for way in ways("perceptron", scale, result["seed"]):
             trainings[way.name] = trainings.get(way.name) or train_perceptrons(scale, params, way)
             _keep(result, file, way.name)
         return
     job = ImageClassification(load(scale), schedule=cosine)
     for number, each in enumerate(params):
-        for way in ways("resnet8", scale):
+        for way in ways("resnet8", scale, result["seed"]):
             trained = trainings.setdefault(way.name, [])
             if len(trained) == number:
                 trained.append(train(job, each, way))
@@ -213,7 +216,7 @@ def rows(result: Mapping[str, Any], scale: Scale) -> list[dict[str, Any]]:
     full = sum(each["seconds"] for each in result["trainings"]["full"])
     found = []
     for way in ways(result["network"], scale):
-        if way.seed:
+        if way.name == "full, other seed":
             continue
         cost = sum(each["seconds"] for each in result["trainings"][way.name]) / full
         found.append(_row(way.name, cost, scores(result, way.name, way.epochs), truth))
@@ -274,7 +277,7 @@ def play(result: Mapping[str, Any], scale: Scale) -> dict[str, Any]:
     truncated = {rung: scores(result, "full", rung) for rung in ends}
     names = {rung: f"{rung} of {last} epochs, re-annealed" for rung in ends[:-1]}
     anew = {**{rung: scores(result, name, rung) for rung, name in names.items()}, last: truncated[last]}
-    most = max(1, 3 * len(truth) // 4)
+    most = min(TRIALS, max(1, 3 * len(truth) // 4))
     budget = epochs_of(most, last, anew=False)
     fewer = max(count for count in range(1, most + 1) if epochs_of(count, last, anew=True) <= budget or count == 1)
     random = np.random.default_rng(0)

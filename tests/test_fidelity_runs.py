@@ -168,9 +168,7 @@ def test_a_train_function_that_heeds_nothing_is_told_once(tmp_path: Path) -> Non
     assert [event.message.startswith(note) for event in events if isinstance(event, Notice)] == [True]
     assert sum(each.startswith(note) for each in record["search"]["notes"]) == 1
     record = _tune(tmp_path / "epochs", Watched(reads=False), Fidelity(epochs=0.5)).record
-    assert not any(
-        "nothing read" in each for each in record["search"]["notes"]
-    )  # report.epochs is the epochs, whoever reads it
+    assert not any("nothing read" in each for each in record["search"]["notes"])
 
 
 def test_rungs_are_trained_anew_and_the_record_counts_it(tmp_path: Path) -> None:

@@ -347,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None and options.json.exists():
         result = json.loads(options.json.read_text())
         if any(result[name] != value for name, value in asked.items()):
-            parser.error(f"{options.json} is of another scale or seed; name another file")
+            parser.error(f"{options.json} is of another network, scale or seed; name another file")
     measure(result, scale, options.json)
     result["ways"], result["halving"] = rows(result, scale), play(result, scale)
     if options.json is not None:

@@ -25,6 +25,7 @@ from prunetune.data import ImageData, datasets
 from prunetune.errors import InputError
 from prunetune.events import Event, Notice
 from prunetune.jobs import ImageClassification
+from prunetune.jobs.launch import _config_of, _prepare, launch
 from prunetune.report import load_run
 from prunetune.report.prose import lead
 from prunetune.report.tables import settings
@@ -271,3 +272,23 @@ def test_a_configuration_asks_by_name_by_shares_or_by_cost(table: str, found: Fi
 def test_a_configuration_that_asks_for_what_cannot_be(table: str, complaint: str) -> None:
     with pytest.raises(InputError, match=re.escape(complaint)):
         parse_config(changed(table))
+
+
+def test_a_batch_must_fit_into_what_is_left_of_the_data(tmp_path: Path) -> None:
+    """A tenth of the 1,079 training images of the digits is 108."""
+    batches = f'search = {{space = {{batch_size = {{choices = [64, 128]}}}}}}\nrun = {{folder = "{tmp_path}/run"}}\n'
+    for fidelity, said in (("data = 0.1", "= 0.1"), ("cost = 0.5, data = 0.1", "may leave 0.1")):
+        sentence = f"search.space.batch_size: batch_size 128 is impossible in trials, for which fidelity.data {said} of"
+        with pytest.raises(InputError, match=re.escape(sentence) + ".* images, 108; raise fidelity.data"):
+            launch(parse_config(changed(f"fidelity = {{{fidelity}}}\n{batches}")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_train_on_the_same_images_as_the_run() -> None:
+    config = parse_config(changed("search = {seed = 7}"))
+    job = config.model_dump(mode="json", exclude={"run"})
+    _, of_run, _ = _prepare(config)
+    _, of_worker, _ = _prepare(_config_of(job, "cpu", None))
+    one, other = of_run.data_at(1.0, 0.1).train_images, of_worker.data_at(1.0, 0.1).train_images
+    assert torch.equal(one, other)
+    assert of_worker.seed == 7

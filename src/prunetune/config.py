@@ -225,8 +225,8 @@ class Config(Section):
     model: Model
     data: Data
     pruning: Pruning = Pruning()
-    fidelity: Fidelity = Fidelity()
     search: Search = Search()
+    fidelity: Fidelity = Fidelity()
     train: Train = Train()
     run: Run
 

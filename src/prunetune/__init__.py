@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
     from prunetune.engine import DependencyGraph, PruningPlan
+    from prunetune.fidelity import Fidelity
     from prunetune.objective import proxy_objective, proxy_of
     from prunetune.pruned import PruneResult
     from prunetune.pruning import prune
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Categorical": "prunetune.backends.space",
     "DependencyGraph": "prunetune.engine",
+    "Fidelity": "prunetune.fidelity",
     "Float": "prunetune.backends.space",
     "Int": "prunetune.backends.space",
     "PruneResult": "prunetune.pruned",
@@ -41,6 +43,7 @@ _HOMES = {
 __all__ = [
     "Categorical",
     "DependencyGraph",
+    "Fidelity",
     "Float",
     "Int",
     "PruneResult",

@@ -36,6 +36,11 @@ def cost_table(record: Mapping[str, Any]) -> Table:
     step = "step_seconds"
     times = (duration(cost[step]) for cost in (base, proxy))
     table.add_row("training step, same batch", *times, _share(proxy[step], base[step]))
+    trial = record["cost"]["trial"]
+    if trial["predicted"] is not None:
+        table.add_row("a trial, predicted", "", "", f"{trial['predicted']['total']:.1%}")
+    if trial["measured"] is not None:
+        table.add_row("a trial, measured", "", "", f"{trial['measured']['total']:.1%}")
     searched, estimate = record["time"]["search"], record["time"]["search_on_base_estimate"]
     if estimate is not None:
         title = f"search of {sum(record['search']['trials'].values())} trials"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
+    from prunetune.checking import CheckResult, check
     from prunetune.engine import DependencyGraph, PruningPlan
     from prunetune.objective import proxy_objective, proxy_of
     from prunetune.pruned import PruneResult
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Categorical": "prunetune.backends.space",
+    "CheckResult": "prunetune.checking",
     "DependencyGraph": "prunetune.engine",
     "Float": "prunetune.backends.space",
     "Int": "prunetune.backends.space",
@@ -31,6 +33,7 @@ _HOMES = {
     "Search": "prunetune.settings",
     "SearchSpace": "prunetune.backends.space",
     "TuneResult": "prunetune.tuner",
+    "check": "prunetune.checking",
     "proxy_objective": "prunetune.objective",
     "proxy_of": "prunetune.objective",
     "prune": "prunetune.pruning",
@@ -40,6 +43,7 @@ _HOMES = {
 
 __all__ = [
     "Categorical",
+    "CheckResult",
     "DependencyGraph",
     "Float",
     "Int",
@@ -49,6 +53,7 @@ __all__ = [
     "Search",
     "SearchSpace",
     "TuneResult",
+    "check",
     "proxy_objective",
     "proxy_of",
     "prune",

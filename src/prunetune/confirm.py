@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
 from prunetune.errors import SearchError
+from prunetune.trust import confirmations, trust_part
 from prunetune.workers import ModelFunction, TrainFunction, seed_all, timed
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def confirm(run: Run) -> None:
         open_study(storage, CONFIRM_STUDY, settings, observer=run.observer) as confirmed,
     ):
         run.set_status("confirming")
-        total = _enqueue(confirmed, top_trials(study, max(1, asked.confirm)))
+        total = _enqueue(confirmed, top_trials(study, confirmations(run.settings, run.folder, study)))
         try:
             run_trials(
                 confirmed,
@@ -64,6 +65,7 @@ def confirm(run: Run) -> None:
             fates = "; ".join(f"trial {x['trial']} {x['outcome']}: {x['message']}" for x in run.record["confirmation"])
             raise SearchError(f"no training of the full network came to a score ({fates})")
         run.record["time"].update(parts.estimate_part(study, confirmed))
+        run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
     _promote(run, winner)
 
 

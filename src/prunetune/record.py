@@ -133,10 +133,10 @@ def estimate_part(search: optuna.Study, confirm: optuna.Study) -> Record:
         for trial in confirm.get_trials(deepcopy=False)
         if outcome(trial) == "complete"
     ]
-    proxy_pace = sum(_seconds_per_epoch(proxy) for _, proxy in both)
+    proxy_pace = sum(seconds_per_epoch(proxy) for _, proxy in both)
     if not proxy_pace:
         return {"search_on_base_estimate": None, "estimate_basis": "no configuration ran on both networks"}
-    ratio = sum(_seconds_per_epoch(base) for base, _ in both) / proxy_pace
+    ratio = sum(seconds_per_epoch(base) for base, _ in both) / proxy_pace
     trained = sum(trial.user_attrs.get("train_seconds", 0.0) for trial in on_proxy.values())
     count = f"the {len(both)} configurations that ran" if len(both) > 1 else "the one configuration that ran"
     return {
@@ -148,8 +148,8 @@ def estimate_part(search: optuna.Study, confirm: optuna.Study) -> Record:
     }
 
 
-def _seconds_per_epoch(trial: optuna.trial.FrozenTrial) -> float:
-    """Without reports the whole training counts as one epoch, on either network."""
+def seconds_per_epoch(trial: optuna.trial.FrozenTrial) -> float:
+    """Seconds of training; without reports the whole training counts as one epoch, on either network."""
     seconds: float = trial.user_attrs["train_seconds"]
     return seconds / (trial.user_attrs["epochs"] or 1)
 

@@ -30,13 +30,9 @@ def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
 def print_check(console: Console, run_dir: Path) -> None:
     """Print what a check in ``run_dir`` measured, and its verdict."""
     record = json.loads((run_dir / "check.json").read_text(encoding="utf-8"))
-    ratio = record["cost_ratio"]
-    cost = (
-        ""
-        if ratio is None
-        else f"An epoch of the full network took {number(ratio)} times as long as one of the proxy. "
-    )
-    trained = Text(f"{cost}Each was trained for {record['check_epochs']} of {record['epochs']} epochs.")
+    trained = Text(f"Each was trained for {record['check_epochs']} of {record['epochs']} epochs.")
+    if record["cost_ratio"] is not None:
+        trained.append(f" The full network's took {number(record['cost_ratio'])} times as long as the proxy's.")
     console.print(Group("", check_table(record), "", correlation_table(record), "", trained, ""))
     console.print(record["verdict"]["sentence"], markup=False, highlight=False, soft_wrap=True)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,16 +20,18 @@ import prunetune.report
 import prunetune.workers
 from prunetune.backends import Categorical, Float, Int, SearchSpace
 from prunetune.backends.trial import Report
-from prunetune.checking import CheckResult, check, draw_configurations
+from prunetune.checking import NETWORKS, CheckResult, check, draw_configurations
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, PhaseStarted
 from prunetune.runfolder import RunFolder
-from prunetune.settings import Pruning, Search
+from prunetune.settings import Pruning, Search, Settings
+from prunetune.trust import PRIOR, grounds
 from prunetune.tuner import TuneResult, tune
 
 INPUTS = torch.zeros(2, 6)
 SPACE = SearchSpace({"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)})
 HALF = Pruning(scorer="magnitude", ratio=0.5)
+QUARTER = Pruning(scorer="magnitude", ratio=0.25)
 SEARCH = Search(n_trials=4, confirm="auto", optimizer="random", trial_pruner="none")
 
 
@@ -63,14 +67,35 @@ class Train:
         return score
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+@pytest.fixture(scope="module")
+def clock() -> Iterator[SimpleNamespace]:
     """The clock by which trainings are timed."""
     found = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(prunetune.workers, "time", SimpleNamespace(perf_counter=lambda: found.now))
-    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs: dict.fromkeys(models, 0.5))
-    monkeypatch.setattr(prunetune.report, "write_report", lambda run_dir: run_dir)
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prunetune.workers, "time", SimpleNamespace(perf_counter=lambda: found.now))
+        patch.setattr(prunetune.engine, "step_time", lambda models, inputs: dict.fromkeys(models, 0.5))
+        patch.setattr(prunetune.report, "write_report", lambda run_dir: run_dir)
+        yield found
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A folder with the check of a perfect proxy, and what it was like."""
+
+    folder: Path
+    result: CheckResult
+    train: Train
+    events: list[Event]
+
+    def copy(self, to: Path) -> Path:
+        """A copy of the folder for a test to go on with: the full network is trained, and the proxy at half width."""
+        return Path(shutil.copytree(self.folder, to))
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory, clock: SimpleNamespace) -> Checked:
+    folder, train, events = tmp_path_factory.mktemp("check") / "run", Train(clock), list[Event]()
+    return Checked(folder, _check(folder, train, observer=events.append), train, events)
 
 
 def _check(run_dir: Path, train: Callable[..., float], **options: Any) -> CheckResult:
@@ -79,68 +104,77 @@ def _check(run_dir: Path, train: Callable[..., float], **options: Any) -> CheckR
 
 
 def _tune(run_dir: Path, train: Callable[..., float], **options: Any) -> TuneResult:
-    defaults: dict[str, Any] = {"epochs": 2, "pruning": HALF, "search": SEARCH, "example_inputs": INPUTS}
+    defaults: dict[str, Any] = {"epochs": 16, "pruning": HALF, "search": SEARCH, "example_inputs": INPUTS}
     return tune(net, train, SPACE, run_dir=run_dir, **{**defaults, **options})
 
 
-def test_a_perfect_proxy_is_to_be_used_and_the_run_knows(tmp_path: Path, clock: SimpleNamespace) -> None:
-    events: list[Event] = []
-    train = Train(clock)
-    result = _check(tmp_path, train, observer=events.append)
+def test_a_perfect_proxy_is_to_be_used(checked: Checked) -> None:
+    result = checked.result
     assert result.verdict.word == "use"
     assert result.correlation == result.ceiling
     assert result.correlation is not None
     assert (result.correlation.value, result.correlation.high, result.correlation.n) == (1, 1, 8)
     assert result.cost_ratio == 4
-    assert [event.phase for event in events if isinstance(event, PhaseStarted)] == [
-        "check-proxy",
-        "check-base",
-        "check-again",
-    ]
+    phases = [event.phase for event in checked.events if isinstance(event, PhaseStarted)]
+    assert phases == ["check-proxy", "check-base", "check-again"]
 
-    record = json.loads((tmp_path / "check.json").read_text())
-    assert record == result.record
+
+def test_the_record_says_what_was_trained(checked: Checked) -> None:
+    record = json.loads((checked.folder / "check.json").read_text())
+    assert record == checked.result.record
     assert (record["check_epochs"], record["epochs"]) == (2, 16)  # an eighth
-    assert [entry["base"]["score"] for entry in record["configurations"]] == [lr for _, lr in train.calls[:8]]
+    rates = [lr for _, lr in checked.train.calls]
+    assert rates[:8] == rates[8:16] == rates[16:]
+    assert [entry["base"]["score"] for entry in record["configurations"]] == rates[:8]
     assert record["configurations"][0]["proxy"]["train_seconds"] == 2
-    seeds = [entry[network]["seed"] for entry in record["configurations"] for network in ("proxy", "base", "again")]
+    seeds = [entry[network]["seed"] for entry in record["configurations"] for network in NETWORKS]
     assert len(set(seeds)) == 24
 
-    trust = _tune(tmp_path, Train(clock), epochs=16).record["trust"]
+
+def test_a_run_in_the_same_folder_knows(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:
+    trust = _tune(checked.copy(tmp_path / "run"), Train(clock)).record["trust"]
     assert trust["basis"] == "the check, in which 8 configurations were trained on both"
     assert trust["verdict"] == "use"
     assert trust["missed"] == trust["missed_by_full_network"] < trust["level"] == 0.1
-    assert record["plan_sha256"] == json.loads((tmp_path / "result.json").read_text())["pruning"]["plan_sha256"]
-    other = _tune(tmp_path.with_name("other"), Train(clock), search=Search(n_trials=2)).record["trust"]
-    assert other["basis"].startswith("a prior, since this proxy was not checked")
+    stored = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert stored["pruning"]["plan_sha256"] == checked.result.record["plan_sha256"]
 
 
-@pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_a_proxy_that_says_the_opposite_is_not(tmp_path: Path, clock: SimpleNamespace, direction: str) -> None:
+def test_a_check_of_another_proxy_is_not_believed(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:
+    trust = _tune(checked.copy(tmp_path / "run"), Train(clock), pruning=QUARTER).record["trust"]
+    assert trust["basis"] == "a prior, since the check in check.json was made with another pruning"
+    assert (trust["verdict"], trust["missed_by_full_network"]) == (None, None)
+
+
+def test_a_proxy_that_says_the_opposite_is_not_to_be_used(
+    checked: Checked, tmp_path: Path, clock: SimpleNamespace
+) -> None:
     train = Train(clock, proxy=lambda lr, seed: -lr)
-    result = _check(tmp_path, train, search=Search(direction=direction))  # type: ignore[arg-type]
+    result = _check(checked.copy(tmp_path / "run"), train, pruning=QUARTER)
+    assert [width for width, _ in train.calls] == [4] * 8  # the full network was trained before
     assert result.verdict.word == "don't"
     assert result.correlation is not None
     assert (result.correlation.value, result.correlation.low) == (-1, -1)
 
 
-def test_a_full_network_of_noise_says_nothing(tmp_path: Path, clock: SimpleNamespace) -> None:
-    result = _check(tmp_path, Train(clock, base=lambda lr, seed: seed), configurations=4)
-    assert result.verdict.word == "unclear"
-    assert result.ceiling is not None
-    assert "the full network does not repeat its own order" in result.verdict.sentence
-
-
-def test_a_proxy_that_is_not_cheaper_is_not_worth_it(tmp_path: Path, clock: SimpleNamespace) -> None:
+def test_a_proxy_that_is_not_cheaper_is_not_worth_it(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:
     train = Train(clock)
 
     def dear(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         score = train(model, params, report)
-        clock.now += 0.0 if train.calls[-1][0] == 16 else 6.0  # (1 + 1 + 6) / 2 epochs
+        clock.now += 6.0  # beside 1 s for each of two epochs: 4 s an epoch, as the full network
         return score
 
-    result = _check(tmp_path, dear, configurations=4)
+    result = _check(checked.copy(tmp_path / "run"), dear, pruning=QUARTER, configurations=4)
     assert (result.cost_ratio, result.verdict.word) == (1.0, "don't")
+
+
+def test_a_full_network_that_contradicts_itself_says_nothing(tmp_path: Path, clock: SimpleNamespace) -> None:
+    signs = iter([1] * 4 + [-1] * 4)
+    result = _check(tmp_path, Train(clock, base=lambda lr, seed: next(signs) * lr), configurations=4)
+    assert result.ceiling is not None
+    assert (result.ceiling.value, result.verdict.word) == (-1, "unclear")
+    assert "the full network does not repeat its own order" in result.verdict.sentence
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
@@ -151,10 +185,11 @@ def test_what_diverges_counts_as_the_worst(tmp_path: Path, clock: SimpleNamespac
     def score(lr: float, seed: int) -> float:
         return math.nan if lr > 0.1 else sign * lr
 
-    result = _check(tmp_path, Train(clock, score, score), search=Search(direction=direction))  # type: ignore[arg-type]
+    search = Search(direction=direction)  # type: ignore[arg-type]
+    result = _check(tmp_path, Train(clock, score, score), search=search, configurations=4)
     assert {entry["base"]["outcome"] for entry in result.record["configurations"]} == {"complete", "diverged"}
     assert result.correlation is not None
-    assert (result.correlation.value, result.correlation.n) == (1, 8)
+    assert (result.correlation.value, result.correlation.n) == (1, 4)
     assert result.cost_ratio == 4
 
 
@@ -164,16 +199,16 @@ def test_what_failed_has_no_part_and_is_tried_again_at_the_next_start(tmp_path: 
             raise MemoryError("too large")
         return lr
 
-    points = draw_configurations(SPACE, 8, 0)
-    result = _check(tmp_path, Train(clock, base=breaks))
+    points = draw_configurations(SPACE, 4, 0)
+    result = _check(tmp_path, Train(clock, base=breaks), configurations=4)
     assert result.correlation is not None
-    assert result.correlation.n == 7
+    assert result.correlation.n == 3
     assert result.record["configurations"][3]["base"] is None
     again = Train(clock)
-    result = _check(tmp_path, again)
+    result = _check(tmp_path, again, configurations=4)
     assert again.calls == [(16, points[3]["lr"])] * 2
     assert result.correlation is not None
-    assert result.correlation.n == 8
+    assert result.correlation.n == 4
 
 
 def test_all_failing_is_one_sentence(tmp_path: Path, clock: SimpleNamespace) -> None:
@@ -185,35 +220,31 @@ def test_all_failing_is_one_sentence(tmp_path: Path, clock: SimpleNamespace) -> 
     assert not (tmp_path / "check.json").exists()
 
 
-@pytest.mark.parametrize("stop_at", [2, 7, 11])
-def test_a_check_that_was_stopped_goes_on(tmp_path: Path, clock: SimpleNamespace, stop_at: int) -> None:
-    """In each of the three parts, of four trainings each."""
-    stopped = Train(clock, stop_at=stop_at)
-    with pytest.raises(KeyboardInterrupt):
-        _check(tmp_path, stopped, configurations=4)
+def test_a_check_that_was_stopped_goes_on(tmp_path: Path, clock: SimpleNamespace) -> None:
+    """It is stopped once in each of the three parts, of four trainings each."""
+    done = 0
+    for stop_at in (2, 5, 5):  # the second, the sixth and the tenth of all
+        stopped = Train(clock, stop_at=stop_at)
+        with pytest.raises(KeyboardInterrupt):
+            _check(tmp_path, stopped, configurations=4)
+        done += stop_at - 1
     rest = Train(clock)
     record = _check(tmp_path, rest, configurations=4).record
-    assert len(stopped.calls) - 1 + len(rest.calls) == 12
-    assert {len(entry) for entry in record["configurations"]} == {4}
-    assert all(entry[network] for entry in record["configurations"] for network in ("proxy", "base", "again"))
+    assert done + len(rest.calls) == 12
+    assert all(entry[network] for entry in record["configurations"] for network in NETWORKS)
     assert record["correlation"]["n"] == 4
 
 
-def test_only_what_is_new_is_trained(tmp_path: Path, clock: SimpleNamespace) -> None:
-    first = Train(clock)
-    _check(tmp_path, first, configurations=4)
-    more = Train(clock)
-    record = _check(tmp_path, more, configurations=6).record
-    assert len(more.calls) == 6  # two on each
+def test_only_what_is_new_is_trained(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:
+    folder, more = checked.copy(tmp_path / "run"), Train(clock)
+    record = _check(folder, more, configurations=10).record
+    assert [width for width, _ in more.calls] == [8, 8, 16, 16, 16, 16]
     assert [entry["params"]["lr"] for entry in record["configurations"]] == [
-        lr for _, lr in first.calls[:4] + more.calls[:2]
+        lr for _, lr in checked.train.calls[:8] + more.calls[:2]
     ]
-    larger = Train(clock)
-    _check(tmp_path, larger, configurations=6, pruning=Pruning(scorer="magnitude", ratio=0.75))
-    assert [width for width, _ in larger.calls] == [12] * 6
-    nothing = Train(clock)
-    assert _check(tmp_path, nothing, configurations=4).record["correlation"]["n"] == 4
-    assert nothing.calls == []
+    fewer = Train(clock)
+    assert _check(folder, fewer, configurations=4).record["correlation"]["n"] == 4
+    assert fewer.calls == []
 
 
 def test_configurations_fill_the_space_and_more_begin_with_the_same() -> None:
@@ -226,61 +257,28 @@ def test_configurations_fill_the_space_and_more_begin_with_the_same() -> None:
     assert sorted((point["a"], point["b"]) for point in few) == [(a, b) for a in "xy" for b in (1, 2, 3)]
 
 
-def test_a_check_of_another_proxy_is_not_believed(tmp_path: Path, clock: SimpleNamespace) -> None:
-    _check(tmp_path, Train(clock), configurations=4, pruning=Pruning(scorer="magnitude", ratio=0.25))
-    trust = _tune(tmp_path, Train(clock)).record["trust"]
-    assert trust["basis"] == "a prior, since the check in check.json was made with another pruning"
-    assert trust["verdict"] is None
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a list": lambda record: [],
+    "nothing": lambda record: {},
+    "null": lambda record: None,
+    "no word": lambda record: {**record, "verdict": {}},
+    "text for a number": lambda record: {**record, "correlation": {**record["correlation"], "value": "high"}},
+    "beyond one": lambda record: {**record, "ceiling": {**record["ceiling"], "high": 1.5}},
+    "no keys": lambda record: {**record, "correlation": {"value": 0.5}},
+}
 
 
-def _no_word(record: dict[str, Any]) -> str:
-    return json.dumps({**record, "verdict": {}})
-
-
-def _text_for_a_number(record: dict[str, Any]) -> str:
-    return json.dumps({**record, "correlation": {**record["correlation"], "value": "high"}})
-
-
-def _beyond_one(record: dict[str, Any]) -> str:
-    return json.dumps({**record, "ceiling": {**record["ceiling"], "high": 1.5}})
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda record: "{",
-        lambda record: "[]",
-        lambda record: "{}",
-        lambda record: "null",
-        _no_word,
-        _text_for_a_number,
-        _beyond_one,
-    ],
-)
-def test_a_damaged_check_is_a_note(
-    tmp_path: Path, clock: SimpleNamespace, damage: Callable[[dict[str, Any]], str]
-) -> None:
-    from prunetune.trust import PRIOR, grounds
-
-    record = _CHECKED or _CHECKED.setdefault("record", _check(tmp_path / "checked", Train(clock)).record)
-    record = record.get("record", record)
+@pytest.mark.parametrize("damage", [*DAMAGES, "not JSON"])
+def test_a_damaged_check_is_a_note(checked: Checked, tmp_path: Path, damage: str) -> None:
+    settings = Settings(SPACE, 16, HALF, SEARCH, 0)
+    record = checked.result.record
     with RunFolder(tmp_path / "run") as folder:
         folder.check.write_text(json.dumps(record))
-        settings = _settings()
         assert grounds(settings, folder).basis.startswith("the check")
-        folder.check.write_text(damage(record))
+        folder.check.write_text(json.dumps(DAMAGES[damage](record)) if damage in DAMAGES else "{")
         known = grounds(settings, folder)
     assert (known.proxy, known.ceiling) == (PRIOR, None)
     assert known.basis == "a prior, since check.json is damaged; `prunetune check` writes it again"
-
-
-_CHECKED: dict[str, Any] = {}
-
-
-def _settings() -> Any:
-    from prunetune.settings import Settings
-
-    return Settings(SPACE, 16, HALF, SEARCH, 0)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +301,6 @@ def test_impossible_arguments_are_one_sentence(
 
 
 def test_a_space_of_three_is_not_worth_a_check(tmp_path: Path, clock: SimpleNamespace) -> None:
+    train, space = Train(clock), {"lr": Categorical([0.1, 0.2, 0.3])}
     with pytest.raises(InputError, match="the search space has 3 configurations in all, and a check takes 4"):
-        check(
-            net, Train(clock), {"lr": Categorical([0.1, 0.2, 0.3])}, example_inputs=INPUTS, epochs=2, run_dir=tmp_path
-        )
+        check(net, train, space, example_inputs=INPUTS, epochs=2, run_dir=tmp_path)

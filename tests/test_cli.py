@@ -33,6 +33,7 @@ image_size = 8
 n_trials = 3
 epochs = 2
 confirm = 2
+trial_pruner = "none"
 
 [search.space.learning_rate]
 low = 1e-3

@@ -611,7 +611,8 @@ def test_a_users_own_network_with_defaults(tmp_path: Path) -> None:
     record = result.record
     assert record["status"] == "finished"
     assert record["search"]["trials"]["pruned"] > 0
-    (note,) = record["search"]["notes"]
+    note, transfer = record["search"]["notes"]
+    assert "never called report.param_groups" in transfer
     assert note.startswith("hyperband: 2 brackets, one trial in 3 goes on, stops after epoch: 1; never; expected ")
     assert note in (tmp_path / "report.html").read_text()
     assert record["cost"]["base"]["step_seconds"] > 0

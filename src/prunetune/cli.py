@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -29,10 +29,15 @@ app = typer.Typer(
     name="prunetune",
     help="Prune small, tune fast, train full: find a network's hyperparameters on a small pruned proxy of it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print nothing but the result, as JSON.", show_default=False)
+]
 
 
 class Kind(StrEnum):
@@ -41,6 +46,7 @@ class Kind(StrEnum):
     SCORERS = "scorers"
     REDUCTIONS = "reductions"
     NORMALISERS = "normalisers"
+    TRANSFERS = "transfers"
     OPTIMIZERS = "optimizers"
     TRIAL_PRUNERS = "trial-pruners"
     SPACES = "spaces"
@@ -84,6 +90,8 @@ def run(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
     ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Do the whole job that CONFIG describes; the same command again continues a run that was stopped.
 
@@ -95,7 +103,7 @@ def run(
         from prunetune.config import read_config, with_download
 
         asked = read_config(config)
-        _run(with_download(asked) if download else asked, workers)
+        _run(with_download(asked) if download else asked, workers, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -186,8 +194,94 @@ def worker(
 
 
 @app.command()
+def prune(
+    model: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="What builds it.", show_default=False)],
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="SHAPE",
+            help="1,3,224,224; one for each argument.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006  # typer copies it
+    scorer: Annotated[str, typer.Option(help="See prunetune list scorers.")] = "synflow",
+    percentile: Annotated[float | None, typer.Option(help="The paper's p; 85 without any budget.")] = None,
+    ratio: Annotated[float | None, typer.Option(help="The share of every group's channels that stays.")] = None,
+    flops: Annotated[float | None, typer.Option(help="The share of the FLOPs that may be left.")] = None,
+    params: Annotated[float | None, typer.Option(help="The share of the parameters that may be left.")] = None,
+    speedup: Annotated[float | None, typer.Option(help="So many times faster a training step, measured.")] = None,
+    floor: Annotated[float | None, typer.Option(help="The share of a group that stays at least; 0.15.")] = None,
+    depth: Annotated[bool, typer.Option("--depth", help="Residual blocks may be bypassed, too.")] = False,
+    protect: Annotated[list[str], typer.Option(metavar="LAYER", help="Stays as it is.", show_default=False)] = [],  # noqa: B006
+    multiple_of: Annotated[int, typer.Option(min=1, help="Layers keep a multiple of so many channels.")] = 1,
+    seed: Annotated[int, typer.Option(help="For the initial weights, and scorers that draw.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the plan here.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Cut any network that can be imported, and say what is left of it. No budget: the paper's 85th percentile.
+
+    Example: prunetune prune torchvision.models:resnet18 --input 1,3,224,224 --flops 0.1 -o plan.json
+    """
+    with _exit_statuses("prunetune prune, with the same arguments"):
+        import torch
+
+        from prunetune import commands
+
+        torch.manual_seed(seed)
+        options = {
+            "scorer": scorer, "percentile": percentile, "ratio": ratio, "flops": flops, "params": params,
+            "speedup": speedup, "floor": floor, "depth": depth, "protect": protect, "multiple_of": multiple_of,
+            "seed": seed,
+        }  # fmt: skip
+        result = commands.cut(commands.Asked(model, tuple(inputs), options))
+        typer.echo(commands.as_json(result) if as_json else result.summary())
+        if output is not None:
+            result.plan.save(output)
+            if not as_json:
+                typer.echo(f"The plan is in {output}: prunetune.engine.apply(PruningPlan.load({str(output)!r}), model)")
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="The configuration to begin.")] = Path("prunetune.toml"),
+) -> None:
+    """Write a configuration with every key and what it means, ready to be changed and run.
+
+    Example: prunetune init
+    """
+    with _exit_statuses("prunetune init"):
+        from prunetune.commands import write_template
+
+        write_template(file)
+        typer.echo(f"{file} is written; change it, then: prunetune run {file}")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="The run folder, finished or not.", show_default=False)],
+    study: Annotated[
+        str | None, typer.Option(metavar="URL", help="The storage, if the run's is shared.", show_default=False)
+    ] = None,
+) -> None:
+    """Write the report of a run again, of one that is still going on, say.
+
+    Example: prunetune report runs/demo
+    """
+    with _exit_statuses("prunetune report, with the same arguments"):
+        from prunetune.report import write_report
+
+        typer.echo(str(write_report(folder, storage=study)))
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Do the main job on scans of handwritten digits: VGG-16, a few minutes on two CPU cores, nothing to download.
 
@@ -196,7 +290,7 @@ def demo(
     with _exit_statuses("prunetune demo" if folder == Path("runs/demo") else f"prunetune demo --folder {folder}"):
         from prunetune.demo import demo_config
 
-        _run(demo_config(folder))
+        _run(demo_config(folder), quiet=quiet, as_json=as_json)
 
 
 @app.command(name="list")
@@ -218,17 +312,20 @@ def list_names(
         typer.echo(f"{each}: {', '.join(registry.names())}")
 
 
-def _run(config: Config, workers: int = 1) -> None:
-    """Do the job with progress on the terminal, and print what came out."""
+def _run(config: Config, workers: int = 1, *, quiet: bool, as_json: bool) -> None:
+    """Do the job with progress on the terminal, and print what came out: tables, nothing, or ``result.json``."""
     from rich.console import Console
 
     from prunetune.jobs.launch import launch
     from prunetune.progress import show_progress
     from prunetune.summary import print_summary
 
-    console = Console()
+    console = Console(quiet=quiet or as_json)
     with show_progress(console) as progress:
         result = launch(config, workers=workers, observer=progress, say=lambda sentence: _say(console, sentence))
+    if as_json:
+        typer.echo((result.run_dir / "result.json").read_text(encoding="utf-8"), nl=False)
+        return
     if result.already_finished:
         _say(
             console,

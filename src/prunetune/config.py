@@ -65,6 +65,7 @@ class Pruning(Section):
     multiple_of: int = Field(default=1, ge=1)
     heads: Literal["auto", "dims", "whole"] = "auto"
     weights: Literal["redraw", "reset", "sliced"] = "redraw"
+    transfer: str = "mup"
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -259,12 +260,14 @@ def _check_names(config: Config) -> None:
     from prunetune.backends import optimizers, spaces, trial_pruners
     from prunetune.data import datasets
     from prunetune.plugins import check_scorer
+    from prunetune.transfer import transfers
     from prunetune.zoo import models
 
     named: list[tuple[str, str, Callable[[str], None]]] = [
         ("model.name", config.model.name, models.check),
         ("data.name", config.data.name, datasets.check),
         ("pruning.scorer", config.pruning.scorer, check_scorer),
+        ("pruning.transfer", config.pruning.transfer, transfers.check),
         ("search.optimizer", config.search.optimizer, optimizers.check),
         ("search.trial_pruner", config.search.trial_pruner, trial_pruners.check),
     ]

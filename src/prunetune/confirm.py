@@ -73,9 +73,11 @@ def on_base(
     model_fn: ModelFunction, train: TrainFunction, folder: RunFolder
 ) -> Callable[[dict[str, Any], Report], float]:
     """The objective on the full network, everything random seeded; its weights are kept in ``folder``."""
+    from prunetune.transfer.groups import plain_groups
 
     def objective(params: dict[str, Any], report: Report) -> float:
         seed_all(report.seed)
+        report.give_groups(plain_groups)
         model = model_fn()
         score = timed(train, model, params, report)
         folder.write_weights(model, folder.trial_weights(report.number))

@@ -35,12 +35,14 @@ def registries() -> dict[str, Registry[Any]]:
     from prunetune.backends import optimizers, spaces, trial_pruners
     from prunetune.data import datasets
     from prunetune.plugins import normalisers, reductions, scorers
+    from prunetune.transfer import transfers
     from prunetune.zoo import models
 
     return {
         "scorers": scorers,
         "reductions": reductions,
         "normalisers": normalisers,
+        "transfers": transfers,
         "optimizers": optimizers,
         "trial-pruners": trial_pruners,
         "spaces": spaces,

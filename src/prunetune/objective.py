@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from prunetune.pruned import PruneResult
 from prunetune.pruning import prune
 from prunetune.run import ScoringData
 from prunetune.settings import Pruning
+from prunetune.transfer.groups import ProxyGroups, proxy_groups
 from prunetune.workers import ModelFunction, TrainFunction, seed_all
 
 if TYPE_CHECKING:
@@ -45,6 +47,20 @@ class ProxyFactory:
     def __call__(self) -> nn.Module:
         """A new proxy, with weights drawn under the present random state."""
         return fresh_proxy(self.model_fn, self.plan, weights=self.pruning.weights)
+
+    def param_groups(
+        self, proxy: nn.Module, *, lr: float, weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd"
+    ) -> list[dict[str, Any]]:
+        """What an optimizer takes instead of ``proxy.parameters()``, see ``Report.param_groups``.
+
+        On the full network the optimizer gets ``model.parameters()``, and the same hyperparameters.
+        """
+        return self.groups(proxy, lr=lr, weight_decay=weight_decay, optimizer=optimizer)
+
+    @cached_property
+    def groups(self) -> ProxyGroups:
+        """The groups of these proxies by ``pruning.transfer``."""
+        return proxy_groups(self.plan, self.pruning.transfer, self.pruning.weights)
 
 
 def proxy_of(
@@ -162,6 +178,7 @@ class ProxyObjective:
 
         seed = derive_seed(self._seed, stream, trial.number)
         report: Report = Report(trial, seed=seed, epochs=self._epochs, phase="search", observer=silent)
+        report.give_groups(self.proxy.groups)
         seed_all(seed)
         try:
             returned = self._train(self.proxy(), params, report)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,7 +23,7 @@ from prunetune.engine import (
 from prunetune.engine.collector import paused
 from prunetune.engine.cost import cost_of
 from prunetune.engine.names import reasons
-from prunetune.engine.selection import Mask, Ratio
+from prunetune.engine.selection import Mask, Ratio, Scores
 from prunetune.engine.surgery import cut_tensor
 from prunetune.errors import InputError, PlanError, TraceError
 from prunetune.plugins import make_scorer
@@ -137,6 +138,8 @@ def prune(
         choice = choose(model, example_inputs, budget, judge)
         judged, graph, keep = choice.judged, choice.judged.graph, choice.keep
         widths = PruningPlan.of(graph, keep)
+        if budget.percentile and not widths.tensors:
+            _check_told_apart(judged.scores, method)
         proxy = cut(judged.model, example_inputs, graph, keep, widths, method)
         plan = judged.bypassed.then(widths)
         try:  # the last line of defence: the cut network must run before anyone gets it
@@ -147,6 +150,16 @@ def prune(
         change = CostChange(choice.base, cost_of(graph, keep))
     seconds = time.perf_counter() - start
     return PruneResult(proxy, plan, graph, judged.scores, change, seconds, choice.measurements)
+
+
+def _check_told_apart(scores: Scores, method: Scorer) -> None:
+    """Raise InputError if all channels have one score: none is under a threshold then, and nothing would be cut."""
+    judged = scores[1:][np.isfinite(scores[1:])]
+    if len(judged) > 1 and np.ptp(judged) == 0:
+        raise InputError(
+            f"{method.title} gives all {len(judged)} channels the same score, {judged[0]:g}, so a percentile cuts none "
+            "of them; give other example inputs or data, a trained network, a ratio, or another scorer"
+        )
 
 
 def cut(

@@ -173,17 +173,18 @@ class Run:
         from prunetune.backends.loop import run_trials
         from prunetune.backends.notes import study_notes
         from prunetune.backends.study import copy_study, open_study, top_trials
+        from prunetune.transfer.notes import transfer_note
 
         def update() -> None:
             self.lap("search")
-            notes = study_notes(study, settings, asked.n_trials)
-            self.record["search"] = parts.search_part(study, self.settings.space, notes)
+            notes = (*study_notes(study, settings, asked.n_trials), transfer_note(study, pruning.transfer))
+            self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
-        asked, settings = self.settings.search, self.settings.study()
+        asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
         name = asked.study_name(self.folder.path)
         owner = owner_of(self.record["id"], str(self.folder.path.absolute()))
         storage = asked.storage or self.folder.storage
-        objective = on_proxy(self.model_fn, self.train, plan, self.settings.pruning.weights)
+        objective = on_proxy(self.model_fn, self.train, plan, pruning.weights, pruning.transfer)
         with open_study(storage, name, settings, owner=owner, observer=self.observer) as study:
             self._check_not_lost(study)
             publish(study, self._order(plan))
@@ -203,7 +204,8 @@ class Run:
     def _order(self, plan: PruningPlan) -> Order:
         """What workers need; the job is there if the run was started from a configuration."""
         job = self.folder.read_json(self.folder.config)
-        return Order(self.settings.search.n_trials, self.settings.pruning.weights, plan.to_json(), job)
+        pruning = self.settings.pruning
+        return Order(self.settings.search.n_trials, pruning.weights, plan.to_json(), pruning.transfer, job)
 
     def _check_not_lost(self, study: optuna.Study) -> None:
         """Raise SearchError if the record knows of trials and the study, which may be new, does not."""

@@ -11,6 +11,7 @@ from prunetune.backends import SearchSpace, full_name
 from prunetune.backends.checks import real_number, whole_number
 from prunetune.budgets import BUDGETS, PAPER_FLOOR, Budget
 from prunetune.errors import InputError, unknown_name
+from prunetune.transfer import transfers
 
 if TYPE_CHECKING:
     from prunetune.backends.study import StudySettings
@@ -26,7 +27,8 @@ SEED_LIMIT: Final = 2**63
 class Pruning:
     """How the proxy is cut: the arguments of ``prunetune.prune``, ``scorer`` by name.
 
-    ``weights`` says what every trial begins with, see ``prunetune.engine.fresh_proxy``.
+    ``weights`` says what every trial begins with, see ``prunetune.engine.fresh_proxy``; ``transfer`` what the proxy
+    makes of hyperparameters that are right for the full network, see ``Report.param_groups``.
     """
 
     scorer: str = "synflow"
@@ -41,6 +43,7 @@ class Pruning:
     multiple_of: int = 1
     heads: Heads = "auto"
     weights: Weights = "redraw"
+    transfer: str = "mup"
 
     def __post_init__(self) -> None:
         for name in (*BUDGETS, "floor"):
@@ -51,6 +54,7 @@ class Pruning:
         object.__setattr__(self, "protect", tuple(self.protect))
         if self.weights not in WEIGHTS:
             raise unknown_name("way to fresh weights", str(self.weights), WEIGHTS)
+        transfers.check(self.transfer)
         self.budget()
 
     def budget(self) -> Budget:
@@ -176,6 +180,7 @@ class Settings:
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     parts = {name: record[name] for name in ("seed", "epochs", "confirm", "trial_pruner", "direction")}
-    pruning = {f"pruning.{field.name}": record["pruning"][field.name] for field in fields(Pruning)}
+    asked = {"transfer": "identity", **record["pruning"]}  # what runs were before there was a choice
+    pruning = {f"pruning.{field.name}": asked[field.name] for field in fields(Pruning)}
     space = {f"space.{name}": each for name, each in record["space"].items()}
     return {**parts, "optimizer": full_name(record["optimizer"]), **pruning, **space}

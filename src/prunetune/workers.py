@@ -45,6 +45,8 @@ class Order:
     """What every trial begins with, see ``prunetune.engine.fresh_proxy``."""
     plan: str
     """The pruning plan as JSON."""
+    transfer: str
+    """The rule by which proxies take hyperparameters, see ``prunetune.transfer``."""
     job: dict[str, Any] | None
     """The configuration that model and training come from; None where they are functions of somebody's own."""
 
@@ -61,7 +63,8 @@ def publish(study: optuna.Study, order: Order) -> None:
     if ORDER not in study.user_attrs:
         write_text(study, PLAN, order.plan)
         write_text(study, JOB, json.dumps(order.job))
-    study.set_user_attr(ORDER, {"n_trials": order.n_trials, "weights": order.weights, "plan": digest(order.plan)})
+    said = {"n_trials": order.n_trials, "weights": order.weights, "transfer": order.transfer}
+    study.set_user_attr(ORDER, {**said, "plan": digest(order.plan)})
 
 
 def read_order(study: optuna.Study) -> Order:
@@ -71,7 +74,7 @@ def read_order(study: optuna.Study) -> Order:
     order, plan, job = study.user_attrs[ORDER], read_text(study, PLAN), read_text(study, JOB)
     if plan is None or job is None or digest(plan) != order["plan"]:
         raise SearchError(f"the pruning plan in the study {study.study_name!r} is damaged; start another study")
-    return Order(order["n_trials"], order["weights"], plan, json.loads(job))
+    return Order(order["n_trials"], order["weights"], plan, order.get("transfer", "identity"), json.loads(job))
 
 
 @contextlib.contextmanager
@@ -139,18 +142,22 @@ def work(
         def n_trials() -> int:
             return int(found.user_attrs[ORDER]["n_trials"])
 
-        objective = on_proxy(model_fn, train, plan, order.weights)
+        objective = on_proxy(model_fn, train, plan, order.weights, order.transfer)
         return run_trials(found, objective, settings, n_trials=n_trials, observer=observer)
 
 
 def on_proxy(
-    model_fn: ModelFunction, train: TrainFunction, plan: PruningPlan, weights: Weights
+    model_fn: ModelFunction, train: TrainFunction, plan: PruningPlan, weights: Weights, transfer: str
 ) -> Callable[[dict[str, Any], Report], float]:
     """The objective of the search: train a proxy with fresh weights, everything random seeded."""
     from prunetune.engine import fresh_proxy
+    from prunetune.transfer.groups import proxy_groups
+
+    groups = proxy_groups(plan, transfer, weights)
 
     def objective(params: dict[str, Any], report: Report) -> float:
         seed_all(report.seed)
+        report.give_groups(groups)
         return timed(train, fresh_proxy(model_fn, plan, weights=weights), params, report)
 
     return objective

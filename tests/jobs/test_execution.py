@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,9 @@ class Report:
 
     def __init__(self, epochs: int = 1, seed: int = 0, *, stop: bool = False) -> None:
         self.epochs, self.seed, self.stop = epochs, seed, stop
+
+    def param_groups(self, model: nn.Module, *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        return [{"params": list(model.parameters()), "lr": lr, "weight_decay": weight_decay}]
 
     def __call__(self, score: float, epoch: int) -> None:
         if self.stop:

@@ -28,6 +28,9 @@ class Reported:
     stop_after: int | None = None
     calls: list[tuple[float, int]] = field(default_factory=list)
 
+    def param_groups(self, model: nn.Module, *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        return [{"params": list(model.parameters()), "lr": lr, "weight_decay": weight_decay}]
+
     def __call__(self, score: float, epoch: int) -> None:
         self.calls.append((score, epoch))
         if epoch == self.stop_after:

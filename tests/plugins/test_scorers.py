@@ -176,3 +176,26 @@ def test_scores_that_are_not_finite_are_refused() -> None:
         model[0].weight[1, 1] = float("nan")
     with pytest.raises(InputError, match="magnitude gave scores that are not finite"):
         prune(model, torch.ones(1, 2), scorer="magnitude")
+
+
+def test_zeros_for_a_shape_say_as_much_to_synflow_as_ones() -> None:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, bias=False),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2, bias=False),
+        )  # fmt: skip
+
+    plans = [
+        prune(build(), image, scorer="synflow", percentile=50).plan
+        for image in (torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8))
+    ]
+    assert plans[0] == plans[1]
+    assert plans[0].tensors
+
+
+def test_a_scorer_that_cannot_tell_channels_apart_is_no_reason_to_keep_them_all() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    nn.init.ones_(net[0].weight)
+    with pytest.raises(InputError, match="magnitude gives all 8 channels the same score, 1, so a percentile cuts none"):
+        prune(net, torch.zeros(1, 4), scorer="magnitude", percentile=50)

@@ -23,6 +23,11 @@ RETRY_OF: Final = "retry_of"  # user attribute of the one that repeats its hyper
 WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 
 
+ASKED: Final = "param_groups"  # user attribute of a trial whose objective asked for them
+
+GroupsFunction: TypeAlias = Callable[..., list[dict[str, Any]]]
+
+
 class TrialDiverged(TrialPruned):
     """The score is NaN or infinite: the trial is over. Where a clean-up catches TrialPruned it catches this too."""
 
@@ -68,6 +73,8 @@ class Report:
         self._epoch = 0
         self._score: float | None = None
         self._stopped: Ending | None = None
+        self._groups: GroupsFunction | None = None
+        self._asked = False
 
     @property
     def epoch(self) -> int:
@@ -87,6 +94,45 @@ class Report:
     def note(self, name: str, value: Any) -> None:
         """Store ``value`` (plain JSON values only) as the trial's user attribute ``name``."""
         self._trial.set_user_attr(name, value)
+
+    def param_groups(
+        self, model: Any, *, lr: float, weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd"
+    ) -> list[dict[str, Any]]:
+        """What an optimizer takes instead of ``model.parameters()``: parameter groups with ``lr`` and ``weight_decay``.
+
+        On the full network one plain group; on a proxy several, with what the transfer rule makes of the
+        hyperparameters where it is narrower, see ``prunetune.transfer``. Ask before the training begins: the rule may
+        scale the initial weights, too.
+
+        Parameters
+        ----------
+        model
+            The model that the train function was given.
+        optimizer
+            ``"sgd"``, with momentum or without; ``"adam"`` for Adam, AdamW and others whose steps do not grow with the
+            gradient.
+
+        Raises
+        ------
+        InputError
+            For an unknown kind of optimizer, a negative value, or another model.
+
+        Example
+        -------
+        In a train function::
+
+            sgd = torch.optim.SGD(report.param_groups(model, lr=params["lr"], weight_decay=1e-4), momentum=0.9)
+        """
+        if self._groups is None:
+            raise InputError("report.param_groups: nobody has said how this report's model was made")
+        if not self._asked:
+            self._asked = True
+            self.note(ASKED, True)
+        return self._groups(model, lr=lr, weight_decay=weight_decay, optimizer=optimizer)
+
+    def give_groups(self, groups: GroupsFunction) -> None:
+        """Say what ``param_groups`` returns: for those who know what the objective trains."""
+        self._groups = groups
 
     def __call__(self, score: float, epoch: int) -> None:
         """Record ``score`` after ``epoch``, the first being 1.

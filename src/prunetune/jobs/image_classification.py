@@ -75,13 +75,8 @@ class ImageClassification:
         check_batch_size(settings.batch_size, self.data)
         device, score = self.data.device, math.nan
         with self.execution.prepared(model, device) as forward, deterministic(device, report.seed) as generator:
-            sgd = torch.optim.SGD(
-                model.parameters(),
-                lr=settings.learning_rate,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-                fused=device.type in FUSED,
-            )
+            groups = report.param_groups(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+            sgd = torch.optim.SGD(groups, momentum=settings.momentum, fused=device.type in FUSED)
             for group in sgd.param_groups:
                 group["initial_lr"] = group["lr"]  # the name that torch's own schedules use
             training = Training(self.data, forward, sgd, settings, self.schedule, generator)

@@ -118,6 +118,16 @@ def in_double(inputs: ExampleInputs) -> ExampleInputs:
     )
 
 
+def ones_for_zeros(inputs: ExampleInputs) -> ExampleInputs:
+    """The same inputs with ones for floating-point tensors that are all zeros."""
+
+    def filled(leaf: Any) -> Any:
+        blank = isinstance(leaf, Tensor) and leaf.is_floating_point() and not bool(leaf.any())
+        return torch.ones_like(leaf) if blank else leaf
+
+    return pytree.tree_map(filled, inputs)  # type: ignore[no-any-return]
+
+
 def use_batch_statistics(model: nn.Module) -> None:
     """Batch norms normalise by the batch, as in training; all else stays in evaluation mode."""
     for module in model.modules():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prunetune.engine.labels import Axis
 from prunetune.plugins.base import ChannelScores, Context, Scorer, mean_except
-from prunetune.plugins.gradients import gradients_of, in_double, run, sum_of_outputs
+from prunetune.plugins.gradients import gradients_of, in_double, ones_for_zeros, run, sum_of_outputs
 
 
 class SynFlow(Scorer):
@@ -21,6 +21,8 @@ class SynFlow(Scorer):
     in evaluation mode: in training mode a filter's scores sum to zero, because the loss does not change with the
     filter's scale. The signed rule follows the sign of R, which at initialisation is a coin flip: with R < 0 it
     prefers the channels that the absolute rule would remove first. `absolute` is the form without the coin flip.
+    Example inputs that are all zeros, which stand for a shape, become ones, Tanaka et al.'s input: from zeros nothing
+    flows through a network without biases.
 
     Parameters
     ----------
@@ -50,6 +52,6 @@ def element_scores(context: Context) -> dict[Axis, Tensor]:
     for weight in weights.values():
         weight.requires_grad_(True)
     with torch.enable_grad():
-        total = sum_of_outputs(run(model, in_double(context.example_inputs)))
+        total = sum_of_outputs(run(model, ones_for_zeros(in_double(context.example_inputs))))
     gradients = gradients_of(total, list(weights.values()))
     return {axis: (w * g).detach() for (axis, w), g in zip(weights.items(), gradients, strict=True)}

@@ -76,6 +76,7 @@ class Pruning:
     multiple_of: int | None = None
     heads: str | None = None
     weights: str | None = None
+    transfer: str | None = None
     seconds: float | None = None
     measurements: tuple[Measurement, ...] = ()
     layers: tuple[Layer, ...] = ()

@@ -223,6 +223,7 @@ def settings(run: Run) -> Table:
             ("multiple of", pruning.multiple_of if pruning.multiple_of != 1 else None),
             ("heads", pruning.heads),
             ("weights of a trial", pruning.weights),
+            ("transfer", pruning.transfer),
         ]
     if result.search:
         pairs += [("what that means", note) for note in result.search.notes]

@@ -1,0 +1,119 @@
+"""The tasks of `benchmarks.time_to_quality`: network, data, hyperparameters, and how much of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, Final, Literal
+
+import torch
+from torch import nn
+
+from prunetune import Categorical, Float, Pruning, SearchSpace
+from prunetune.data import ImageData, datasets, split_stratified
+from prunetune.jobs.image_classification import ImageClassification
+from prunetune.jobs.schedules import SCHEDULES
+from prunetune.zoo import models
+from prunetune.zoo.vgg import VGG
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One task, as a user would have it; everything here is the same for all arms."""
+
+    dataset: str
+    image_size: int
+    train: int | None
+    """Training images, drawn anew for each seed; None: all that the dataset has."""
+    val: int | None
+    """Validation images, by which searches judge; None: all."""
+    model: str
+    epochs: int
+    """Of a full training; Hyperband's rungs are the powers of 3 below."""
+    trials: int
+    pruning: Mapping[str, Any]
+    """Arguments of `Pruning`."""
+    space: SearchSpace
+    schedule: str = "cosine"
+    clock: Literal["cpu", "wall"] = "cpu"
+    """The headline: process time, or wall time where a GPU does the work."""
+    finals: int = 2
+    """Trainings of the winner, with seeds that chose nothing, whose mean test accuracy counts."""
+
+    @property
+    def few_trials(self) -> int:
+        """A quarter of the trials."""
+        return max(1, self.trials // 4)
+
+    @property
+    def short_epochs(self) -> int:
+        """A third of the epochs."""
+        return max(1, self.epochs // 3)
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        plain = {**asdict(replace(self, space=None)), "pruning": dict(self.pruning)}  # type: ignore[arg-type]
+        return {**plain, "space": self.space.to_dict()}
+
+    def build(self, data: ImageData) -> nn.Module:
+        """The base, with fresh weights."""
+        return (BASES.get(self.model) or models[self.model])(data.num_classes, data.channels)
+
+    def asked(self, transfer: str) -> Pruning:
+        """How the proxy is cut, and what it makes of hyperparameters."""
+        return Pruning(**self.pruning, transfer=transfer)
+
+    def load(self, seed: int, device: str) -> ImageData:
+        """The data of this seed: its own training and validation images, and all published test images."""
+        data = datasets[self.dataset].load(self.image_size, None, seed)
+        return part(part(data, "train", self.train, seed), "val", self.val, seed).to(device)
+
+    def job(self, data: ImageData) -> ImageClassification:
+        """The library's train function, which all arms use."""
+        return ImageClassification(data, schedule=SCHEDULES[self.schedule])
+
+
+def part(data: ImageData, name: Literal["train", "val"], count: int | None, seed: int) -> ImageData:
+    """`data` with so many of its training or validation images, classes in proportion; None leaves it as it is."""
+    images, labels = getattr(data, f"{name}_images"), getattr(data, f"{name}_labels")
+    if count is None:
+        return data
+    (kept,) = split_stratified(labels.cpu(), (count,), seed)
+    kept = kept.to(labels.device)
+    return replace(data, **{f"{name}_images": images[kept], f"{name}_labels": labels[kept]})
+
+
+def example(data: ImageData) -> torch.Tensor:
+    """What the scorer sees: a few pictures as the network gets them, on the CPU, where proxies are cut."""
+    return data.normalize(data.train_images[:8]).cpu()
+
+
+BASES: Final[Mapping[str, Callable[[int, int], nn.Module]]] = {
+    "vgg4-bn": partial(VGG, ((64,), (128, 128))),
+    "vgg3-bn, narrow": partial(VGG, ((16,), (32,))),
+}
+"""Members of the zoo's family that are small enough for one core."""
+
+
+def _space(batch_sizes: tuple[int, ...]) -> SearchSpace:
+    """Four hyperparameters of SGD, each over a range of which most is bad."""
+    return SearchSpace(
+        {
+            "learning_rate": Float(1e-3, 1.0, log=True),
+            "weight_decay": Float(1e-5, 1e-1, log=True),
+            "batch_size": Categorical(batch_sizes),
+            "momentum": Float(0.0, 0.99),
+        }
+    )
+
+
+QUARTER_WIDTH: Final = {"scorer": "uniform", "ratio": 0.25}
+
+PRESETS: Final[Mapping[str, Preset]] = {
+    "smoke": Preset("digits", 8, 200, 100, "vgg3-bn, narrow", 3, 4, QUARTER_WIDTH, _space((16, 32)), finals=1),
+    "cpu": Preset("fashion-mnist", 14, 2000, 1000, "vgg4-bn", 9, 50, QUARTER_WIDTH, _space((32, 64, 128))),
+    "full": Preset(
+        "cifar10", 32, None, None, "vgg16-bn", 27, 50, QUARTER_WIDTH, _space((64, 128, 256, 512)), clock="wall"
+    ),
+}

@@ -20,6 +20,7 @@ from prunetune.ranks import RankCorrelation, spearman
 from prunetune.record import Record
 from prunetune.runfolder import FORMAT, RunFolder
 from prunetune.settings import Pruning, Search, Settings
+from prunetune.transfer.notes import transfer_note
 from prunetune.tuner import build_base
 from prunetune.verdict import Verdict, verdict
 from prunetune.workers import ModelFunction, TrainFunction, digest, on_proxy, seed_all, timed
@@ -174,15 +175,17 @@ class _Check:
         with ExitStack() as stack:
             studies = {name: stack.enter_context(self._study(name)) for name in NETWORKS}
             plan = self._plan(studies["proxy"], cut, model_fn)
+            pruning = self.settings.pruning
             objectives = {
-                "proxy": on_proxy(model_fn, train, plan, self.settings.pruning.weights),
+                "proxy": on_proxy(model_fn, train, plan, pruning.weights, pruning.transfer),
                 "base": _on_base(model_fn, train),
                 "again": _on_base(model_fn, train),
             }
             for name, phase in NETWORKS.items():
                 self._train(studies[name], objectives[name], phase)
             trials = {name: self._by_place(study) for name, study in studies.items()}
-        result = self._judge(trials, digest(plan.to_json()))
+            note = transfer_note(studies["proxy"], pruning.transfer)
+        result = self._judge(trials, digest(plan.to_json()), note)
         self.folder.write_json(self.folder.check, result.record)
         return result
 
@@ -221,7 +224,7 @@ class _Check:
         """The trial of each configuration that has a score or diverged, by its place in the sequence."""
         return {place: trial for place, trial in _tried(study).items() if place < len(self.points)}
 
-    def _judge(self, trials: Mapping[str, Mapping[int, optuna.trial.FrozenTrial]], plan: str) -> CheckResult:
+    def _judge(self, trials: Mapping[str, Mapping[int, optuna.trial.FrozenTrial]], plan: str, note: str) -> CheckResult:
         places = range(len(self.points))
         scores = {name: [self._comparable(found.get(place)) for place in places] for name, found in trials.items()}
         correlation = _correlation(scores["proxy"], scores["base"])
@@ -243,6 +246,7 @@ class _Check:
             "correlation": None if correlation is None else vars(correlation),
             "ceiling": None if ceiling is None else vars(ceiling),
             "cost_ratio": ratio,
+            "notes": [note],
             "verdict": vars(found),
         }
         return CheckResult(self.folder.path, found, correlation, ceiling, ratio, record)
@@ -263,9 +267,11 @@ RECORDED: Final = ("seed", "epochs", "direction", "space", "pruning")
 
 def _on_base(model_fn: ModelFunction, train: TrainFunction) -> Objective:
     """The objective on the full network, everything random seeded; no weights are kept."""
+    from prunetune.transfer.groups import plain_groups
 
     def objective(params: dict[str, Any], report: Report) -> float:
         seed_all(report.seed)
+        report.give_groups(plain_groups)
         return timed(train, model_fn(), params, report)
 
     return objective

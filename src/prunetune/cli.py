@@ -116,6 +116,8 @@ def check(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
     ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Say whether the proxy of CONFIG is good enough to search on: it and the full network are trained a few times.
 
@@ -134,7 +136,7 @@ def check(
         from prunetune.summary import print_check
 
         asked = read_config(config)
-        console = Console()
+        console = Console(quiet=quiet or as_json)
         with show_progress(console) as progress:
             result = launch_check(
                 with_download(asked) if download else asked,
@@ -143,7 +145,10 @@ def check(
                 observer=progress,
                 say=lambda sentence: _say(console, sentence),
             )
-        print_check(console, result.run_dir)
+        if as_json:
+            typer.echo((result.run_dir / "check.json").read_text(encoding="utf-8"), nl=False)
+        else:
+            print_check(console, result.run_dir)
 
 
 @app.command()

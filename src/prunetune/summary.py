@@ -33,6 +33,7 @@ def print_check(console: Console, run_dir: Path) -> None:
     trained = Text(f"Each was trained for {record['check_epochs']} of {record['epochs']} epochs.")
     if record["cost_ratio"] is not None:
         trained.append(f" The full network's took {number(record['cost_ratio'])} times as long as the proxy's.")
+    trained.append("".join(f"\n{note}" for note in record["notes"]))
     console.print(Group("", check_table(record), "", correlation_table(record), "", trained, ""))
     console.print(record["verdict"]["sentence"], markup=False, highlight=False, soft_wrap=True)
 

@@ -147,7 +147,8 @@ Space: TypeAlias = Annotated[
 
 
 class Search(Section):
-    """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best are trained in full.
+    """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best, or "auto", are
+    trained in full.
 
     ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it.
     """
@@ -158,14 +159,21 @@ class Search(Section):
     n_trials: int = Field(default=50, ge=1, le=1_000_000)
     epochs: int = Field(default=160, ge=1, le=1_000_000)
     seed: int = Field(default=0, ge=0, lt=2**32)
-    confirm: int = Field(default=3, ge=0)
+    confirm: int | Literal["auto"] = 3
     space: Space = "paper"
     storage: str | None = Field(default=None, repr=False)
     study: str | None = Field(default=None, min_length=1, max_length=200)
 
+    @field_validator("confirm", mode="plain")
+    @classmethod
+    def _count_or_auto(cls, confirm: object) -> object:
+        if confirm == "auto" or (isinstance(confirm, int) and not isinstance(confirm, bool) and confirm >= 0):
+            return confirm
+        raise ValueError(f"search.confirm is {confirm!r}, but it must be 'auto' or a whole number of at least 0")
+
     @model_validator(mode="after")
     def _confirm_trials(self) -> Self:
-        if "confirm" in self.model_fields_set and self.confirm > self.n_trials:
+        if "confirm" in self.model_fields_set and self.confirm != "auto" and self.confirm > self.n_trials:
             raise ValueError(
                 f"search.confirm is {self.confirm}, but there are only search.n_trials = {self.n_trials} to confirm"
             )

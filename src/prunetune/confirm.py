@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
 from prunetune.errors import SearchError
+from prunetune.trust import confirmations, trust_part
 from prunetune.workers import ModelFunction, TrainFunction, seed_all, timed
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def confirm(run: Run) -> None:
         open_study(storage, CONFIRM_STUDY, settings, observer=run.observer) as confirmed,
     ):
         run.set_status("confirming")
-        total = _enqueue(confirmed, top_trials(study, max(1, asked.confirm)))
+        total = _enqueue(confirmed, top_trials(study, confirmations(run.settings, run.folder, study)))
         try:
             run_trials(
                 confirmed,
@@ -66,6 +67,7 @@ def confirm(run: Run) -> None:
         measured = parts.measured_part(study, confirmed, searched.epochs, settings.epochs)
         run.record["cost"]["trial"]["measured"] = measured
         run.record["time"].update(parts.estimate_part(study, measured))
+        run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
     _promote(run, winner)
 
 

@@ -93,14 +93,14 @@ def tune(
     for name, function in (("train", train), ("evaluate", evaluate or train)):
         if not callable(function):
             raise InputError(f"{name} must be a function; got {type(function).__name__}")
-    base = _build(model_fn, seed)
+    base = build_base(model_fn, seed)
     with RunFolder(run_dir) as folder:
         run = Run(settings, folder, model_fn, train, evaluate, observer)
         return run.go(base, example_inputs, ScoringData(data, loss))
 
 
-def _build(model_fn: ModelFunction, seed: int) -> nn.Module:
-    """A network from ``model_fn``. Raises InputError unless that builds a new module at each call."""
+def build_base(model_fn: ModelFunction, seed: int) -> nn.Module:
+    """The full network from ``model_fn``, seeded. Raises InputError unless that builds a new module at each call."""
     if isinstance(model_fn, nn.Module) or not callable(model_fn):
         kind = type(model_fn).__name__
         raise InputError(f"model_fn must be a function that builds the network; got {kind}: write lambda: {kind}(…)")

@@ -12,6 +12,7 @@ import torch
 
 from prunetune.backends import Categorical, SearchSpace
 from prunetune.backends.storage import without_password
+from prunetune.checking import CONFIGURATIONS, CheckResult, check
 from prunetune.config import Config, fidelity_of, parse_config, read_config, search_space
 from prunetune.data import ImageData, datasets
 from prunetune.data._files import Say, silently
@@ -45,31 +46,67 @@ def launch(config: Config, *, workers: int = 1, observer: Observer = silent, say
     """
     model_fn, job, data = _prepare(config, say)
     keep_config(config)
-    search = config.search
     with LocalWorkers(workers - 1, config, observer) as crowd:
         return tune(
             model_fn,
             job,
             search_space(config),
             example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
-            epochs=search.epochs,
+            epochs=config.search.epochs,
             run_dir=config.run.folder,
-            pruning=Pruning(**config.pruning.model_dump(exclude_none=True)),
-            search=Search(
-                n_trials=search.n_trials,
-                confirm=search.confirm,
-                optimizer=search.optimizer,
-                trial_pruner=search.trial_pruner,
-                rungs=search.rungs,
-                storage=search.storage,
-                study=search.study,
-            ),
+            pruning=_pruning(config),
+            search=_search(config),
             fidelity=fidelity_of(config),
-            seed=search.seed,
+            seed=config.search.seed,
             evaluate=job.evaluate,
-            data=ScoringBatches(data, search.seed),
+            data=ScoringBatches(data, config.search.seed),
             observer=crowd,
         )
+
+
+def launch_check(
+    config: Config,
+    *,
+    configurations: int = CONFIGURATIONS,
+    epochs: int | None = None,
+    observer: Observer = silent,
+    say: Say = silently,
+) -> CheckResult:
+    """Check the proxy that ``config`` describes, in its run folder; see ``prunetune.check`` and ``launch``."""
+    model_fn, job, data = _prepare(config, say)
+    keep_config(config)
+    return check(
+        model_fn,
+        job,
+        search_space(config),
+        example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
+        epochs=config.search.epochs,
+        run_dir=config.run.folder,
+        pruning=_pruning(config),
+        search=_search(config),
+        seed=config.search.seed,
+        data=ScoringBatches(data, config.search.seed),
+        observer=observer,
+        configurations=configurations,
+        check_epochs=epochs,
+    )
+
+
+def _pruning(config: Config) -> Pruning:
+    return Pruning(**config.pruning.model_dump(exclude_none=True))
+
+
+def _search(config: Config) -> Search:
+    search = config.search
+    return Search(
+        n_trials=search.n_trials,
+        confirm=search.confirm,
+        optimizer=search.optimizer,
+        trial_pruner=search.trial_pruner,
+        rungs=search.rungs,
+        storage=search.storage,
+        study=search.study,
+    )
 
 
 def join(
@@ -200,14 +237,17 @@ def keep_config(config: Config) -> None:
         now["search"]["storage"] = without_password(config.search.storage)
     with RunFolder(config.run.folder) as folder:
         stored = folder.read_json(folder.config)
-        if stored is None:
+        if stored is not None:
+            _check_same_job(_flat(stored), _flat(now), config.run.folder)
+        if stored is None or not folder.result.exists():  # after a check, the search may still be another one
             folder.write_json(folder.config, now)
-            return
-    before = _flat(stored)
-    for key, value in _flat(now).items():
+
+
+def _check_same_job(before: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> None:
+    for key, value in now.items():
         if key.split(".")[0] in {"model", "data", "train"} and key not in FREE and before.get(key) != value:
             raise InputError(
-                f"the run in {config.run.folder} was started with {key} = {before.get(key)!r}, now it is {value!r}; "
+                f"the run in {folder} was started with {key} = {before.get(key)!r}, now it is {value!r}; "
                 "continue it with the same configuration, or choose another folder"
             )
 

@@ -168,6 +168,36 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
+class Correlation:
+    """A rank correlation of ``n`` pairs, or one that is believed, with the limits of its 95 % interval."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What may have been missed, and what the confirmation revealed of the proxy; see ``prunetune.trust``."""
+
+    searched: int | None = None
+    confirmed: int | None = None
+    missed: float | None = None
+    missed_by_full_network: float | None = None
+    level: float | None = None
+    basis: str = ""
+    believed: Correlation | None = None
+    verdict: str | None = None
+    compared: int | None = None
+    correlation: Correlation | None = None
+    pairs_in_order: int | None = None
+    pairs: int | None = None
+    transfer_regret: float | None = None
+    transfer_outcome: str | None = None
+
+
+@dataclass(frozen=True)
 class Time:
     """Seconds by phase, and the estimate of what the same search would have taken on the base."""
 
@@ -197,7 +227,7 @@ class Result:
     trial_pruner: str | None = None
     n_trials: int | None = None
     epochs: float | None = None
-    confirm: int | None = None
+    confirm: int | str | None = None
     rungs: str | None = None
     fidelity: Fidelity | None = None
     pruning: Pruning | None = None
@@ -205,6 +235,7 @@ class Result:
     search: Search | None = None
     confirmation: tuple[Confirmation, ...] | None = None
     winner: Choice | None = None
+    trust: Trust | None = None
     time: Time | None = None
     test: dict[str, float | None] | None = None
 

@@ -156,6 +156,8 @@ def configurations(count: int) -> list[dict[str, Any]]:
 class Report:
     """What a train function is told: epochs, a seed, parameter groups; it may end the training."""
 
+    resolution = data = 1.0
+
     def __init__(self, seed: int, epochs: int, groups: Callable[..., list[dict[str, Any]]], stop: int | None) -> None:
         self.seed, self.epochs, self.stop, self._groups = seed, epochs, stop, groups
         self.score = math.nan

@@ -130,6 +130,7 @@ class _Telling:
     """What the train function asks of a report, by hand."""
 
     epochs = 3
+    resolution = data = 1.0
 
     def __init__(self, seed: int, tell: Callable[[float, int], None]) -> None:
         self.seed, self.tell = seed, tell

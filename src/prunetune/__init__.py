@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
     from prunetune.checking import CheckResult, check
     from prunetune.engine import DependencyGraph, PruningPlan
+    from prunetune.fidelity import Fidelity
     from prunetune.objective import proxy_objective, proxy_of
     from prunetune.pruned import PruneResult
     from prunetune.pruning import prune
@@ -25,6 +26,7 @@ _HOMES = {
     "Categorical": "prunetune.backends.space",
     "CheckResult": "prunetune.checking",
     "DependencyGraph": "prunetune.engine",
+    "Fidelity": "prunetune.fidelity",
     "Float": "prunetune.backends.space",
     "Int": "prunetune.backends.space",
     "PruneResult": "prunetune.pruned",
@@ -45,6 +47,7 @@ __all__ = [
     "Categorical",
     "CheckResult",
     "DependencyGraph",
+    "Fidelity",
     "Float",
     "Int",
     "PruneResult",

@@ -50,6 +50,7 @@ class Kind(StrEnum):
     OPTIMIZERS = "optimizers"
     TRIAL_PRUNERS = "trial-pruners"
     SPACES = "spaces"
+    FIDELITIES = "fidelities"
     MODELS = "models"
     DATASETS = "datasets"
 

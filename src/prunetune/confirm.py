@@ -40,7 +40,7 @@ def confirm(run: Run) -> None:
     asked = run.settings.search
     phase: Phase = "confirm" if asked.confirm else "train"
     searched = run.settings.study()
-    settings = replace(searched, optimizer="random", trial_pruner="none")
+    settings = replace(searched, epochs=run.settings.epochs, optimizer="random", trial_pruner="none", rungs="truncated")
     storage = run.folder.storage
     with (
         open_study(storage, SEARCH_STUDY, searched) as study,
@@ -64,7 +64,9 @@ def confirm(run: Run) -> None:
         if winner is None:
             fates = "; ".join(f"trial {x['trial']} {x['outcome']}: {x['message']}" for x in run.record["confirmation"])
             raise SearchError(f"no training of the full network came to a score ({fates})")
-        run.record["time"].update(parts.estimate_part(study, confirmed))
+        measured = parts.measured_part(study, confirmed, searched.epochs, settings.epochs)
+        run.record["cost"]["trial"]["measured"] = measured
+        run.record["time"].update(parts.estimate_part(study, measured))
         run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
     _promote(run, winner)
 

@@ -30,7 +30,7 @@ def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
 def print_check(console: Console, run_dir: Path) -> None:
     """Print what a check in ``run_dir`` measured, and its verdict."""
     record = json.loads((run_dir / "check.json").read_text(encoding="utf-8"))
-    trained = Text(f"Each was trained for {record['check_epochs']} of {record['epochs']} epochs.")
+    trained = Text(f"Trained for {record['check_epochs']} of {record['epochs']} epochs.")
     if record["cost_ratio"] is not None:
         trained.append(f" The full network's took {number(record['cost_ratio'])} times as long as the proxy's.")
     trained.append("".join(f"\n{note}" for note in record["notes"]))
@@ -75,6 +75,11 @@ def cost_table(record: Mapping[str, Any]) -> Table:
     step = "step_seconds"
     times = (duration(cost[step]) for cost in (base, proxy))
     table.add_row("training step, same batch", *times, _share(proxy[step], base[step]))
+    trial = record["cost"]["trial"]
+    if trial["predicted"] is not None:
+        table.add_row("a trial, predicted", "", "", f"{trial['predicted']['total']:.1%}")
+    if trial["measured"] is not None:
+        table.add_row("a trial, measured", "", "", f"{trial['measured']['total']:.1%}")
     searched, estimate = record["time"]["search"], record["time"]["search_on_base_estimate"]
     if estimate is not None:
         title = f"search of {sum(record['search']['trials'].values())} trials"

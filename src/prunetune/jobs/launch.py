@@ -13,9 +13,10 @@ import torch
 from prunetune.backends import Categorical, SearchSpace
 from prunetune.backends.storage import without_password
 from prunetune.checking import CONFIGURATIONS, CheckResult, check
-from prunetune.config import Config, parse_config, read_config, search_space
+from prunetune.config import Config, fidelity_of, parse_config, read_config, search_space
 from prunetune.data import ImageData, datasets
 from prunetune.data._files import Say, silently
+from prunetune.data._reduced import subset_size
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.jobs.execution import Execution
@@ -55,6 +56,7 @@ def launch(config: Config, *, workers: int = 1, observer: Observer = silent, say
             run_dir=config.run.folder,
             pruning=_pruning(config),
             search=_search(config),
+            fidelity=fidelity_of(config),
             seed=config.search.seed,
             evaluate=job.evaluate,
             data=ScoringBatches(data, config.search.seed),
@@ -82,6 +84,7 @@ def launch_check(
         run_dir=config.run.folder,
         pruning=_pruning(config),
         search=_search(config),
+        fidelity=fidelity_of(config),
         seed=config.search.seed,
         data=ScoringBatches(data, config.search.seed),
         observer=observer,
@@ -101,6 +104,7 @@ def _search(config: Config) -> Search:
         confirm=search.confirm,
         optimizer=search.optimizer,
         trial_pruner=search.trial_pruner,
+        rungs=search.rungs,
         storage=search.storage,
         study=search.study,
     )
@@ -134,12 +138,12 @@ def _prepare(config: Config, say: Say = silently) -> tuple[ModelFunction, ImageC
     """How the network is built and trained, and the data, on the device."""
     device = choose_device(config.run.device)
     data = load_data(config, say)
-    _check_batch_sizes(config, search_space(config), data)
+    _check_batch_sizes(config, search_space(config), data, fidelity_of(config).data)
     data = data.to(device)
     train = config.train
     defaults = Hyperparameters().updated(train.fixed())
     execution = Execution(train.amp, train.channels_last, train.compile)
-    job = ImageClassification(data, defaults, SCHEDULES[train.schedule], execution)
+    job = ImageClassification(data, defaults, SCHEDULES[train.schedule], execution, config.search.seed)
     builder = models[config.model.name]
 
     def model_fn() -> nn.Module:
@@ -151,7 +155,8 @@ def _prepare(config: Config, say: Say = silently) -> tuple[ModelFunction, ImageC
 def _config_of(job: Mapping[str, Any], device: str, root: str | None) -> Config:
     """The configuration that a run was started from, as far as a worker needs it."""
     data = {**job["data"], **({} if root is None else {"root": root})}
-    parts = {"model": job["model"], "data": data, "train": job["train"], "search": {"space": job["search"]["space"]}}
+    parts = {"model": job["model"], "data": data, "train": job["train"]}
+    parts["search"] = {name: job["search"][name] for name in ("space", "seed")}
     return parse_config({**parts, "run": {"folder": "unused", "device": device}})
 
 
@@ -262,8 +267,8 @@ def load_data(config: Config, say: Say = silently) -> ImageData:
     return replace(data, augmentation=replace(data.augmentation, **config.train.augmentation()))
 
 
-def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData) -> None:
-    """Raise InputError unless every batch size that may be tried fits into the training set."""
+def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData, share: float) -> None:
+    """Raise InputError unless every batch size that may be tried fits into that share of the training set."""
     distribution = space.get("batch_size")
     if distribution is None:
         sizes = [("train.batch_size", Hyperparameters().updated(config.train.fixed()).batch_size)]
@@ -275,3 +280,9 @@ def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData) -> N
             check_batch_size(size, data)
         except InputError as error:
             raise InputError(f"{key}: {error}") from None
+        if size > (kept := subset_size(len(data.train_labels), share)):
+            raise InputError(
+                f"{key}: batch_size {size} is impossible in trials, for which fidelity.data "
+                f"{'= ' if config.fidelity.cost is None else 'may leave '}{share:.3g} of the "
+                f"{len(data.train_labels)} training images, {kept}; raise fidelity.data, or lower the batch size"
+            )

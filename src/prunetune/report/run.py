@@ -94,11 +94,42 @@ class NetworkCost:
 
 
 @dataclass(frozen=True)
+class Fidelity:
+    """What trials had besides the narrower network, as shares; or the cost that was asked for."""
+
+    resolution: float | None = None
+    epochs: float | None = None
+    data: float | None = None
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialShares:
+    """What a trial costs as a share of a full training, and the factors that it is the product of."""
+
+    total: float | None = None
+    step: float | None = None
+    epochs: float | None = None
+    data: float | None = None
+    configurations: int | None = None
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """The cost of a trial: predicted before the search, measured after the confirmation."""
+
+    fidelity: Fidelity | None = None
+    predicted: TrialShares | None = None
+    measured: TrialShares | None = None
+
+
+@dataclass(frozen=True)
 class Cost:
-    """The base's cost beside the proxy's."""
+    """The base's cost beside the proxy's, and a trial's."""
 
     base: NetworkCost | None = None
     proxy: NetworkCost | None = None
+    trial: TrialCost | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +228,8 @@ class Result:
     n_trials: int | None = None
     epochs: float | None = None
     confirm: int | str | None = None
+    rungs: str | None = None
+    fidelity: Fidelity | None = None
     pruning: Pruning | None = None
     cost: Cost | None = None
     search: Search | None = None

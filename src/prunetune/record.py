@@ -175,11 +175,6 @@ def estimate_part(search: optuna.Study, measured: Mapping[str, Any] | None) -> R
     }
 
 
-def seconds_per_epoch(trial: optuna.trial.FrozenTrial) -> float:
-    """Seconds of training; without reports the whole training counts as one epoch, on either network."""
-    return _seconds_of(trial, 1)
-
-
 def _seconds_of(trial: optuna.trial.FrozenTrial, epochs: int) -> float:
     """Seconds of training for so many epochs, at this trial's pace; one without reports has trained them all."""
     seconds: float = trial.user_attrs["train_seconds"]

@@ -84,6 +84,7 @@ def launch_check(
         run_dir=config.run.folder,
         pruning=_pruning(config),
         search=_search(config),
+        fidelity=fidelity_of(config),
         seed=config.search.seed,
         data=ScoringBatches(data, config.search.seed),
         observer=observer,

@@ -121,7 +121,8 @@ Space: TypeAlias = Annotated[
 class Search(Section):
     """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best are trained in full.
 
-    ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it.
+    ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it. With ``race``
+    full trainings that are clearly behind are stopped; ``refine`` more trials follow on the full network.
     """
 
     optimizer: str = "tpe"
@@ -133,6 +134,8 @@ class Search(Section):
     space: Space = "paper"
     storage: str | None = Field(default=None, repr=False)
     study: str | None = Field(default=None, min_length=1, max_length=200)
+    race: bool = True
+    refine: int = Field(default=0, ge=0, le=1_000_000)
 
     @model_validator(mode="after")
     def _confirm_trials(self) -> Self:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-Phase: TypeAlias = Literal["prune", "search", "confirm", "train", "report"]
+Phase: TypeAlias = Literal["prune", "search", "confirm", "train", "refine", "report"]
 Outcome: TypeAlias = Literal["complete", "pruned", "failed", "diverged"]
 
 

@@ -17,6 +17,7 @@ from prunetune.confirm import SEARCH_STUDY, confirm
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.record import Record
+from prunetune.refine import refine
 from prunetune.runfolder import FORMAT, RunFolder, load_weights
 from prunetune.settings import Settings
 from prunetune.workers import ModelFunction, Order, TrainFunction, digest, on_proxy, owner_of, publish
@@ -85,7 +86,7 @@ class Run:
         self.evaluate = evaluate
         self.observer = observer
         self.record: Record = {}
-        self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "total"), 0.0)
+        self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
         self.clock = time.perf_counter()
 
     def go(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> TuneResult:
@@ -94,16 +95,17 @@ class Run:
         if stored is not None:
             self._check_stored(stored)
             self.record = stored
-            self.seconds = {name: stored["time"][name] for name in self.seconds}
-        asked = self.settings.search.n_trials
-        if self.record.get("status") == "finished" and self.record["n_trials"] == asked:
+            self.seconds = {name: stored["time"].get(name, 0.0) for name in self.seconds}  # old ones had no "refine"
+        asked = {name: getattr(self.settings.search, name) for name in ("n_trials", "refine")}
+        if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
             return self._finished_before()
         plan = self._stored_plan() if self.record else self._prune(base, example_inputs, scoring)
-        self.record["n_trials"] = asked
+        self.record.update(asked)
         self.record.setdefault("id", uuid.uuid4().hex)
         with self._recording():
             self._search(plan)
             confirm(self)
+            refine(self)
             self._test()
             self.record["status"] = "finished"
         self._write_report()
@@ -156,7 +158,7 @@ class Run:
             "test": {},
         }
         self.folder.write_text(self.folder.plan, plan_text)
-        self._save()
+        self.save()
         return result.plan
 
     def _stored_plan(self) -> PruningPlan:
@@ -226,7 +228,7 @@ class Run:
         def observe(event: Event) -> None:
             if isinstance(event, TrialEnded | OthersEnded):
                 update()
-                self._save()
+                self.save()
             self.observer(event)
 
         return observe
@@ -249,7 +251,7 @@ class Run:
             raise
         finally:
             self.lap("total")
-            self._save()
+            self.save()
 
     @contextlib.contextmanager
     def _phase(self, phase: Phase) -> Iterator[Callable[[str], None]]:
@@ -262,9 +264,10 @@ class Run:
 
     def set_status(self, status: str) -> None:
         self.record["status"] = status
-        self._save()
+        self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write ``result.json``."""
         self.record["time"].update(self.seconds)
         self.folder.write_json(self.folder.result, self.record)
 

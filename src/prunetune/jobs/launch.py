@@ -61,6 +61,8 @@ def launch(config: Config, *, workers: int = 1, observer: Observer = silent, say
                 trial_pruner=search.trial_pruner,
                 storage=search.storage,
                 study=search.study,
+                race=search.race,
+                refine=search.refine,
             ),
             seed=search.seed,
             evaluate=job.evaluate,

@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMPS := .stamps
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint docs format clean
 
 demo: $(STAMPS)/demo
 	$(VENV)/bin/prunetune demo
@@ -16,6 +16,10 @@ lint: $(STAMPS)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(PY) -m mypy
+
+docs: $(STAMPS)/test
+	$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "the site is in build/docs/index.html"
 
 format: $(STAMPS)/test
 	$(VENV)/bin/ruff check --fix .

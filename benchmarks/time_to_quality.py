@@ -66,7 +66,8 @@ def _run(options: argparse.Namespace) -> list[Row]:
     wanted = [
         (seed, arm) for arm in options.arms for seed in range(options.seed_from, options.seed_from + options.seeds)
     ]
-    waiting = [key for key in sorted(wanted, key=_order) if key not in {_key(row) for row in rows}]
+    order = _seed_by_seed if options.jobs == 1 else _longest_first
+    waiting = [key for key in sorted(wanted, key=order) if key not in {_key(row) for row in rows}]
     _check_costs_known(waiting, rows)
     with ExitStack() as stack:
         file = stack.enter_context(options.rows.open("a", encoding="utf-8")) if options.rows is not None else None
@@ -82,9 +83,14 @@ def _run(options: argparse.Namespace) -> list[Row]:
     return asked
 
 
-def _order(key: Key) -> tuple[bool, int, int]:
-    """What others wait for comes first, then the longest."""
-    return ARMS[key[1]].at_our_cost, list(ARMS).index(key[1]), key[0]
+def _seed_by_seed(key: Key) -> tuple[int, int]:
+    """So that what is interrupted has as many arms of every seed; ours is before those that wait for it."""
+    return key[0], list(ARMS).index(key[1])
+
+
+def _longest_first(key: Key) -> tuple[int, int]:
+    """So that no process is left alone with a long one at the end."""
+    return list(ARMS).index(key[1]), key[0]
 
 
 def _rows(waiting: Sequence[Key], known: Sequence[Row], options: argparse.Namespace) -> Iterator[Row]:
@@ -158,7 +164,7 @@ def check_same(rows: Sequence[Row], scale: str) -> None:
     """Raise InputError for rows that another preset made, of which no table could be."""
     preset = json.loads(json.dumps(PRESETS[scale].record()))
     for row in rows:
-        if row["scale"] != scale or row["preset"] != preset:
+        if row["scale"] != scale or row.get("preset") != preset:
             raise InputError(
                 f"the row of seed {row['seed']}, {row['arm']!r}, is of another preset (scale {row['scale']!r}) than "
                 f"{scale!r} is now: take another file"

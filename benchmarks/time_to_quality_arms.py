@@ -102,6 +102,8 @@ class PlainReport:
     stop_after: int | None = None
     score: float = math.nan
     epoch: int = 0
+    resolution: float = 1.0
+    data: float = 1.0
 
     def __call__(self, score: float, epoch: int) -> None:
         self.score, self.epoch = score, epoch

@@ -156,6 +156,8 @@ def configurations(count: int) -> list[dict[str, Any]]:
 class Report:
     """What a train function is told: epochs, a seed, parameter groups; it may end the training."""
 
+    resolution = data = 1.0
+
     def __init__(self, seed: int, epochs: int, groups: Callable[..., list[dict[str, Any]]], stop: int | None) -> None:
         self.seed, self.epochs, self.stop, self._groups = seed, epochs, stop, groups
         self.score = math.nan
@@ -245,9 +247,7 @@ def plan_of(base: Base, arm: Arm) -> PruningPlan | None:
 
 def jobs(scale: Scale) -> Iterator[tuple[tuple[Any, ...], tuple[Base, Arm, Scale, int, int]]]:
     """Key and arguments of every training."""
-    for base in sorted(
-        scale.bases, key=lambda each: -each.epochs * each.images * (1 + 9 * each.model.startswith("vgg"))
-    ):
+    for base in scale.bases:
         for arm in arms(base, scale):
             for seed in (0, *TRUTH_SEEDS) if arm.kind == "base" else (0,):
                 for configuration in range(scale.configurations):

@@ -110,7 +110,7 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
             "search.n_trails = 9",
             (
                 "unknown key 'search.n_trails' (did you mean 'search.n_trials'?); "
-                "[search] has: optimizer, trial_pruner, n_trials, epochs, seed, confirm, space"
+                "[search] has: optimizer, trial_pruner, rungs, n_trials, epochs, seed, confirm, space"
             ),
         ),
         ("serach.n_trials = 9", "unknown key 'serach' (did you mean 'search'?); the file has: model, data, "),

@@ -103,6 +103,7 @@ def test_nothing_in_a_training_step_waits_for_the_device(device: torch.device, d
 def test_one_seed_gives_one_result(device: torch.device, digits: ImageData) -> None:
     class Report:
         epochs, seed = 2, 3
+        resolution = data = 1.0
 
         def param_groups(self, model: nn.Module, *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
             return [{"params": list(model.parameters()), "lr": lr, "weight_decay": weight_decay}]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
+    from prunetune.checking import CheckResult, check
     from prunetune.engine import DependencyGraph, PruningPlan
+    from prunetune.fidelity import Fidelity
     from prunetune.objective import proxy_objective, proxy_of
     from prunetune.pruned import PruneResult
     from prunetune.pruning import prune
@@ -22,7 +24,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Categorical": "prunetune.backends.space",
+    "CheckResult": "prunetune.checking",
     "DependencyGraph": "prunetune.engine",
+    "Fidelity": "prunetune.fidelity",
     "Float": "prunetune.backends.space",
     "Int": "prunetune.backends.space",
     "PruneResult": "prunetune.pruned",
@@ -31,6 +35,7 @@ _HOMES = {
     "Search": "prunetune.settings",
     "SearchSpace": "prunetune.backends.space",
     "TuneResult": "prunetune.tuner",
+    "check": "prunetune.checking",
     "proxy_objective": "prunetune.objective",
     "proxy_of": "prunetune.objective",
     "prune": "prunetune.pruning",
@@ -40,7 +45,9 @@ _HOMES = {
 
 __all__ = [
     "Categorical",
+    "CheckResult",
     "DependencyGraph",
+    "Fidelity",
     "Float",
     "Int",
     "PruneResult",
@@ -49,6 +56,7 @@ __all__ = [
     "Search",
     "SearchSpace",
     "TuneResult",
+    "check",
     "proxy_objective",
     "proxy_of",
     "prune",

@@ -50,6 +50,7 @@ class Kind(StrEnum):
     OPTIMIZERS = "optimizers"
     TRIAL_PRUNERS = "trial-pruners"
     SPACES = "spaces"
+    FIDELITIES = "fidelities"
     MODELS = "models"
     DATASETS = "datasets"
 
@@ -104,6 +105,51 @@ def run(
 
         asked = read_config(config)
         _run(with_download(asked) if download else asked, workers, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="The configuration of the run.", show_default=False)],
+    configurations: Annotated[int, typer.Option(min=4, max=1024, help="So many are trained on both networks.")] = 8,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How long each is trained.", show_default="an eighth of search.epochs")
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether the proxy of CONFIG is good enough to search on: it and the full network are trained a few times.
+
+    The run folder keeps what was measured, and `prunetune run` uses it. The same command again goes on after a stop,
+    and trains only what is new for more configurations or another proxy.
+
+    Example: prunetune check examples/run.toml
+    """
+    again = f"prunetune check {config} --configurations {configurations}"
+    with _exit_statuses(again + (f" --epochs {epochs}" if epochs else "") + " --download" * download):
+        from rich.console import Console
+
+        from prunetune.config import read_config, with_download
+        from prunetune.jobs.launch import launch_check
+        from prunetune.progress import show_progress
+        from prunetune.summary import print_check
+
+        asked = read_config(config)
+        console = Console(quiet=quiet or as_json)
+        with show_progress(console) as progress:
+            result = launch_check(
+                with_download(asked) if download else asked,
+                configurations=configurations,
+                epochs=epochs,
+                observer=progress,
+                say=lambda sentence: _say(console, sentence),
+            )
+        if as_json:
+            typer.echo((result.run_dir / "check.json").read_text(encoding="utf-8"), nl=False)
+        else:
+            print_check(console, result.run_dir)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from prunetune.complaints import allowed, first_sentence
 from prunetune.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
+    import prunetune.fidelity
     from prunetune.backends import Distribution, SearchSpace
 
 
@@ -79,6 +80,33 @@ class Pruning(Section):
         return self
 
 
+class Fidelity(Section):
+    """``[fidelity]``: what makes trials cheap besides the narrower proxy; all whole without it.
+
+    A ``name``; or shares of the full images' ``resolution``, of the ``epochs`` and of the training ``data``; or the
+    ``cost`` of a trial as a share of a full training, the shares then being the least that may come of it.
+    """
+
+    name: str | None = None
+    resolution: float | None = Field(default=None, gt=0, le=1)
+    epochs: float | None = Field(default=None, gt=0, le=1)
+    data: float | None = Field(default=None, gt=0, le=1)
+    cost: float | None = Field(default=None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _name_or_shares(self) -> Self:
+        given = self.shares() if self.cost is None else {"cost": self.cost}
+        if self.name is not None and given:
+            raise ValueError(
+                f"fidelity.name and fidelity.{next(iter(given))} are both given, but only one can decide; drop one"
+            )
+        return self
+
+    def shares(self) -> dict[str, float]:
+        """The shares that were given."""
+        return self.model_dump(include={"resolution", "epochs", "data"}, exclude_none=True)
+
+
 class Dimension(Section):
     """``[search.space.NAME]``: ``low`` to ``high``, on a logarithmic scale if ``log``; or a list of ``choices``."""
 
@@ -119,7 +147,8 @@ Space: TypeAlias = Annotated[
 
 
 class Search(Section):
-    """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best are trained in full.
+    """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best, or "auto", are
+    trained in full.
 
     ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it. With ``race``
     full trainings that are clearly behind are stopped; ``refine`` more trials follow on the full network.
@@ -127,19 +156,27 @@ class Search(Section):
 
     optimizer: str = "tpe"
     trial_pruner: str = "hyperband"
+    rungs: Literal["truncated", "reannealed"] = "truncated"
     n_trials: int = Field(default=50, ge=1, le=1_000_000)
     epochs: int = Field(default=160, ge=1, le=1_000_000)
     seed: int = Field(default=0, ge=0, lt=2**32)
-    confirm: int = Field(default=3, ge=0)
+    confirm: int | Literal["auto"] = 3
     space: Space = "paper"
     storage: str | None = Field(default=None, repr=False)
     study: str | None = Field(default=None, min_length=1, max_length=200)
     race: bool = True
     refine: int = Field(default=0, ge=0, le=1_000_000)
 
+    @field_validator("confirm", mode="plain")
+    @classmethod
+    def _count_or_auto(cls, confirm: object) -> object:
+        if confirm == "auto" or (isinstance(confirm, int) and not isinstance(confirm, bool) and confirm >= 0):
+            return confirm
+        raise ValueError(f"search.confirm is {confirm!r}, but it must be 'auto' or a whole number of at least 0")
+
     @model_validator(mode="after")
     def _confirm_trials(self) -> Self:
-        if "confirm" in self.model_fields_set and self.confirm > self.n_trials:
+        if "confirm" in self.model_fields_set and self.confirm != "auto" and self.confirm > self.n_trials:
             raise ValueError(
                 f"search.confirm is {self.confirm}, but there are only search.n_trials = {self.n_trials} to confirm"
             )
@@ -200,6 +237,7 @@ class Config(Section):
     data: Data
     pruning: Pruning = Pruning()
     search: Search = Search()
+    fidelity: Fidelity = Fidelity()
     train: Train = Train()
     run: Run
 
@@ -238,6 +276,7 @@ def parse_config(content: Mapping[str, Any]) -> Config:
     _check_names(config)
     _check_space(config)
     _check_storage(config)
+    _check_rungs(config)
     return config
 
 
@@ -250,10 +289,21 @@ def search_space(config: Config) -> SearchSpace:
     return SearchSpace({name: _distribution(name, each) for name, each in config.search.space.items()})
 
 
+def fidelity_of(config: Config) -> prunetune.fidelity.Fidelity:
+    """What a configuration asks of its trials."""
+    from prunetune.fidelity import Fidelity, fidelities
+
+    asked = config.fidelity
+    if asked.name is not None:
+        return fidelities[asked.name]
+    return Fidelity(**asked.shares()) if asked.cost is None else Fidelity.for_budget(asked.cost, **asked.shares())
+
+
 def _check_names(config: Config) -> None:
     """Raise InputError for a name that cannot be looked up, and where the dataset has no folder or no download."""
     from prunetune.backends import optimizers, spaces, trial_pruners
     from prunetune.data import datasets
+    from prunetune.fidelity import fidelities
     from prunetune.plugins import check_scorer
     from prunetune.transfer import transfers
     from prunetune.zoo import models
@@ -266,6 +316,8 @@ def _check_names(config: Config) -> None:
         ("search.optimizer", config.search.optimizer, optimizers.check),
         ("search.trial_pruner", config.search.trial_pruner, trial_pruners.check),
     ]
+    if config.fidelity.name is not None:
+        named.append(("fidelity.name", config.fidelity.name, fidelities.check))
     if isinstance(config.search.space, str):
         named.append(("search.space", config.search.space, spaces.check))
     for key, given, check in named:
@@ -301,6 +353,17 @@ def _check_space(config: Config) -> None:
         raise InputError(
             f"train.schedule is {config.train.schedule!r}, in which lr_decay has no part; drop lr_decay or take 'step'"
         )
+
+
+def _check_rungs(config: Config) -> None:
+    """Raise InputError if schedules are to be finished at rungs and the trial pruner has none."""
+    if config.search.rungs == "reannealed":
+        from prunetune.backends.reannealed import check_rungs
+
+        try:
+            check_rungs(config.search.trial_pruner, config.search.epochs)
+        except InputError as error:
+            raise InputError(f"search.{error}") from None
 
 
 def _check_storage(config: Config) -> None:

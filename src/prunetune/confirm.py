@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
 from prunetune.errors import SearchError
+from prunetune.trust import confirmations, trust_part
 from prunetune.workers import ModelFunction, TrainFunction, seed_all, timed
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def confirm(run: Run) -> None:
         open_study(storage, CONFIRM_STUDY, settings, observer=run.observer) as confirmed,
     ):
         run.set_status("confirming")
-        total = _enqueue(confirmed, top_trials(study, max(1, asked.confirm)), curves=asked.race)
+        total = _enqueue(
+            confirmed, top_trials(study, confirmations(run.settings, run.folder, study)), curves=asked.race
+        )
         try:
             run_trials(
                 confirmed,
@@ -64,7 +67,10 @@ def confirm(run: Run) -> None:
         if winner is None:
             fates = "; ".join(f"trial {x['trial']} {x['outcome']}: {x['message']}" for x in run.record["confirmation"])
             raise SearchError(f"no training of the full network came to a score ({fates})")
-        run.record["time"].update(parts.estimate_part(study, confirmed))
+        measured = parts.measured_part(study, confirmed, searched.epochs, settings.epochs)
+        run.record["cost"]["trial"]["measured"] = measured
+        run.record["time"].update(parts.estimate_part(study, measured))
+        run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
     chosen = parts.choice(winner.user_attrs["search_trial"], winner, run.settings.space)
     if better(run, chosen, refined_winner(run.record)):
         promote(run, chosen, run.folder.trial_weights(winner.number))
@@ -72,9 +78,10 @@ def confirm(run: Run) -> None:
 
 
 def confirm_settings(run: Run) -> StudySettings:
-    """Those of the study with the trainings of the full network."""
+    """Those of the study with the trainings of the full network: full epochs, and no stopping but the race."""
     pruner = "race" if run.settings.search.race else "none"
-    return replace(run.settings.study(), optimizer="random", trial_pruner=pruner)
+    searched = run.settings.study()
+    return replace(searched, epochs=run.settings.epochs, optimizer="random", trial_pruner=pruner, rungs="truncated")
 
 
 def on_base(

@@ -34,6 +34,7 @@ def registries() -> dict[str, Registry[Any]]:
     """Everything that has names, by the kind as the command line has it."""
     from prunetune.backends import optimizers, spaces, trial_pruners
     from prunetune.data import datasets
+    from prunetune.fidelity import fidelities
     from prunetune.plugins import normalisers, reductions, scorers
     from prunetune.transfer import transfers
     from prunetune.zoo import models
@@ -46,6 +47,7 @@ def registries() -> dict[str, Registry[Any]]:
         "optimizers": optimizers,
         "trial-pruners": trial_pruners,
         "spaces": spaces,
+        "fidelities": fidelities,
         "models": models,
         "datasets": datasets,
     }
@@ -144,6 +146,12 @@ def _space(name: str, registry: Registry[Any]) -> tuple[str, str]:
     return "", ", ".join(registry[name])
 
 
+def _fidelity(name: str, registry: Registry[Any]) -> tuple[str, str]:
+    from prunetune.fidelity import describe
+
+    return "", describe(registry[name])
+
+
 def _dataset(name: str, registry: Registry[Any]) -> tuple[str, str]:
     return "", registry[name].summary
 
@@ -153,5 +161,6 @@ _DESCRIBERS: Mapping[str, Callable[[str, Registry[Any]], tuple[str, str]]] = {
     "optimizers": _optimizer,
     "trial-pruners": _trial_pruner,
     "spaces": _space,
+    "fidelities": _fidelity,
     "datasets": _dataset,
 }

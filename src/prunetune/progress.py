@@ -29,6 +29,9 @@ from prunetune.events import (
 
 TITLES: Final[dict[Phase, str]] = {
     "prune": "Cutting the proxy",
+    "check-proxy": "Checking: the proxy",
+    "check-base": "Checking: the full network",
+    "check-again": "Checking: the full network with another seed",
     "search": "Searching on the proxy",
     "confirm": "Confirming on the full network",
     "train": "Training the full network",

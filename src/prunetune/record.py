@@ -10,11 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from prunetune.fidelity import AXES
+
 if TYPE_CHECKING:
     import optuna
     from torch import nn
 
     from prunetune.backends import SearchSpace
+    from prunetune.fidelity import Fidelity, TrialCost
     from prunetune.pruned import PruneResult
 
 Record: TypeAlias = dict[str, Any]
@@ -68,12 +71,20 @@ def pruning_part(result: PruneResult) -> Record:
     }
 
 
-def cost_part(result: PruneResult, step_seconds: Mapping[str, float]) -> Record:
-    """What the full network ("base") and its proxy cost."""
-    return {
+def cost_part(
+    result: PruneResult, step_seconds: Mapping[str, float], fidelity: Fidelity, predicted: TrialCost
+) -> Record:
+    """What the full network ("base"), its proxy, and a trial cost: predicted, and once both have trained, measured."""
+    networks = {
         name: {"parameters": cost.parameters, "flops": cost.flops, "step_seconds": step_seconds[name]}
         for name, cost in (("base", result.cost.base), ("proxy", result.cost.proxy))
     }
+    trial = {
+        "fidelity": {axis: getattr(fidelity, axis) for axis in AXES},
+        "predicted": {**asdict(predicted), "total": predicted.total},
+        "measured": None,
+    }
+    return {**networks, "trial": trial}
 
 
 def search_part(study: optuna.Study, space: SearchSpace, notes: Sequence[str]) -> Record:
@@ -153,14 +164,16 @@ def raced_part(study: optuna.Study, epochs: int) -> Record:
     ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) == "pruned"]
     stopped = [trial for trial in ended if BEHIND in trial.user_attrs]  # not those that the train function gave up
     left = [epochs - trial.user_attrs["epochs"] for trial in stopped]
-    seconds = sum(count * _seconds_per_epoch(trial) for count, trial in zip(left, stopped, strict=True))
+    seconds = sum(count * seconds_per_epoch(trial) for count, trial in zip(left, stopped, strict=True))
     return {"stopped": len(stopped), "epochs_saved": sum(left), "seconds_saved": seconds}
 
 
-def estimate_part(search: optuna.Study, confirm: optuna.Study) -> Record:
-    """What the search would have taken on the full network, from the configurations that ran on both.
+def measured_part(
+    search: optuna.Study, confirm: optuna.Study, search_epochs: int, confirm_epochs: int
+) -> Record | None:
+    """What a whole trial cost as a share of a full training, from the configurations on both; None without any.
 
-    It is the search's training time, times the ratio of the sums of seconds per epoch, base over proxy.
+    It is the ratio of the sums of seconds, proxy over base, each brought to all epochs of its network.
     """
     from prunetune.backends.study import outcome
 
@@ -170,25 +183,44 @@ def estimate_part(search: optuna.Study, confirm: optuna.Study) -> Record:
         for trial in confirm.get_trials(deepcopy=False)
         if outcome(trial) == "complete"
     ]
-    proxy_pace = sum(_seconds_per_epoch(proxy) for _, proxy in both)
-    if not proxy_pace:
+    seconds = sum(_seconds_of(proxy, search_epochs) for _, proxy in both)
+    if not seconds:
+        return None
+    return {
+        "total": seconds / sum(_seconds_of(base, confirm_epochs) for base, _ in both),
+        "configurations": len(both),
+        "epochs": search_epochs / confirm_epochs,
+    }
+
+
+def estimate_part(search: optuna.Study, measured: Mapping[str, Any] | None) -> Record:
+    """What the search would have taken on the full network: its training time over ``measured_part``'s ratio."""
+    if measured is None:
         return {"search_on_base_estimate": None, "estimate_basis": "no configuration ran on both networks"}
-    ratio = sum(_seconds_per_epoch(base) for base, _ in both) / proxy_pace
-    trained = sum(trial.user_attrs.get("train_seconds", 0.0) for trial in on_proxy.values())
-    count = f"the {len(both)} configurations that ran" if len(both) > 1 else "the one configuration that ran"
+    trained = sum(trial.user_attrs.get("train_seconds", 0.0) for trial in search.get_trials(deepcopy=False))
+    ratio, many = 1 / measured["total"], measured["configurations"]
+    count = f"the {many} configurations that ran" if many > 1 else "the one configuration that ran"
+    what, stopped = "epoch", "at the same epochs"
+    if measured["epochs"] != 1:
+        what, stopped = "training", "after the same share of their epochs"
     return {
         "search_on_base_estimate": trained * ratio,
         "estimate_basis": (
             f"an estimate: {trained:.4g} s of training on the proxy x {ratio:.4g}, the full network's seconds per "
-            f"epoch over the proxy's in {count} on both, the same trials being stopped at the same epochs"
+            f"{what} over the proxy's in {count} on both, the same trials being stopped {stopped}"
         ),
     }
 
 
-def _seconds_per_epoch(trial: optuna.trial.FrozenTrial) -> float:
-    """Without reports the whole training counts as one epoch, on either network."""
+def seconds_per_epoch(trial: optuna.trial.FrozenTrial) -> float:
+    """Seconds of training; without reports the whole training counts as one epoch, on either network."""
+    return _seconds_of(trial, 1)
+
+
+def _seconds_of(trial: optuna.trial.FrozenTrial, epochs: int) -> float:
+    """Seconds of training for so many epochs, at this trial's pace; one without reports has trained them all."""
     seconds: float = trial.user_attrs["train_seconds"]
-    return seconds / (trial.user_attrs["epochs"] or 1)
+    return seconds * epochs / (trial.user_attrs["epochs"] or epochs)
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:

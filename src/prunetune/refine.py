@@ -70,9 +70,8 @@ def refine(run: Run) -> None:
                 update()
             best = next(iter(top_trials(refined, 1)), None)
             chosen = best and parts.refined_choice(refined, best, settings.space)
-    if best and chosen:
-        if better(run, chosen, run.record["winner"]) or chosen == run.record["winner"]:
-            promote(run, chosen, run.folder.refined_weights(best.number))
+    if best and chosen and (better(run, chosen, run.record["winner"]) or chosen == run.record["winner"]):
+        promote(run, chosen, run.folder.refined_weights(best.number))
     run.folder.drop_weights(run.folder.refined_weights)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,11 +17,22 @@ from prunetune import record as parts
 from prunetune.confirm import SEARCH_STUDY, confirm
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
+from prunetune.fidelity import FULL, Fidelity, TrialCost, cost_of, pixels_of, split
 from prunetune.record import Record
 from prunetune.refine import refine
 from prunetune.runfolder import FORMAT, RunFolder, load_weights
 from prunetune.settings import Settings
-from prunetune.workers import ModelFunction, Order, TrainFunction, digest, on_proxy, owner_of, publish
+from prunetune.workers import (
+    UNREAD,
+    ModelFunction,
+    Order,
+    TrainFunction,
+    digest,
+    on_proxy,
+    owner_of,
+    publish,
+    unread_note,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -100,6 +112,7 @@ class Run:
         if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
             return self._finished_before()
         plan = self._stored_plan() if self.record else self._prune(base, example_inputs, scoring)
+        self.settings = replace(self.settings, fidelity=self._chosen_fidelity())
         self.record.update(asked)
         self.record.setdefault("id", uuid.uuid4().hex)
         with self._recording():
@@ -122,8 +135,11 @@ class Run:
     def _prune(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> PruningPlan:
         from prunetune.engine import step_time
         from prunetune.pruning import prune
+        from prunetune.resolution import check_resolution
 
         settings = self.settings
+        if settings.fidelity.cost is None:
+            check_resolution(base, example_inputs, settings.fidelity.resolution)
         with self._phase("prune") as say:
             asked_for = settings.pruning.budget()
             result = prune(
@@ -137,10 +153,12 @@ class Run:
             )
             self.lap("prune")
             steps = step_time({"base": base, "proxy": result.model}, example_inputs)
+            ratio = steps["proxy"] / steps["base"]
+            fidelity, predicted = choose_fidelity(settings, base, result.model, example_inputs, ratio)
             self.lap("measure")
             flops = result.cost.proxy.flops / max(1, result.cost.base.flops)
-            step = steps["proxy"] / steps["base"]
-            say(f"the proxy has {flops:.1%} of the FLOPs, its step takes {step:.1%} of the time")
+            trial = "" if fidelity == FULL else f"; a trial costs {predicted.total:.2g} of a full training"
+            say(f"the proxy has {flops:.1%} of the FLOPs, its step takes {ratio:.1%} of the time{trial}")
         plan_text = result.plan.to_json()
         asked = settings.to_record()
         self.record = {
@@ -150,7 +168,7 @@ class Run:
             "versions": parts.versions(),
             "machine": parts.machine(base),
             "pruning": {**asked["pruning"], **parts.pruning_part(result), "plan_sha256": digest(plan_text)},
-            "cost": parts.cost_part(result, steps),
+            "cost": parts.cost_part(result, steps, fidelity, predicted),
             "search": None,
             "confirmation": [],
             "winner": None,
@@ -160,6 +178,11 @@ class Run:
         self.folder.write_text(self.folder.plan, plan_text)
         self.save()
         return result.plan
+
+    def _chosen_fidelity(self) -> Fidelity:
+        """That of the trials: what was asked for, or what came of the cost that was, when the proxy was measured."""
+        trial = self.record["cost"].setdefault("trial", {"fidelity": {}, "predicted": None, "measured": None})
+        return Fidelity(**trial["fidelity"])
 
     def _stored_plan(self) -> PruningPlan:
         from prunetune.engine import PruningPlan, fresh_proxy
@@ -179,17 +202,28 @@ class Run:
 
         def update() -> None:
             self.lap("search")
-            notes = (*study_notes(study, settings, asked.n_trials), transfer_note(study, pruning.transfer))
+            extra = (transfer_note(study, pruning.transfer), *unread_notes(study))
+            notes = (*study_notes(study, settings, asked.n_trials), *extra)
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
         asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
         name = asked.study_name(self.folder.path)
         owner = owner_of(self.record["id"], str(self.folder.path.absolute()))
         storage = asked.storage or self.folder.storage
-        objective = on_proxy(self.model_fn, self.train, plan, pruning.weights, pruning.transfer)
+        order = self._order(plan)
+        objective = on_proxy(
+            self.model_fn,
+            self.train,
+            plan,
+            pruning.weights,
+            pruning.transfer,
+            resolution=order.resolution,
+            data=order.data,
+            observer=self.observer,
+        )
         with open_study(storage, name, settings, owner=owner, observer=self.observer) as study:
             self._check_not_lost(study)
-            publish(study, self._order(plan))
+            publish(study, order)
             self.set_status("searching")
             observer = self.after_trials(update)
             try:
@@ -206,8 +240,16 @@ class Run:
     def _order(self, plan: PruningPlan) -> Order:
         """What workers need; the job is there if the run was started from a configuration."""
         job = self.folder.read_json(self.folder.config)
-        pruning = self.settings.pruning
-        return Order(self.settings.search.n_trials, pruning.weights, plan.to_json(), pruning.transfer, job)
+        settings, pruning, fidelity = self.settings, self.settings.pruning, self.settings.fidelity
+        return Order(
+            settings.search.n_trials,
+            pruning.weights,
+            plan.to_json(),
+            pruning.transfer,
+            job,
+            resolution=fidelity.resolution,
+            data=fidelity.data,
+        )
 
     def _check_not_lost(self, study: optuna.Study) -> None:
         """Raise SearchError if the record knows of trials and the study, which may be new, does not."""
@@ -293,6 +335,32 @@ class Run:
     def _result(self, *, already_finished: bool) -> TuneResult:
         winner = self.record["winner"]
         return TuneResult(self.folder.path, winner["params"], winner["score"], self.record, already_finished)
+
+
+def unread_notes(study: optuna.Study) -> tuple[str, ...]:
+    """One sentence if any trial's train function did not look at what it was asked for."""
+    unread = {name for trial in study.get_trials(deepcopy=False) for name in trial.user_attrs.get(UNREAD, ())}
+    return (unread_note(sorted(unread, reverse=True)),) if unread else ()
+
+
+def choose_fidelity(
+    settings: Settings, base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs, ratio: float
+) -> tuple[Fidelity, TrialCost]:
+    """What trials on the proxy get, and what one is predicted to cost; ``ratio`` is the step's at full resolution."""
+    from prunetune.resolution import images_in, smallest_pixels, step_ratio
+
+    @functools.cache
+    def step(resolution: float) -> float:
+        return ratio if resolution == 1 else step_ratio(base, proxy, example_inputs, resolution)
+
+    asked = settings.fidelity
+    if asked.cost is None:
+        return asked, cost_of(asked, step(asked.resolution), settings.epochs)
+    images = images_in(example_inputs)
+    pixels = 1 if images is None else min(images.shape[2:])
+    least = pixels_of(asked.resolution, pixels)
+    smallest = pixels if images is None else smallest_pixels(base, images, least)
+    return split(asked, step, epochs=settings.epochs, pixels=pixels, least_pixels=smallest)
 
 
 def _fates(counts: Mapping[str, int]) -> str:

@@ -1,7 +1,8 @@
 """A run folder: locked while a run uses it, written so that a kill at any moment leaves whole files, never unpickled.
 
 What is in it: ``run.json`` (which marks the folder as ours), ``run.lock``, ``study.db`` (both Optuna studies),
-``plan.json``, ``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``.
+``plan.json``, ``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``; ``check.json``
+if the proxy was checked.
 """
 
 from __future__ import annotations
@@ -87,6 +88,11 @@ class RunFolder:
     def result(self) -> Path:
         """The machine-readable record of the run."""
         return self.path / "result.json"
+
+    @property
+    def check(self) -> Path:
+        """What a check of the proxy measured, if there was one."""
+        return self.path / "check.json"
 
     @property
     def report(self) -> Path:

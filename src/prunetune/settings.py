@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from prunetune.backends import SearchSpace, full_name
+from prunetune.backends import RUNGS, RungsForm, SearchSpace, full_name
 from prunetune.backends.checks import real_number, whole_number
 from prunetune.budgets import BUDGETS, PAPER_FLOOR, Budget
 from prunetune.errors import InputError, unknown_name
+from prunetune.fidelity import FULL, Fidelity
 from prunetune.transfer import transfers
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ class Search:
     """How hyperparameters are searched on the proxy and confirmed on the full network.
 
     ``n_trials`` are finished on the proxy, then the ``confirm`` best are trained on the full network and the best of
-    them wins. With ``confirm=0`` the proxy's best is trained without comparison: the paper's plain transfer.
+    them wins. With ``confirm=0`` the proxy's best is trained without comparison: the paper's plain transfer. With
+    ``confirm="auto"`` it is so many that the full network's best is missed less often than once in ten, as far as
+    ``prunetune.check`` measured or a prior tells, and at most 8.
 
     With ``race`` a training on the full network is stopped when it is clearly behind the best that has finished. Then
     ``refine`` more trials are run on the full network, in narrowed ranges around the proxy's best, and the winner is
@@ -83,13 +86,18 @@ class Search:
     The study is in the run folder, or in a ``storage`` that other machines reach: ``postgresql://USER@HOST/NAME``,
     ``mysql://USER@HOST/NAME``, ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). There it is
     called ``study``, or as the run folder. A password in the URL is shown and written nowhere.
+
+    ``rungs`` says how a trial comes to the epochs at which the trial pruner judges it, 1, 3, 9, … with Hyperband: on
+    the way through its schedule ("truncated"), or each time in a training of its own with so many epochs, whose
+    schedule is finished ("reannealed"), as long as the train function trains for ``report.epochs``.
     """
 
     n_trials: int = 50
-    confirm: int = 3
+    confirm: int | Literal["auto"] = 3
     optimizer: str = "tpe"
     trial_pruner: str = "hyperband"
     direction: Literal["maximize", "minimize"] = "maximize"
+    rungs: RungsForm = "truncated"
     storage: str | None = field(default=None, repr=False)
     study: str | None = None
     race: bool = True
@@ -97,7 +105,13 @@ class Search:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_trials", whole_number("n_trials", self.n_trials, minimum=1))
-        object.__setattr__(self, "confirm", whole_number("confirm", self.confirm, minimum=0))
+        if isinstance(self.confirm, str):
+            if self.confirm != "auto":
+                raise InputError(f"confirm is {self.confirm!r}, but it must be 'auto' or a whole number of at least 0")
+        else:
+            object.__setattr__(self, "confirm", whole_number("confirm", self.confirm, minimum=0))
+        if self.rungs not in RUNGS:
+            raise unknown_name("form of rungs", str(self.rungs), RUNGS)
         object.__setattr__(self, "refine", whole_number("refine", self.refine, minimum=0))
         if not isinstance(self.race, bool):
             raise InputError(f"race is {self.race!r}, but it must be True or False")
@@ -127,6 +141,7 @@ class Settings:
     pruning: Pruning
     search: Search
     seed: int
+    fidelity: Fidelity = FULL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
@@ -143,7 +158,13 @@ class Settings:
         if search.storage is not None:
             check_url(search.storage)
         return StudySettings(
-            self.space, self.epochs, search.direction, search.optimizer, search.trial_pruner, self.seed
+            self.space,
+            self.fidelity.of_epochs(self.epochs),
+            search.direction,
+            search.optimizer,
+            search.trial_pruner,
+            self.seed,
+            search.rungs,
         )
 
     def to_record(self) -> dict[str, Any]:
@@ -153,6 +174,7 @@ class Settings:
             "epochs": self.epochs,
             **self.search.to_record(),
             "space": self.space.to_dict(),
+            "fidelity": self.fidelity.to_record(),
             "pruning": self.pruning.to_record(),
         }
 
@@ -189,4 +211,6 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     asked = {"transfer": "identity", **record["pruning"]}
     pruning = {f"pruning.{field.name}": asked[field.name] for field in fields(Pruning)}
     space = {f"space.{name}": each for name, each in record["space"].items()}
-    return {**parts, "optimizer": full_name(record["optimizer"]), **pruning, **space}
+    fidelity = {f"fidelity.{name}": each for name, each in record.get("fidelity", FULL.to_record()).items()}
+    added = {"rungs": record.get("rungs", "truncated"), "optimizer": full_name(record["optimizer"])}
+    return {**parts, **added, **fidelity, **pruning, **space}

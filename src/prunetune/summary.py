@@ -27,6 +27,45 @@ def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
     return Group(*parts)
 
 
+def print_check(console: Console, run_dir: Path) -> None:
+    """Print what a check in ``run_dir`` measured, and its verdict."""
+    record = json.loads((run_dir / "check.json").read_text(encoding="utf-8"))
+    trained = Text(f"Each was trained for {record['check_epochs']} of {record['epochs']} epochs.")
+    if record["cost_ratio"] is not None:
+        trained.append(f" The full network's took {number(record['cost_ratio'])} times as long as the proxy's.")
+    trained.append("".join(f"\n{note}" for note in record["notes"]))
+    console.print(Group("", check_table(record), "", correlation_table(record), "", trained, ""))
+    console.print(record["verdict"]["sentence"], markup=False, highlight=False, soft_wrap=True)
+
+
+def check_table(record: Mapping[str, Any]) -> Table:
+    """The configurations with their scores on the proxy, on the full network and there again."""
+    names = list(record["space"])
+    table = _table("The same configurations", "proxy", "full", "full again", *names)
+    for place, entry in enumerate(record["configurations"], 1):
+        scores = (_checked(entry[network]) for network in ("proxy", "base", "again"))
+        table.add_row(str(place), *scores, *(number(entry["params"][name]) for name in names))
+    return table
+
+
+def _checked(trained: Mapping[str, Any] | None) -> str:
+    if trained is None:
+        return "failed"
+    return trained["outcome"] if trained["score"] is None else number(trained["score"])
+
+
+def correlation_table(record: Mapping[str, Any]) -> Table:
+    """Both rank correlations of a check, with their intervals."""
+    table = _table("Rank correlation (Spearman)", "", "95 % interval", "configurations")
+    for title, found in (("proxy, full network", record["correlation"]), ("full network, again", record["ceiling"])):
+        if found is None:
+            table.add_row(title, "none")
+        else:
+            interval = f"{found['low']:.2f} to {found['high']:.2f}"
+            table.add_row(title, f"{found['value']:.2f}", interval, str(found["n"]))
+    return table
+
+
 def cost_table(record: Mapping[str, Any]) -> Table:
     """Parameters, FLOPs and step time of the full network and its proxy."""
     base, proxy = record["cost"]["base"], record["cost"]["proxy"]
@@ -36,6 +75,11 @@ def cost_table(record: Mapping[str, Any]) -> Table:
     step = "step_seconds"
     times = (duration(cost[step]) for cost in (base, proxy))
     table.add_row("training step, same batch", *times, _share(proxy[step], base[step]))
+    trial = record["cost"]["trial"]
+    if trial["predicted"] is not None:
+        table.add_row("a trial, predicted", "", "", f"{trial['predicted']['total']:.1%}")
+    if trial["measured"] is not None:
+        table.add_row("a trial, measured", "", "", f"{trial['measured']['total']:.1%}")
     searched, estimate = record["time"]["search"], record["time"]["search_on_base_estimate"]
     if estimate is not None:
         title = f"search of {sum(record['search']['trials'].values())} trials"
@@ -74,9 +118,16 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
         table.add_row(title, f"{name} {number(value)}")
         title = ""
     table.add_row("validation score", number(winner["score"]))
+    if "trust" in record:  # not in records of earlier versions
+        table.add_row("best was missed", _missed(record["trust"]))
     for name, value in record["test"].items():
         table.add_row(f"test {name}", number(value))
     return table
+
+
+def _missed(trust: Mapping[str, Any]) -> str:
+    among = f"the {trust['confirmed']} best on the proxy of {trust['searched']}"
+    return f"with a probability of {trust['missed']:.0%} (estimate), since {among} were confirmed"
 
 
 def number(value: object) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 from prunetune.backends import Distribution, check_optimizer, resolve_space
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
+from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
 from prunetune.runfolder import RunFolder, check_saveable
 from prunetune.settings import Pruning, Search, Settings
@@ -31,6 +32,7 @@ def tune(
     run_dir: str | Path = "runs/tune",
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
+    fidelity: Fidelity | str = FULL,
     seed: int = 0,
     evaluate: EvaluateFunction | None = None,
     data: Iterable[Batch] | None = None,
@@ -49,13 +51,16 @@ def tune(
         Builds the full network anew at each call; every trial starts from fresh weights.
     train
         ``train(model, params, report) -> score`` trains the model in place for ``report.epochs`` epochs. It should
-        call ``report(score, epoch)`` after each, which may raise to end the trial. ``report.seed`` is the trial's.
+        call ``report(score, epoch)`` after each, which may raise to end the trial. ``report.seed`` is the trial's;
+        ``report.resolution`` and ``report.data`` are to be heeded where ``fidelity`` asks for less than all.
     space
         The name of a search space ("paper", "paper-extra"), or names with their ``Float``, ``Int``, ``Categorical``.
     example_inputs
         What the model is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
     epochs
         How long a trial trains, and the training of the full network.
+    fidelity
+        What makes trials on the proxy cheap besides, or the name of one ("fast"); the full network is trained in full.
     evaluate
         ``evaluate(model) -> {"accuracy": 0.9}``, of the winner in evaluation mode, on data that chose nothing.
     data, loss
@@ -82,20 +87,20 @@ def tune(
 
         result = prunetune.tune(MyNet, train, example_inputs=torch.zeros(1, 3, 32, 32), epochs=10, run_dir="runs/my")
     """
-    settings = Settings(resolve_space(space), epochs, pruning, search, seed)
+    settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
     check_optimizer(search.optimizer)
     for name, function in (("train", train), ("evaluate", evaluate or train)):
         if not callable(function):
             raise InputError(f"{name} must be a function; got {type(function).__name__}")
-    base = _build(model_fn, seed)
+    base = build_base(model_fn, seed)
     with RunFolder(run_dir) as folder:
         run = Run(settings, folder, model_fn, train, evaluate, observer)
         return run.go(base, example_inputs, ScoringData(data, loss))
 
 
-def _build(model_fn: ModelFunction, seed: int) -> nn.Module:
-    """A network from ``model_fn``. Raises InputError unless that builds a new module at each call."""
+def build_base(model_fn: ModelFunction, seed: int) -> nn.Module:
+    """The full network from ``model_fn``, seeded. Raises InputError unless that builds a new module at each call."""
     if isinstance(model_fn, nn.Module) or not callable(model_fn):
         kind = type(model_fn).__name__
         raise InputError(f"model_fn must be a function that builds the network; got {kind}: write lambda: {kind}(…)")
@@ -109,4 +114,4 @@ def _build(model_fn: ModelFunction, seed: int) -> nn.Module:
     return model
 
 
-__all__ = ["Pruning", "Search", "TrainFunction", "TuneResult", "tune"]
+__all__ = ["Fidelity", "Pruning", "Search", "TrainFunction", "TuneResult", "tune"]

@@ -8,7 +8,7 @@ import json
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from prunetune.errors import InputError, SearchError
-from prunetune.events import Observer, silent
+from prunetune.events import Notice, Observer, silent
 
 if TYPE_CHECKING:
     import optuna
@@ -33,6 +33,7 @@ TrainFunction: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]
 ORDER: Final = "prunetune:order"
 PLAN: Final = "prunetune:plan"
 JOB: Final = "prunetune:job"
+UNREAD: Final = "unread"  # user attribute of a trial: which properties of its report nothing looked at
 WAIT_SECONDS: Final = 600.0
 
 
@@ -49,6 +50,9 @@ class Order:
     """The rule by which proxies take hyperparameters, see ``prunetune.transfer``."""
     job: dict[str, Any] | None
     """The configuration that model and training come from; None where they are functions of somebody's own."""
+    resolution: float = 1.0
+    data: float = 1.0
+    """What the train function is told, see ``Report``."""
 
 
 def owner_of(run: str, folder: str) -> dict[str, str]:
@@ -63,8 +67,8 @@ def publish(study: optuna.Study, order: Order) -> None:
     if ORDER not in study.user_attrs:
         write_text(study, PLAN, order.plan)
         write_text(study, JOB, json.dumps(order.job))
-    said = {"n_trials": order.n_trials, "weights": order.weights, "transfer": order.transfer}
-    study.set_user_attr(ORDER, {**said, "plan": digest(order.plan)})
+    plain = {name: getattr(order, name) for name in ("n_trials", "weights", "transfer", "resolution", "data")}
+    study.set_user_attr(ORDER, {**plain, "plan": digest(order.plan)})
 
 
 def read_order(study: optuna.Study) -> Order:
@@ -74,7 +78,9 @@ def read_order(study: optuna.Study) -> Order:
     order, plan, job = study.user_attrs[ORDER], read_text(study, PLAN), read_text(study, JOB)
     if plan is None or job is None or digest(plan) != order["plan"]:
         raise SearchError(f"the pruning plan in the study {study.study_name!r} is damaged; start another study")
-    return Order(order["n_trials"], order["weights"], plan, order.get("transfer", "identity"), json.loads(job))
+    transfer = order.get("transfer", "identity")
+    shares = {name: order.get(name, 1.0) for name in ("resolution", "data")}
+    return Order(order["n_trials"], order["weights"], plan, transfer, json.loads(job), **shares)
 
 
 @contextlib.contextmanager
@@ -142,25 +148,63 @@ def work(
         def n_trials() -> int:
             return int(found.user_attrs[ORDER]["n_trials"])
 
-        objective = on_proxy(model_fn, train, plan, order.weights, order.transfer)
+        objective = on_proxy(
+            model_fn,
+            train,
+            plan,
+            order.weights,
+            order.transfer,
+            resolution=order.resolution,
+            data=order.data,
+            observer=observer,
+        )
         return run_trials(found, objective, settings, n_trials=n_trials, observer=observer)
 
 
 def on_proxy(
-    model_fn: ModelFunction, train: TrainFunction, plan: PruningPlan, weights: Weights, transfer: str
+    model_fn: ModelFunction,
+    train: TrainFunction,
+    plan: PruningPlan,
+    weights: Weights,
+    transfer: str,
+    *,
+    resolution: float = 1.0,
+    data: float = 1.0,
+    observer: Observer = silent,
 ) -> Callable[[dict[str, Any], Report], float]:
-    """The objective of the search: train a proxy with fresh weights, everything random seeded."""
+    """The objective of the search: train a proxy with fresh weights, everything random seeded.
+
+    ``resolution`` and ``data`` are what its report asks of the train function. ``observer`` hears once of what that did
+    not look at, and every such trial has it noted.
+    """
     from prunetune.engine import fresh_proxy
     from prunetune.transfer.groups import proxy_groups
 
-    groups = proxy_groups(plan, transfer, weights)
+    groups, said = proxy_groups(plan, transfer, weights), False
 
     def objective(params: dict[str, Any], report: Report) -> float:
+        nonlocal said
         seed_all(report.seed)
         report.give_groups(groups)
-        return timed(train, fresh_proxy(model_fn, plan, weights=weights), params, report)
+        report.ask(resolution=resolution, data=data)
+        score = timed(train, fresh_proxy(model_fn, plan, weights=weights), params, report)
+        if report.unread:
+            report.note(UNREAD, list(report.unread))
+            if not said:
+                said = True
+                observer(Notice(unread_note(report.unread)))
+        return score
 
     return objective
+
+
+def unread_note(names: Sequence[str]) -> str:
+    """What a person should know of a train function that never looked at these properties of its report."""
+    attributes = " and ".join(f"report.{name}" for name in names)
+    return (
+        f"warning: nothing read {attributes}, so trials on the proxy train with all of it and cost more than was "
+        f"predicted; let the train function heed {attributes}, or leave fidelity.{names[0]} at 1"
+    )
 
 
 def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report: Report) -> float:
@@ -169,7 +213,7 @@ def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report
     try:
         return train(model, params, report)
     finally:
-        report.note("train_seconds", time.perf_counter() - started)
+        report.add("train_seconds", time.perf_counter() - started)
 
 
 def seed_all(seed: int) -> None:

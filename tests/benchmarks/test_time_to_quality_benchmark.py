@@ -130,6 +130,7 @@ class _Telling:
     """What the train function asks of a report, by hand."""
 
     epochs = 3
+    resolution = data = 1.0
 
     def __init__(self, seed: int, tell: Callable[[float, int], None]) -> None:
         self.seed, self.tell = seed, tell
@@ -307,3 +308,20 @@ def test_several_at_a_time_wait_for_the_cost_of_their_own_seed(monkeypatch: pyte
     assert len(rows.read_text().splitlines()) == len(budgets) == 2 * len(ARMS)
     for (seed, arm), budget in budgets.items():
         assert budget == (seed + 1.0 if ARMS[arm].at_our_cost else math.inf)
+
+
+def test_one_at_a_time_goes_seed_by_seed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is interrupted can then be compared; and what is on file already is not run again."""
+    order = []
+
+    def made(key: tuple[int, str], scale: str, budget: float, device: str) -> dict[str, Any]:
+        order.append(key)
+        return row(key[0], key[1], 1.0, 0.5)
+
+    monkeypatch.setattr(time_to_quality, "_row", made)
+    monkeypatch.setattr(time_to_quality, "_prepare", lambda: None)
+    rows = tmp_path / "rows.jsonl"
+    common = ["--scale", "smoke", "--seeds", "2", "--rows", str(rows)]
+    assert main([*common, "--arms", "default", "ours"]) == 0
+    assert main([*common, "--arms", "random", "ours", "default"]) == 0
+    assert order == [(0, "default"), (0, "ours"), (1, "default"), (1, "ours"), (0, "random"), (1, "random")]

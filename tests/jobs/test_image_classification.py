@@ -26,6 +26,8 @@ class Reported:
     epochs: int = 2
     seed: int = 0
     stop_after: int | None = None
+    resolution: float = 1.0
+    data: float = 1.0
     calls: list[tuple[float, int]] = field(default_factory=list)
 
     def param_groups(self, model: nn.Module, *, lr: float, weight_decay: float) -> list[dict[str, Any]]:

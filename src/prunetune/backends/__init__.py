@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from prunetune.backends.rungs import RUNGS, RungsForm
 from prunetune.backends.space import Categorical, Distribution, Float, Int, SearchSpace, resolve_space, spaces
 from prunetune.registry import Registry
 
@@ -83,10 +84,12 @@ def check_optimizer(name: str) -> None:
 
 __all__ = [
     "ALIASES",
+    "RUNGS",
     "Categorical",
     "Distribution",
     "Float",
     "Int",
+    "RungsForm",
     "SamplerFactory",
     "SearchSpace",
     "TrialPrunerFactory",

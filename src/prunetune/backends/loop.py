@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -16,15 +16,13 @@ from prunetune.backends.checks import whole_number
 from prunetune.backends.crew import RETRIES, Crew, is_finished
 from prunetune.backends.lives import Pulse, Watch, beating
 from prunetune.backends.notes import study_notes
+from prunetune.backends.reannealed import Objective, reannealed, rungs_of
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.signals import uninterrupted
-from prunetune.backends.space import Params
 from prunetune.backends.study import StudySettings, count_outcomes, finished_trials, outcome, top_trials, worst_score
 from prunetune.backends.trial import Ending, Report, attempt
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Notice, Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, silent
-
-Objective: TypeAlias = Callable[[Params, Report], float]
 
 FAILURES_ALLOWED: Final = 5
 MESSAGE_LENGTH: Final = 2_000
@@ -47,7 +45,7 @@ def run_trials(
     Those of earlier starts and of other workers count. Where trials of others are still running at the end, they are
     waited for, and what one that dies leaves is taken over; there are never more than ``n_trials`` that finish.
 
-    Every trial has the user attributes ``outcome``, ``seconds``, ``epochs`` (the last one reported), ``seed``, and
+    Every trial has the user attributes ``outcome``, ``seconds``, ``epochs`` (so many were trained), ``seed``, and
     where there is something to say ``message`` and ``traceback``. One that is complete has the score that the
     objective returned. One that diverged is complete to Optuna, with ``worst_score(study)``, so that the optimizer
     stays away from there; ``outcome`` tells them apart. One that raised is failed, and the search goes on. One whose
@@ -121,7 +119,7 @@ class _Loop:
             self.observer(TrialStarted(self.phase, trial.number, params))
             started = time.perf_counter()
             with beating(self.study._storage, trial._trial_id, self.crew.watch.pulse):
-                ending = attempt(self.objective, params, report)
+                ending = attempt(self._objective(trial), params, report)
         except BaseException as error:
             if claimed is not None:
                 stopped = Ending("interrupted", message=f"interrupted by {type(error).__name__}")
@@ -144,12 +142,17 @@ class _Loop:
         seed = derive_seed(settings.seed, self.study.study_name, trial.number)
         return trial, Report(trial, seed=seed, epochs=settings.epochs, phase=self.phase, observer=self.observer)
 
+    def _objective(self, trial: optuna.Trial) -> Objective:
+        if self.settings.rungs == "truncated":
+            return self.objective
+        return reannealed(self.objective, rungs_of(self.study, trial))
+
     def _record(self, trial: optuna.Trial, report: Report, ending: Ending, seconds: float) -> bool:
         """Write down how a trial ended; False if another worker has given it up meanwhile."""
         notes: dict[str, Any] = {
             "outcome": ending.outcome,
             "seconds": seconds,
-            "epochs": report.epoch,
+            "epochs": report.trained,
             "seed": report.seed,
         }
         if ending.message:

@@ -25,7 +25,7 @@ def study_notes(study: Study, settings: StudySettings, n_trials: int) -> tuple[s
     ``learns_from_stopped``, which is taken to be true where it is missing.
     """
     sampler, pruner = study.sampler, study.pruner
-    found = [_of_trial_pruner(pruner, settings.trial_pruner, n_trials)]
+    found = [_of_trial_pruner(pruner, settings, n_trials)]
     if hasattr(sampler, "note"):
         found.append(f"{settings.optimizer}: {sampler.note(settings.space.to_optuna(), n_trials)}")
     stops_few = isinstance(pruner, NopPruner) or getattr(pruner, "stops_few", False)
@@ -35,7 +35,8 @@ def study_notes(study: Study, settings: StudySettings, n_trials: int) -> tuple[s
     return tuple(note for note in found if note)
 
 
-def _of_trial_pruner(pruner: BasePruner, name: str, n_trials: int) -> str:
+def _of_trial_pruner(pruner: BasePruner, settings: StudySettings, n_trials: int) -> str:
+    name = settings.trial_pruner
     if hasattr(pruner, "note"):
         return str(pruner.note(n_trials))
     rungs: Rungs | None = getattr(pruner, "rungs", None)
@@ -47,7 +48,9 @@ def _of_trial_pruner(pruner: BasePruner, name: str, n_trials: int) -> str:
         )
         why = "there is no epoch to save" if rungs.epochs == 1 else "the best so far in a bracket always goes on"
         return f"{name} stops hardly any of {trials}, for {why}" if n_trials > 1 else f"{name} cannot stop {trials}"
-    return f"{name}: {rungs}; expected {rungs.expected_epochs(n_trials):.3g} of {rungs.epochs} epochs a trial"
+    anew = ", each time in a training of its own" if settings.rungs == "reannealed" else ""
+    expected = rungs.expected_epochs(n_trials, form=settings.rungs)
+    return f"{name}: {rungs}{anew}; expected {expected:.3g} of {rungs.epochs} epochs a trial"
 
 
 def combination_warning(optimizer: str, trial_pruner: str, rungs: Rungs | None, n_trials: int) -> str:

@@ -88,8 +88,8 @@ class Race(BasePruner):
         after = ", ".join(map(str, self.stops))
         saved = ", ".join(str(self.epochs - stop) for stop in self.stops)
         return (
-            f"race: a training is stopped after epoch {after} of {self.epochs} where it is clearly behind the best that "
-            f"has finished, which saves {saved} epochs"
+            f"race: a training is stopped after epoch {after} of {self.epochs} where it is clearly behind the best "
+            f"that has finished, which saves {saved} epochs"
         )
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from prunetune.backends import full_name, optimizers, trial_pruners
+from prunetune.backends import RungsForm, full_name, optimizers, trial_pruners
 from prunetune.backends.checks import whole_number
 from prunetune.backends.patient import PATIENCE_SECONDS
 from prunetune.backends.seeded import sampler
@@ -57,6 +57,7 @@ class StudySettings:
     optimizer: str = "tpe"
     trial_pruner: str = "hyperband"
     seed: int = 0
+    rungs: RungsForm = "truncated"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
@@ -65,6 +66,10 @@ class StudySettings:
             raise InputError(f"direction is {self.direction!r}, but it must be 'maximize' or 'minimize'")
         for name, registry in ((self.optimizer, optimizers), (self.trial_pruner, trial_pruners)):
             registry.check(name)
+        if self.rungs == "reannealed":
+            from prunetune.backends.reannealed import check_rungs
+
+            check_rungs(self.trial_pruner, self.epochs)
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings as plain values, one key a setting, one a dimension of the space."""
@@ -75,6 +80,7 @@ class StudySettings:
             "optimizer": full_name(self.optimizer),
             "trial_pruner": self.trial_pruner,
             "seed": self.seed,
+            **({} if self.rungs == "truncated" else {"rungs": self.rungs}),  # older studies do not say
             **{f"{_SPACE}{name}": each for name, each in self.space.to_dict().items()},
         }
 
@@ -87,7 +93,8 @@ class StudySettings:
         _check_format(fingerprint, name)
         space = {key.removeprefix(_SPACE): each for key, each in fingerprint.items() if key.startswith(_SPACE)}
         plain = ("epochs", "direction", "optimizer", "trial_pruner", "seed")
-        return cls(SearchSpace.from_dict(space), **{key: fingerprint[key] for key in plain})
+        rungs = fingerprint.get("rungs", "truncated")
+        return cls(SearchSpace.from_dict(space), **{key: fingerprint[key] for key in plain}, rungs=rungs)
 
 
 @contextlib.contextmanager

@@ -76,6 +76,42 @@ class Report:
         self._stopped: Ending | None = None
         self._groups: GroupsFunction | None = None
         self._asked = False
+        self._counted: int | None = None
+        self._sums: dict[str, float] = {}
+        self._shares: dict[str, float] = {}
+        self._read: set[str] = set()
+
+    @property
+    def resolution(self) -> float:
+        """The share of the full images' height and width to train and validate with; 1.0 on the full network."""
+        return self._share("resolution")
+
+    @property
+    def data(self) -> float:
+        """The share of the training images to train with, the same in all trials; 1.0 on the full network."""
+        return self._share("data")
+
+    def _share(self, name: str) -> float:
+        self._read.add(name)
+        return self._shares.get(name, 1.0)
+
+    def ask(self, *, resolution: float, data: float) -> None:
+        """Set what ``resolution`` and ``data`` are."""
+        self._shares, self._read = {"resolution": resolution, "data": data}, set()
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Which of ``resolution`` and ``data`` was asked to be less than 1, and has not been looked at."""
+        return tuple(name for name, share in self._shares.items() if share != 1 and name not in self._read)
+
+    @property
+    def trained(self) -> int:
+        """How many epochs were trained, as far as they were reported."""
+        return self._epoch if self._counted is None else self._counted
+
+    def count(self, epochs: int) -> None:
+        """Add to the epochs that were trained, which from then on are not those reported here."""
+        self._counted = (self._counted or 0) + epochs
 
     @property
     def epoch(self) -> int:
@@ -95,6 +131,15 @@ class Report:
     def note(self, name: str, value: Any) -> None:
         """Store ``value`` (plain JSON values only) as the trial's user attribute ``name``."""
         self._trial.set_user_attr(name, value)
+
+    def add(self, name: str, value: float) -> None:
+        """Add ``value`` to the trial's user attribute ``name``, in which a sum over its trainings is kept."""
+        self._sums[name] = self._sums.get(name, 0.0) + value
+        self.note(name, self._sums[name])
+
+    def training(self, epochs: int) -> Report:
+        """The report for a training of its own within this trial; its scores are shown, and judged by nobody."""
+        return _Training(self, epochs)
 
     def param_groups(
         self, model: Any, *, lr: float, weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd"
@@ -150,21 +195,23 @@ class Report:
         value, number = self._checked(score, epoch)
         self._epoch = number
         if not math.isfinite(value):
-            self._stopped = Ending("diverged", message=f"the score is {value} after epoch {number}")
-            _raise(self._stopped)
+            self._stop(Ending("diverged", message=f"the score is {value} after epoch {number}"))
         self._score = value
+        self._tell(value, number)
+
+    def _tell(self, value: float, number: int) -> None:
         try:
             self._trial.report(value, number)
         except UpdateFinishedTrialError:
-            self._stopped = Ending(
-                "interrupted", message="given up by another worker, to which this process seemed dead"
-            )
-            _raise(self._stopped)
+            self._stop(Ending("interrupted", message="given up by another worker, to which this process seemed dead"))
         self._observer(EpochEnded(self._phase, self.number, number, self.epochs, value))
         # Optuna's rungs include the last epoch, where stopping would save nothing and lose a finished trial
         if number < self.epochs and self._trial.should_prune():
-            self._stopped = Ending("pruned", message=f"stopped after epoch {number} of {self.epochs}")
-            _raise(self._stopped)
+            self._stop(Ending("pruned", message=f"stopped after epoch {number} of {self.epochs}"))
+
+    def _stop(self, ending: Ending) -> NoReturn:
+        self._stopped = ending
+        _raise(ending)
 
     def _checked(self, score: object, epoch: object) -> tuple[float, int]:
         try:
@@ -177,6 +224,22 @@ class Report:
         if number > self.epochs:
             raise Misuse(f"report: epoch is {number}, but a trial has {self.epochs} epochs (report.epochs)")
         return value, number
+
+
+class _Training(Report):
+    """One of several trainings of a trial, from its first epoch to its last."""
+
+    def __init__(self, whole: Report, epochs: int) -> None:
+        super().__init__(whole._trial, seed=whole.seed, epochs=epochs, phase=whole._phase, observer=whole._observer)
+        self._whole = whole
+        self._sums = whole._sums
+
+    def _tell(self, value: float, number: int) -> None:
+        self._observer(EpochEnded(self._phase, self.number, number, self.epochs, value))
+
+    def _stop(self, ending: Ending) -> NoReturn:
+        self._whole._stopped = ending
+        super()._stop(ending)
 
 
 def _raise(stopped: Ending) -> NoReturn:
@@ -199,10 +262,18 @@ def attempt(objective: Callable[[Params, Report], float], params: Params, report
     return report.stopped or _judge(returned)
 
 
+def final_score(returned: object) -> float:
+    """What a train function returned, as a number. Raises Misuse if it is none."""
+    try:
+        return real_number("the train function's return value, its final score,", returned)
+    except InputError as error:
+        raise Misuse(str(error)) from None
+
+
 def _judge(returned: object) -> Ending:
     try:
-        score = real_number("the train function's return value, its final score,", returned)
-    except InputError as error:
+        score = final_score(returned)
+    except Misuse as error:
         return Ending("failed", message=str(error), misuse=True)
     if not math.isfinite(score):
         return Ending("diverged", message=f"the final score is {score}")

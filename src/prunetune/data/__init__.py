@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from prunetune.data._images import Augmentation, Dataset, ImageData, split_stratified
+from prunetune.data._reduced import reduced
 from prunetune.data.cifar import CIFAR10_DATASET, CIFAR100_DATASET
 from prunetune.data.digits import DIGITS
 from prunetune.data.fashion_mnist import FASHION_MNIST
@@ -14,7 +15,7 @@ from prunetune.data.imagefolder import IMAGE_FOLDER
 from prunetune.data.tinyimagenet import TINY_IMAGENET
 from prunetune.registry import Registry
 
-__all__ = ["Augmentation", "Dataset", "ImageData", "datasets", "split_stratified"]
+__all__ = ["Augmentation", "Dataset", "ImageData", "datasets", "reduced", "split_stratified"]
 
 datasets: Registry[Dataset] = Registry("dataset")
 

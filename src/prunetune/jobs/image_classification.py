@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from prunetune.data import ImageData
+from prunetune.data import ImageData, reduced
 from prunetune.errors import InputError, unknown_name
 from prunetune.jobs.augment import augment
 from prunetune.jobs.execution import AS_MEASURED, Execution, Forward, deterministic
@@ -56,14 +56,17 @@ class ImageClassification:
     0..1, after the last epoch.
 
     Trains the given model in place, on the data's device. The images are there once, as bytes, however many trials use
-    them. On the CPU the result depends on ``report.seed``, the model's weights and the number of threads, and on
-    nothing else.
+    them; where ``report.resolution`` or ``report.data`` is below 1, trials share a smaller copy, whose images depend on
+    ``seed``, see ``prunetune.data.reduced``. On the CPU the result depends on ``report.seed``, ``seed``, the model's
+    weights and the number of threads, and on nothing else.
     """
 
     data: ImageData
     defaults: Hyperparameters = Hyperparameters()
     schedule: Schedule = step
     execution: Execution = AS_MEASURED
+    seed: int = 0
+    _smaller: dict[tuple[float, float], ImageData] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, model: nn.Module, params: Mapping[str, Any], report: Report) -> float:
         """Train ``model`` and return its validation accuracy; NaN as soon as an epoch's loss is not finite.
@@ -72,22 +75,32 @@ class ImageClassification:
         1, with which batch norm could not work.
         """
         settings = self.defaults.updated(params)
-        check_batch_size(settings.batch_size, self.data)
-        device, score = self.data.device, math.nan
+        data = self.data_at(report.resolution, report.data)
+        check_batch_size(settings.batch_size, data)
+        device, score = data.device, math.nan
         with self.execution.prepared(model, device) as forward, deterministic(device, report.seed) as generator:
             groups = report.param_groups(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
             sgd = torch.optim.SGD(groups, momentum=settings.momentum, fused=device.type in FUSED)
             for group in sgd.param_groups:
                 group["initial_lr"] = group["lr"]  # the name that torch's own schedules use
-            training = Training(self.data, forward, sgd, settings, self.schedule, generator)
+            training = Training(data, forward, sgd, settings, self.schedule, generator)
             for epoch in range(1, report.epochs + 1):
                 model.train()
                 loss = training.epoch((epoch - 1, report.epochs))
-                score = accuracy(model, self.data, "val", self.execution) if math.isfinite(loss) else math.nan
+                score = accuracy(model, data, "val", self.execution) if math.isfinite(loss) else math.nan
                 report(score, epoch)
                 if math.isnan(score):
                     break
         return score
+
+    def data_at(self, resolution: float, share: float) -> ImageData:
+        """The data that trials train and validate with, made once for all of them; ``data`` itself if both are 1."""
+        if resolution == share == 1:
+            return self.data
+        key = (resolution, share)
+        if key not in self._smaller:
+            self._smaller[key] = reduced(self.data, resolution=resolution, share=share, seed=self.seed)
+        return self._smaller[key]
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """``{"accuracy": 0..1}`` on the test images, which have no part in training or selection."""

@@ -12,9 +12,11 @@ import torch
 
 from prunetune.backends import Categorical, SearchSpace
 from prunetune.backends.storage import without_password
-from prunetune.config import Config, parse_config, read_config, search_space
+from prunetune.checking import CONFIGURATIONS, CheckResult, check
+from prunetune.config import Config, fidelity_of, parse_config, read_config, search_space
 from prunetune.data import ImageData, datasets
 from prunetune.data._files import Say, silently
+from prunetune.data._reduced import subset_size
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.jobs.execution import Execution
@@ -44,31 +46,69 @@ def launch(config: Config, *, workers: int = 1, observer: Observer = silent, say
     """
     model_fn, job, data = _prepare(config, say)
     keep_config(config)
-    search = config.search
     with LocalWorkers(workers - 1, config, observer) as crowd:
         return tune(
             model_fn,
             job,
             search_space(config),
             example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
-            epochs=search.epochs,
+            epochs=config.search.epochs,
             run_dir=config.run.folder,
-            pruning=Pruning(**config.pruning.model_dump(exclude_none=True)),
-            search=Search(
-                n_trials=search.n_trials,
-                confirm=search.confirm,
-                optimizer=search.optimizer,
-                trial_pruner=search.trial_pruner,
-                storage=search.storage,
-                study=search.study,
-                race=search.race,
-                refine=search.refine,
-            ),
-            seed=search.seed,
+            pruning=_pruning(config),
+            search=_search(config),
+            fidelity=fidelity_of(config),
+            seed=config.search.seed,
             evaluate=job.evaluate,
-            data=ScoringBatches(data, search.seed),
+            data=ScoringBatches(data, config.search.seed),
             observer=crowd,
         )
+
+
+def launch_check(
+    config: Config,
+    *,
+    configurations: int = CONFIGURATIONS,
+    epochs: int | None = None,
+    observer: Observer = silent,
+    say: Say = silently,
+) -> CheckResult:
+    """Check the proxy that ``config`` describes, in its run folder; see ``prunetune.check`` and ``launch``."""
+    model_fn, job, data = _prepare(config, say)
+    keep_config(config)
+    return check(
+        model_fn,
+        job,
+        search_space(config),
+        example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
+        epochs=config.search.epochs,
+        run_dir=config.run.folder,
+        pruning=_pruning(config),
+        search=_search(config),
+        seed=config.search.seed,
+        data=ScoringBatches(data, config.search.seed),
+        observer=observer,
+        configurations=configurations,
+        check_epochs=epochs,
+    )
+
+
+def _pruning(config: Config) -> Pruning:
+    return Pruning(**config.pruning.model_dump(exclude_none=True))
+
+
+def _search(config: Config) -> Search:
+    search = config.search
+    return Search(
+        n_trials=search.n_trials,
+        confirm=search.confirm,
+        optimizer=search.optimizer,
+        trial_pruner=search.trial_pruner,
+        rungs=search.rungs,
+        storage=search.storage,
+        study=search.study,
+        race=search.race,
+        refine=search.refine,
+    )
 
 
 def join(
@@ -99,12 +139,12 @@ def _prepare(config: Config, say: Say = silently) -> tuple[ModelFunction, ImageC
     """How the network is built and trained, and the data, on the device."""
     device = choose_device(config.run.device)
     data = load_data(config, say)
-    _check_batch_sizes(config, search_space(config), data)
+    _check_batch_sizes(config, search_space(config), data, fidelity_of(config).data)
     data = data.to(device)
     train = config.train
     defaults = Hyperparameters().updated(train.fixed())
     execution = Execution(train.amp, train.channels_last, train.compile)
-    job = ImageClassification(data, defaults, SCHEDULES[train.schedule], execution)
+    job = ImageClassification(data, defaults, SCHEDULES[train.schedule], execution, config.search.seed)
     builder = models[config.model.name]
 
     def model_fn() -> nn.Module:
@@ -116,7 +156,8 @@ def _prepare(config: Config, say: Say = silently) -> tuple[ModelFunction, ImageC
 def _config_of(job: Mapping[str, Any], device: str, root: str | None) -> Config:
     """The configuration that a run was started from, as far as a worker needs it."""
     data = {**job["data"], **({} if root is None else {"root": root})}
-    parts = {"model": job["model"], "data": data, "train": job["train"], "search": {"space": job["search"]["space"]}}
+    parts = {"model": job["model"], "data": data, "train": job["train"]}
+    parts["search"] = {name: job["search"][name] for name in ("space", "seed")}
     return parse_config({**parts, "run": {"folder": "unused", "device": device}})
 
 
@@ -198,14 +239,17 @@ def keep_config(config: Config) -> None:
         now["search"]["storage"] = without_password(config.search.storage)
     with RunFolder(config.run.folder) as folder:
         stored = folder.read_json(folder.config)
-        if stored is None:
+        if stored is not None:
+            _check_same_job(_flat(stored), _flat(now), config.run.folder)
+        if stored is None or not folder.result.exists():  # after a check, the search may still be another one
             folder.write_json(folder.config, now)
-            return
-    before = _flat(stored)
-    for key, value in _flat(now).items():
+
+
+def _check_same_job(before: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> None:
+    for key, value in now.items():
         if key.split(".")[0] in {"model", "data", "train"} and key not in FREE and before.get(key) != value:
             raise InputError(
-                f"the run in {config.run.folder} was started with {key} = {before.get(key)!r}, now it is {value!r}; "
+                f"the run in {folder} was started with {key} = {before.get(key)!r}, now it is {value!r}; "
                 "continue it with the same configuration, or choose another folder"
             )
 
@@ -224,8 +268,8 @@ def load_data(config: Config, say: Say = silently) -> ImageData:
     return replace(data, augmentation=replace(data.augmentation, **config.train.augmentation()))
 
 
-def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData) -> None:
-    """Raise InputError unless every batch size that may be tried fits into the training set."""
+def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData, share: float) -> None:
+    """Raise InputError unless every batch size that may be tried fits into that share of the training set."""
     distribution = space.get("batch_size")
     if distribution is None:
         sizes = [("train.batch_size", Hyperparameters().updated(config.train.fixed()).batch_size)]
@@ -237,3 +281,9 @@ def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData) -> N
             check_batch_size(size, data)
         except InputError as error:
             raise InputError(f"{key}: {error}") from None
+        if size > (kept := subset_size(len(data.train_labels), share)):
+            raise InputError(
+                f"{key}: batch_size {size} is impossible in trials, for which fidelity.data "
+                f"{'= ' if config.fidelity.cost is None else 'may leave '}{share:.3g} of the "
+                f"{len(data.train_labels)} training images, {kept}; raise fidelity.data, or lower the batch size"
+            )

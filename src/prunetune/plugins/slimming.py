@@ -15,8 +15,8 @@ from prunetune.plugins.base import ChannelScores, Context, Need, Scorer, batch_n
 class SlimmingPenalty:
     """The L1 penalty on the scales of all batch norms, in training (section 3, eq. 1): a call after `backward()`.
 
-    Adds s * sign(gamma) to the gradient of every scale, which is the gradient of s * sum |gamma|, as the authors' code
-    does. Without it the scales carry little information.
+    Adds s * sign(gamma) to the gradient of every scale, the gradient of s * sum abs(gamma), as the authors' code does.
+    Without it the scales carry little information.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class SlimmingPenalty:
 
 
 class Slimming(Scorer):
-    """|gamma| of the batch norm that a channel goes through (section 3), of a network trained with `SlimmingPenalty`.
+    """The size of the batch norm's gamma behind a channel (section 3), of a network trained with `SlimmingPenalty`.
 
     One threshold for the whole network, as in the paper. The published code has no floor, and a layer can vanish; here
     every group keeps one unit at least. Channels without a batch norm are not judged, and stay.

@@ -41,6 +41,7 @@ from prunetune.report.run import Run
 from prunetune.report.tables import Table
 from prunetune.report.theme import DARK, DARK_OF, LIGHT, template
 from prunetune.report.trials import parameters
+from prunetune.report.trust import trust_sentences
 
 MAX_SLICES = 24
 
@@ -127,6 +128,7 @@ def render(run: Run) -> str:
         "words": words,
         "pictures": _pictures(run, album),
         "slices": _slices(run, album),
+        "trust": trust_sentences(run),
         "rank_correlation": figures.rank_correlation(run),
         "exact_params": json.dumps(run.chosen.params, indent=2, ensure_ascii=False) if run.chosen else "",
         "light": LIGHT,

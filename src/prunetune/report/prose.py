@@ -77,6 +77,7 @@ def _facts(run: Run) -> list[Fact]:
             if run.finished:
                 facts.append(saving(spent, time.search_on_base_estimate))
     cost = result.cost
+    facts.append(trial_cost(run))
     if cost and cost.base and cost.proxy:
         flops = ratio(cost.base.flops, cost.proxy.flops)
         step = ratio(cost.base.step_seconds, cost.proxy.step_seconds)
@@ -87,6 +88,20 @@ def _facts(run: Run) -> list[Fact]:
         if step:
             facts.append(Fact("a step of the proxy", duration(cost.proxy.step_seconds), _step_note(run, step)))
     return facts
+
+
+def trial_cost(run: Run) -> Fact:
+    """What a trial costs beside a full training, measured where that is known, and what its prediction is made of."""
+    trial = run.result.cost.trial if run.result.cost else None
+    predicted = trial.predicted if trial else None
+    if trial is None or predicted is None:
+        return Fact("a trial costs", NONE)
+    shares = (("step", predicted.step), ("epochs", predicted.epochs), ("data", predicted.data))
+    product = " × ".join(f"{name} {percent(share)}" for name, share in shares)
+    if trial.measured is None or trial.measured.total is None:
+        return Fact("a trial costs (predicted)", percent(predicted.total), f"of a full training: {product}")
+    note = f"of a full training, measured; predicted: {percent(predicted.total)} = {product}"
+    return Fact("a trial costs", percent(trial.measured.total), note)
 
 
 def _test(name: str, value: float | None) -> Fact:

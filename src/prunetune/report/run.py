@@ -94,11 +94,42 @@ class NetworkCost:
 
 
 @dataclass(frozen=True)
+class Fidelity:
+    """What trials had besides the narrower network, as shares; or the cost that was asked for."""
+
+    resolution: float | None = None
+    epochs: float | None = None
+    data: float | None = None
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialShares:
+    """What a trial costs as a share of a full training, and the factors that it is the product of."""
+
+    total: float | None = None
+    step: float | None = None
+    epochs: float | None = None
+    data: float | None = None
+    configurations: int | None = None
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """The cost of a trial: predicted before the search, measured after the confirmation."""
+
+    fidelity: Fidelity | None = None
+    predicted: TrialShares | None = None
+    measured: TrialShares | None = None
+
+
+@dataclass(frozen=True)
 class Cost:
-    """The base's cost beside the proxy's."""
+    """The base's cost beside the proxy's, and a trial's."""
 
     base: NetworkCost | None = None
     proxy: NetworkCost | None = None
+    trial: TrialCost | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +168,36 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
+class Correlation:
+    """A rank correlation of ``n`` pairs, or one that is believed, with the limits of its 95 % interval."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What may have been missed, and what the confirmation revealed of the proxy; see ``prunetune.trust``."""
+
+    searched: int | None = None
+    confirmed: int | None = None
+    missed: float | None = None
+    missed_by_full_network: float | None = None
+    level: float | None = None
+    basis: str = ""
+    believed: Correlation | None = None
+    verdict: str | None = None
+    compared: int | None = None
+    correlation: Correlation | None = None
+    pairs_in_order: int | None = None
+    pairs: int | None = None
+    transfer_regret: float | None = None
+    transfer_outcome: str | None = None
+
+
+@dataclass(frozen=True)
 class Time:
     """Seconds by phase, and the estimate of what the same search would have taken on the base."""
 
@@ -166,12 +227,15 @@ class Result:
     trial_pruner: str | None = None
     n_trials: int | None = None
     epochs: float | None = None
-    confirm: int | None = None
+    confirm: int | str | None = None
+    rungs: str | None = None
+    fidelity: Fidelity | None = None
     pruning: Pruning | None = None
     cost: Cost | None = None
     search: Search | None = None
     confirmation: tuple[Confirmation, ...] | None = None
     winner: Choice | None = None
+    trust: Trust | None = None
     time: Time | None = None
     test: dict[str, float | None] | None = None
 

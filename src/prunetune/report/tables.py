@@ -206,7 +206,8 @@ def settings(run: Run) -> Table:
         ("optimizer", result.optimizer),
         ("trial pruner", result.trial_pruner),
         ("trials", result.n_trials),
-        ("epochs of a full trial", result.epochs),
+        ("epochs of a full training", result.epochs),
+        ("rungs", result.rungs if result.rungs != "truncated" else None),
         ("configurations to confirm", result.confirm),
     ]
     if pruning:
@@ -225,10 +226,25 @@ def settings(run: Run) -> Table:
             ("weights of a trial", pruning.weights),
             ("transfer", pruning.transfer),
         ]
+    pairs += _fidelity(run)
     if result.search:
         pairs += [("what that means", note) for note in result.search.notes]
     rows = tuple((name, number(value)) for name, value in pairs if value is not None)
     return Table("Settings", ("setting", "value"), rows, words=2)
+
+
+def _fidelity(run: Run) -> list[tuple[str, Any]]:
+    """What trials had less of, and whether that came of a cost."""
+    asked = run.result.fidelity
+    trial = run.result.cost.trial if run.result.cost else None
+    had = trial.fidelity if trial else None
+    names = (("resolution", "resolution of a trial"), ("epochs", "epochs of a trial"), ("data", "data of a trial"))
+    pairs = [("cost asked of a trial", percent(asked.cost))] if asked and asked.cost is not None else []
+    for name, title in names:
+        share = getattr(had, name) if had else None
+        if share is not None and share != 1:
+            pairs.append((title, percent(share)))
+    return pairs
 
 
 def space(run: Run) -> Table:

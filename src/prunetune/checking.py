@@ -1,0 +1,339 @@
+"""``check``: is this proxy good enough to search on? Measured on a few configurations, before the budget is spent."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+from prunetune import record as parts
+from prunetune.backends import Distribution, SearchSpace, resolve_space
+from prunetune.backends.checks import whole_number
+from prunetune.errors import InputError, SearchError
+from prunetune.events import Observer, Phase, silent
+from prunetune.ranks import RankCorrelation, spearman
+from prunetune.record import Record
+from prunetune.runfolder import FORMAT, RunFolder
+from prunetune.settings import Pruning, Search, Settings
+from prunetune.transfer.notes import transfer_note
+from prunetune.tuner import build_base
+from prunetune.verdict import Verdict, verdict
+from prunetune.workers import ModelFunction, TrainFunction, digest, on_proxy, seed_all, timed
+
+if TYPE_CHECKING:
+    import optuna
+
+    from prunetune.backends.study import StudySettings
+    from prunetune.backends.trial import Report
+    from prunetune.engine import ExampleInputs, PruningPlan
+    from prunetune.plugins.base import Batch, Loss
+
+    Objective = Callable[[dict[str, Any], Report], float]
+
+CONFIGURATIONS: Final = 8
+FEWEST: Final = 4
+"""Fewer have no interval."""
+SHORT: Final = 8
+"""The share of the epochs that a check trains for, as a divisor."""
+NETWORKS: Final[dict[str, Phase]] = {"proxy": "check-proxy", "base": "check-base", "again": "check-again"}
+"""What is trained, and the phase (and study) that it is trained in."""
+PLACE: Final = "configuration"
+"""User attribute of a trial: which of the configurations it has."""
+DRAWS: Final = 64
+"""So many points are looked at for each configuration, where a small space makes them equal."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check measured, and what follows."""
+
+    run_dir: Path
+    verdict: Verdict
+    correlation: RankCorrelation | None
+    """Of the proxy's scores with the full network's; None for fewer than three, or where all are equal."""
+    ceiling: RankCorrelation | None
+    """Of the full network's scores with its own from another seed: no proxy can do better."""
+    cost_ratio: float | None
+    """Seconds of training an epoch, full network over proxy."""
+    record: Record
+    """All of ``check.json``."""
+
+
+def check(
+    model_fn: ModelFunction,
+    train: TrainFunction,
+    space: str | Mapping[str, Distribution] = "paper",
+    *,
+    example_inputs: ExampleInputs,
+    epochs: int,
+    run_dir: str | Path = "runs/tune",
+    pruning: Pruning = Pruning(),  # noqa: B008  # frozen
+    search: Search = Search(),  # noqa: B008  # frozen
+    seed: int = 0,
+    data: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
+    observer: Observer = silent,
+    configurations: int = CONFIGURATIONS,
+    check_epochs: int | None = None,
+) -> CheckResult:
+    """Whether the proxy ranks hyperparameters as the full network does: a verdict, and what it is based on.
+
+    Trains the proxy, the full network, and the full network again with another seed, on the same few configurations,
+    drawn from the space as a Sobol sequence. The arguments are those of ``tune``, so that a ``tune`` with the same
+    ones, in the same run folder, finds what was measured. What is trained is not trained again: neither after a stop,
+    nor for more configurations; with another ``pruning`` in the same folder only the proxy is.
+
+    Parameters
+    ----------
+    configurations
+        How many, at least 4. With 8, only a proxy whose rank correlation comes out near 0.9 is recognised as good.
+    check_epochs
+        How long each is trained, at most ``epochs``; by default an eighth of them, at least 2.
+
+    Raises
+    ------
+    InputError
+        An argument is impossible, or the run folder cannot be used.
+    TraceError
+        The model does not run on the example inputs.
+    SearchError
+        Every training failed.
+
+    Example
+    -------
+    Before ``tune``, with its arguments::
+
+        found = prunetune.check(MyNet, train, space, example_inputs=images, epochs=40, run_dir="runs/mine")
+        print(found.verdict.sentence)
+    """
+    from prunetune.objective import proxy_of
+
+    settings = Settings(resolve_space(space), epochs, pruning, search, seed)
+    settings.study()
+    wanted = whole_number("configurations", configurations, minimum=FEWEST)
+    short = settings.epochs if check_epochs is None else whole_number("check_epochs", check_epochs, minimum=1)
+    if short > settings.epochs:
+        raise InputError(f"check_epochs is {short}, but a trial has {settings.epochs} epochs; check for fewer")
+    if check_epochs is None:
+        short = min(settings.epochs, max(2, math.ceil(settings.epochs / SHORT)))
+    if not callable(train):
+        raise InputError(f"train must be a function; got {type(train).__name__}")
+    build_base(model_fn, seed)  # raises InputError for a function that does not build networks
+
+    def cut() -> PruningPlan:
+        return proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss).plan
+
+    with RunFolder(run_dir) as folder:
+        return _Check(settings, folder, short, wanted, observer).go(model_fn, train, cut)
+
+
+def draw_configurations(space: SearchSpace, count: int, seed: int) -> list[dict[str, Any]]:
+    """So many different points of a scrambled Sobol sequence in ``space``; fewer if it has fewer.
+
+    More of them begin with the same ones.
+    """
+    from scipy.stats import qmc
+
+    from prunetune.backends.cube import value_at
+    from prunetune.backends.seeds import derive_seed
+
+    distributions = space.to_optuna()
+    engine = qmc.Sobol(len(space), scramble=True, rng=derive_seed(seed, "check", 0))
+    points = engine.random_base2(math.ceil(math.log2(count * DRAWS)))
+    found: dict[str, dict[str, Any]] = {}
+    for point in points:
+        params = {name: value_at(u, each) for (name, each), u in zip(distributions.items(), point, strict=True)}
+        found.setdefault(json.dumps(params), space.plain(params))
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+class _Check:
+    """One check from start or restart to end."""
+
+    def __init__(self, settings: Settings, folder: RunFolder, epochs: int, wanted: int, observer: Observer) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.wanted = wanted
+        self.observer = observer
+        asked = settings.study()
+        self.trained: StudySettings = replace(asked, epochs=epochs, optimizer="random", trial_pruner="none")
+        self.points = draw_configurations(settings.space, wanted, settings.seed)
+        if len(self.points) < FEWEST:
+            raise InputError(
+                f"the search space has {len(self.points)} configurations in all, and a check takes {FEWEST}; train "
+                "them on the full network"
+            )
+
+    def go(self, model_fn: ModelFunction, train: TrainFunction, cut: Callable[[], PruningPlan]) -> CheckResult:
+        with ExitStack() as stack:
+            studies = {name: stack.enter_context(self._study(name)) for name in NETWORKS}
+            plan = self._plan(studies["proxy"], cut, model_fn)
+            pruning = self.settings.pruning
+            objectives = {
+                "proxy": on_proxy(model_fn, train, plan, pruning.weights, pruning.transfer),
+                "base": _on_base(model_fn, train),
+                "again": _on_base(model_fn, train),
+            }
+            for name, phase in NETWORKS.items():
+                self._train(studies[name], objectives[name], phase)
+            trials = {name: self._by_place(study) for name, study in studies.items()}
+            note = transfer_note(studies["proxy"], pruning.transfer)
+        result = self._judge(trials, digest(plan.to_json()), note)
+        self.folder.write_json(self.folder.check, result.record)
+        return result
+
+    def _study(self, name: str) -> Any:
+        """The study of a network, under a name that says what is the same in all of its trials."""
+        from prunetune.backends.study import open_study
+
+        same: dict[str, Any] = self.trained.fingerprint()
+        if name == "proxy":
+            same["pruning"] = self.settings.pruning.to_record()
+        called = f"{NETWORKS[name]}-{digest(json.dumps(same, sort_keys=True))[:12]}"
+        return open_study(self.folder.storage, called, self.trained, observer=self.observer)
+
+    def _plan(self, study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
+        """The plan that the study's trials were made with. A budget that is measured may give another one each time."""
+        from prunetune.backends.texts import read_text, write_text
+        from prunetune.engine import PruningPlan, fresh_proxy
+        from prunetune.workers import PLAN
+
+        kept = read_text(study, PLAN)
+        if kept is None:
+            plan = cut()
+            write_text(study, PLAN, plan.to_json())
+            return plan
+        plan = PruningPlan.from_json(kept)
+        fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
+        return plan
+
+    def _train(self, study: optuna.Study, objective: Objective, phase: Phase) -> None:
+        from prunetune.backends.loop import run_trials
+
+        total = _enqueue(study, self.points)
+        run_trials(study, objective, self.trained, n_trials=total, phase=phase, observer=self.observer, retries=0)
+
+    def _by_place(self, study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
+        """The trial of each configuration that has a score or diverged, by its place in the sequence."""
+        return {place: trial for place, trial in _tried(study).items() if place < len(self.points)}
+
+    def _judge(self, trials: Mapping[str, Mapping[int, optuna.trial.FrozenTrial]], plan: str, note: str) -> CheckResult:
+        places = range(len(self.points))
+        scores = {name: [self._comparable(found.get(place)) for place in places] for name, found in trials.items()}
+        correlation = _correlation(scores["proxy"], scores["base"])
+        ceiling = _correlation(scores["base"], scores["again"])
+        if all(score is None for each in scores.values() for score in each):
+            raise SearchError("no training of the check came to a score")
+        ratio = _cost_ratio(trials["proxy"], trials["base"])
+        found = verdict(correlation, ceiling, ratio)
+        record = {
+            "format": FORMAT,
+            **{name: value for name, value in self.settings.to_record().items() if name in RECORDED},
+            "check_epochs": self.trained.epochs,
+            "versions": parts.versions(),
+            "plan_sha256": plan,
+            "configurations": [
+                {"params": self.points[place], **{name: _entry(trials[name].get(place)) for name in NETWORKS}}
+                for place in places
+            ],
+            "correlation": None if correlation is None else vars(correlation),
+            "ceiling": None if ceiling is None else vars(ceiling),
+            "cost_ratio": ratio,
+            "notes": [note],
+            "verdict": vars(found),
+        }
+        return CheckResult(self.folder.path, found, correlation, ceiling, ratio, record)
+
+    def _comparable(self, trial: optuna.trial.FrozenTrial | None) -> float | None:
+        """A score of which more is better, -inf if the trial diverged, None if it has none."""
+        if trial is None:
+            return None
+        if _outcome(trial) == "diverged":
+            return -math.inf
+        assert trial.value is not None
+        return trial.value if self.trained.direction == "maximize" else -trial.value
+
+
+RECORDED: Final = ("seed", "epochs", "direction", "space", "pruning")
+"""The settings that say whether a later run has the proxy that was checked."""
+
+
+def _on_base(model_fn: ModelFunction, train: TrainFunction) -> Objective:
+    """The objective on the full network, everything random seeded; no weights are kept."""
+    from prunetune.transfer.groups import plain_groups
+
+    def objective(params: dict[str, Any], report: Report) -> float:
+        seed_all(report.seed)
+        report.give_groups(plain_groups)
+        return timed(train, model_fn(), params, report)
+
+    return objective
+
+
+def _outcome(trial: optuna.trial.FrozenTrial) -> str | None:
+    from prunetune.backends.study import outcome
+
+    return outcome(trial)
+
+
+def _tried(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
+    """The last trial of each configuration that came to a score or diverged."""
+    trials = study.get_trials(deepcopy=False)
+    return {each.user_attrs[PLACE]: each for each in trials if _outcome(each) in ("complete", "diverged")}
+
+
+def _enqueue(study: optuna.Study, points: Sequence[dict[str, Any]]) -> int:
+    """Queue the configurations that have neither a score nor diverged; how many trials there will be in all.
+
+    One that failed is tried again at the next start, with another seed.
+    """
+    from optuna.trial import TrialState
+
+    from prunetune.backends.study import finished_trials
+
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    known = {*_tried(study), *(trial.user_attrs[PLACE] for trial in waiting)}
+    queued = [place for place in range(len(points)) if place not in known]
+    for place in queued:
+        study.enqueue_trial(points[place], user_attrs={PLACE: place})
+    return len(finished_trials(study)) + len(waiting) + len(queued)
+
+
+def _correlation(first: Sequence[float | None], second: Sequence[float | None]) -> RankCorrelation | None:
+    both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    return spearman([a for a, _ in both], [b for _, b in both])
+
+
+def _cost_ratio(
+    proxy: Mapping[int, optuna.trial.FrozenTrial], base: Mapping[int, optuna.trial.FrozenTrial]
+) -> float | None:
+    """Seconds an epoch, base over proxy: the median of the configurations that were trained to the end on both.
+
+    Not the ratio of the sums, in which the first training of a process, which is slower, would weigh too much.
+    """
+    both = [place for place in proxy.keys() & base.keys() if _complete(proxy[place]) and _complete(base[place])]
+    seconds = [(parts.seconds_per_epoch(base[place]), parts.seconds_per_epoch(proxy[place])) for place in both]
+    return median(b / p for b, p in seconds) if seconds and all(p for _, p in seconds) else None
+
+
+def _complete(trial: optuna.trial.FrozenTrial) -> bool:
+    return _outcome(trial) == "complete"
+
+
+def _entry(trial: optuna.trial.FrozenTrial | None) -> Record | None:
+    if trial is None:
+        return None
+    return {
+        "score": trial.value if _complete(trial) else None,
+        "outcome": _outcome(trial),
+        "train_seconds": trial.user_attrs.get("train_seconds"),
+        "epochs": trial.user_attrs.get("epochs"),
+        "seed": trial.user_attrs.get("seed"),
+    }

@@ -107,6 +107,8 @@ def _search(config: Config) -> Search:
         rungs=search.rungs,
         storage=search.storage,
         study=search.study,
+        race=search.race,
+        refine=search.refine,
     )
 
 

@@ -164,7 +164,7 @@ def raced_part(study: optuna.Study, epochs: int) -> Record:
     ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) == "pruned"]
     stopped = [trial for trial in ended if BEHIND in trial.user_attrs]  # not those that the train function gave up
     left = [epochs - trial.user_attrs["epochs"] for trial in stopped]
-    seconds = sum(count * seconds_per_epoch(trial) for count, trial in zip(left, stopped, strict=True))
+    seconds = sum(_seconds_of(trial, count) for count, trial in zip(left, stopped, strict=True))
     return {"stopped": len(stopped), "epochs_saved": sum(left), "seconds_saved": seconds}
 
 

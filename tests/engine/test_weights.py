@@ -32,7 +32,7 @@ def test_redrawn_weights_are_those_that_the_narrow_layer_would_draw() -> None:
 
 
 def test_embeddings_have_no_fan_in_so_redrawing_leaves_them_as_they_were_drawn() -> None:
-    """nn.Embedding draws from N(0, 1) at every width; the layer behind it, at 64 instead of 256 inputs, twice as far."""
+    """nn.Embedding draws from N(0, 1) at every width; the layer behind it, at 64 inputs and not 256, twice as far."""
 
     def build() -> nn.Sequential:
         return nn.Sequential(nn.Embedding(400, 256), nn.Linear(256, 8), nn.Linear(8, 3))

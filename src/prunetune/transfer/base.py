@@ -62,7 +62,7 @@ def widths(model: nn.Module, plan: PruningPlan) -> Mapping[str, Width]:
 
     Weights are ``(out, in, …)``, and embeddings have no fan-in, since one row of them is read at a time. In grouped
     convolutions, ``(out, in / groups, …)``, a channel sees those of its group only, so that the fan-in is that of
-    dimension 1 as it stands; the weights of transposed ones are ``(in, out / groups, …)``, where the share of the groups
+    dimension 1 as it stands; the weights of transposed ones are ``(in, out / groups, …)``, where the share of groups
     that are left has to come in. Parameters of other kinds (positions, layer scales, tokens) have a fan-out.
     """
     found: dict[str, Width] = {}

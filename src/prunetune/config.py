@@ -150,8 +150,8 @@ class Search(Section):
     """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best, or "auto", are
     trained in full.
 
-    ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it. With ``race``
-    full trainings that are clearly behind are stopped; ``refine`` more trials follow on the full network.
+    ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it. ``race``
+    stops full trainings that are clearly behind; ``refine`` more trials follow on the full network.
     """
 
     optimizer: str = "tpe"

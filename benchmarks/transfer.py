@@ -329,8 +329,8 @@ def report(found: Mapping[str, Any], *, markdown: bool) -> str:
         lines = [("the full network, another seed", {"cost": 1.0, **each["ceiling"]}), *each["proxies"].items()]
         for name, entry in lines:
             body.append([
-                base, name, entry["cost"], entry["spearman"], _interval(entry["spearman_interval"]), entry["spearman_best_half"],
-                entry["regret_points"], entry["regret_points_confirmed"],
+                base, name, entry["cost"], entry["spearman"], _interval(entry["spearman_interval"]),
+                entry["spearman_best_half"], entry["regret_points"], entry["regret_points_confirmed"],
             ])  # fmt: skip
         body.append([base, "a random pick", 0.0, None, "", None, each["random_pick_regret_points"], None])
     return table(HEADER, body, markdown=markdown)
@@ -354,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=_shard,
         default=(1, 1),
         metavar="K/N",
-        help="only every Nth training, from the Kth: 1/12 … 12/12",
+        help="only every Nth training, from the Kth: 1/12, …",
     )
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, each on one thread (1)")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no training after so many")

@@ -23,7 +23,7 @@ from prunetune.settings import Pruning, Search, Settings
 from prunetune.transfer.notes import transfer_note
 from prunetune.tuner import build_base
 from prunetune.verdict import Verdict, verdict
-from prunetune.workers import ModelFunction, TrainFunction, digest, on_proxy, seed_all, timed
+from prunetune.workers import ModelFunction, TrainFunction, digest, kept_plan, on_proxy, seed_all, timed
 
 if TYPE_CHECKING:
     import optuna
@@ -174,7 +174,7 @@ class _Check:
     def go(self, model_fn: ModelFunction, train: TrainFunction, cut: Callable[[], PruningPlan]) -> CheckResult:
         with ExitStack() as stack:
             studies = {name: stack.enter_context(self._study(name)) for name in NETWORKS}
-            plan = self._plan(studies["proxy"], cut, model_fn)
+            plan = kept_plan(studies["proxy"], cut, model_fn)
             pruning = self.settings.pruning
             objectives = {
                 "proxy": on_proxy(model_fn, train, plan, pruning.weights, pruning.transfer),
@@ -198,21 +198,6 @@ class _Check:
             same["pruning"] = self.settings.pruning.to_record()
         called = f"{NETWORKS[name]}-{digest(json.dumps(same, sort_keys=True))[:12]}"
         return open_study(self.folder.storage, called, self.trained, observer=self.observer)
-
-    def _plan(self, study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
-        """The plan that the study's trials were made with. A budget that is measured may give another one each time."""
-        from prunetune.backends.texts import read_text, write_text
-        from prunetune.engine import PruningPlan, fresh_proxy
-        from prunetune.workers import PLAN
-
-        kept = read_text(study, PLAN)
-        if kept is None:
-            plan = cut()
-            write_text(study, PLAN, plan.to_json())
-            return plan
-        plan = PruningPlan.from_json(kept)
-        fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
-        return plan
 
     def _train(self, study: optuna.Study, objective: Objective, phase: Phase) -> None:
         from prunetune.backends.loop import run_trials

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-Phase: TypeAlias = Literal["prune", "check-proxy", "check-base", "check-again", "search", "confirm", "train", "report"]
+Phase: TypeAlias = Literal[
+    "prune", "check-proxy", "check-base", "check-again", "search", "confirm", "train", "compare", "report"
+]
 Outcome: TypeAlias = Literal["complete", "pruned", "failed", "diverged"]
 
 

@@ -90,6 +90,7 @@ def cost_part(
 def search_part(study: optuna.Study, space: SearchSpace, notes: Sequence[str]) -> Record:
     """Totals of a study, interrupted trials included as far as their time is known, its best trial, and notes on it."""
     from prunetune.backends.study import count_outcomes, top_trials
+    from prunetune.transfer.notes import asked_trials
 
     trials = study.get_trials(deepcopy=False)
     best = top_trials(study, 1)
@@ -98,6 +99,7 @@ def search_part(study: optuna.Study, space: SearchSpace, notes: Sequence[str]) -
         "epochs": sum(trial.user_attrs.get("epochs", trial.last_step or 0) for trial in trials),
         "trials": count_outcomes(study),
         "best": choice(best[0].number, best[0], space) if best else None,
+        "param_groups": asked_trials(study)[0],
         "notes": list(notes),
     }
 

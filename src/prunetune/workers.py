@@ -175,15 +175,16 @@ def on_proxy(
     """The objective of the search: train a proxy with fresh weights, everything random seeded.
 
     ``resolution`` and ``data`` are what its report asks of the train function. ``observer`` hears once of what that did
-    not look at, and every such trial has it noted.
+    not look at, and every such trial has it noted; and once of a train function that asks for no parameter groups.
     """
     from prunetune.engine import fresh_proxy
     from prunetune.transfer.groups import proxy_groups
+    from prunetune.transfer.notes import never_asked
 
-    groups, said = proxy_groups(plan, transfer, weights), False
+    groups, said, unasked = proxy_groups(plan, transfer, weights), False, never_asked(transfer)
 
     def objective(params: dict[str, Any], report: Report) -> float:
-        nonlocal said
+        nonlocal said, unasked
         seed_all(report.seed)
         report.give_groups(groups)
         report.ask(resolution=resolution, data=data)
@@ -193,9 +194,30 @@ def on_proxy(
             if not said:
                 said = True
                 observer(Notice(unread_note(report.unread)))
+        if unasked and not report.asked_groups:
+            observer(Notice(unasked))
+        unasked = ""  # the first training that ends tells
         return score
 
     return objective
+
+
+def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
+    """The plan that the study's trials were made with, or now ``cut``: a measured budget may give another each time.
+
+    Raises PlanError if ``model_fn`` builds another network than the plan was made for.
+    """
+    from prunetune.backends.texts import read_text, write_text
+    from prunetune.engine import PruningPlan, fresh_proxy
+
+    kept = read_text(study, PLAN)
+    if kept is None:
+        plan = cut()
+        write_text(study, PLAN, plan.to_json())
+        return plan
+    plan = PruningPlan.from_json(kept)
+    fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
+    return plan
 
 
 def unread_note(names: Sequence[str]) -> str:

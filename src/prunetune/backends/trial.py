@@ -176,6 +176,11 @@ class Report:
             self.note(ASKED, True)
         return self._groups(model, lr=lr, weight_decay=weight_decay, optimizer=optimizer)
 
+    @property
+    def asked_groups(self) -> bool:
+        """Whether ``param_groups`` was called."""
+        return self._asked
+
     def give_groups(self, groups: GroupsFunction) -> None:
         """Say what ``param_groups`` returns: for those who know what the objective trains."""
         self._groups = groups

@@ -166,6 +166,7 @@ class Epoch:
     """What a train function is told of a trial of one epoch."""
 
     epochs = 1
+    resolution = data = 1.0
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

@@ -146,7 +146,8 @@ class Search(Section):
     """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best, or "auto", are
     trained in full.
 
-    ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it.
+    ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it. With
+    ``race`` full trainings that are clearly behind are stopped; ``refine`` more trials follow on the full network.
     """
 
     optimizer: str = "tpe"
@@ -159,6 +160,8 @@ class Search(Section):
     space: Space = "paper"
     storage: str | None = Field(default=None, repr=False)
     study: str | None = Field(default=None, min_length=1, max_length=200)
+    race: bool = True
+    refine: int = Field(default=0, ge=0, le=1_000_000)
 
     @field_validator("confirm", mode="plain")
     @classmethod

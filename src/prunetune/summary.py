@@ -30,7 +30,7 @@ def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
 def print_check(console: Console, run_dir: Path) -> None:
     """Print what a check in ``run_dir`` measured, and its verdict."""
     record = json.loads((run_dir / "check.json").read_text(encoding="utf-8"))
-    trained = Text(f"Each was trained for {record['check_epochs']} of {record['epochs']} epochs.")
+    trained = Text(f"Trained for {record['check_epochs']} of {record['epochs']} epochs.")
     if record["cost_ratio"] is not None:
         trained.append(f" The full network's took {number(record['cost_ratio'])} times as long as the proxy's.")
     trained.append("".join(f"\n{note}" for note in record["notes"]))

@@ -175,15 +175,16 @@ def on_proxy(
     """The objective of the search: train a proxy with fresh weights, everything random seeded.
 
     ``resolution`` and ``data`` are what its report asks of the train function. ``observer`` hears once of what that did
-    not look at, and every such trial has it noted.
+    not look at, and every such trial has it noted; and once of a train function that asks for no parameter groups.
     """
     from prunetune.engine import fresh_proxy
     from prunetune.transfer.groups import proxy_groups
+    from prunetune.transfer.notes import never_asked
 
-    groups, said = proxy_groups(plan, transfer, weights), False
+    groups, said, unasked = proxy_groups(plan, transfer, weights), False, never_asked(transfer)
 
     def objective(params: dict[str, Any], report: Report) -> float:
-        nonlocal said
+        nonlocal said, unasked
         seed_all(report.seed)
         report.give_groups(groups)
         report.ask(resolution=resolution, data=data)
@@ -193,6 +194,9 @@ def on_proxy(
             if not said:
                 said = True
                 observer(Notice(unread_note(report.unread)))
+        if unasked and not report.asked_groups:
+            observer(Notice(unasked))
+        unasked = ""  # the first training that ends tells
         return score
 
     return objective

@@ -82,7 +82,8 @@ def run_trials(
     best = next((trial.value for trial in top_trials(study, 1)), None)
     observer(PhaseStarted(phase, total(), len(finished), study_notes(study, settings, total()), best))
     crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in finished})
-    loop = _Loop(study, objective, settings, total, phase, observer, crew, warned=settings.trial_pruner == "none")
+    warned = settings.trial_pruner == "none" or phase != "search"  # on the full network it is known by then
+    loop = _Loop(study, objective, settings, total, phase, observer, crew, warned)
     while crew.is_room_for_one(total):
         loop.run_one()
     observer(PhaseEnded(phase, time.perf_counter() - started, _summary(study)))

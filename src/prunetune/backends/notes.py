@@ -21,14 +21,15 @@ FEW: Final = 1.0
 def study_notes(study: Study, settings: StudySettings, n_trials: int) -> tuple[str, ...]:
     """Sentences about a search of so many trials, the trial pruner's first; none where there is nothing to say.
 
-    A sampler or a trial pruner says what there is to say by an attribute: ``rungs``, ``note``, and
+    A sampler or a trial pruner says what there is to say by an attribute: ``rungs``, ``note``, ``stops_few``, and
     ``learns_from_stopped``, which is taken to be true where it is missing.
     """
     sampler, pruner = study.sampler, study.pruner
     found = [_of_trial_pruner(pruner, settings, n_trials)]
     if hasattr(sampler, "note"):
         found.append(f"{settings.optimizer}: {sampler.note(settings.space.to_optuna(), n_trials)}")
-    if not isinstance(pruner, NopPruner) and not getattr(sampler, "learns_from_stopped", True):
+    stops_few = isinstance(pruner, NopPruner) or getattr(pruner, "stops_few", False)
+    if not stops_few and not getattr(sampler, "learns_from_stopped", True):
         rungs = getattr(pruner, "rungs", None)
         found.append(combination_warning(settings.optimizer, settings.trial_pruner, rungs, n_trials))
     return tuple(note for note in found if note)

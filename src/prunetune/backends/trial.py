@@ -20,6 +20,7 @@ from prunetune.events import EpochEnded, Observer, Phase
 Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
 GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
 RETRY_OF: Final = "retry_of"  # user attribute of the one that repeats its hyperparameters
+TOLD: Final = "told"  # user attribute of a trial that ran elsewhere: the network that its score is of
 WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 
 
@@ -174,6 +175,11 @@ class Report:
             self._asked = True
             self.note(ASKED, True)
         return self._groups(model, lr=lr, weight_decay=weight_decay, optimizer=optimizer)
+
+    @property
+    def asked_groups(self) -> bool:
+        """Whether ``param_groups`` was called."""
+        return self._asked
 
     def give_groups(self, groups: GroupsFunction) -> None:
         """Say what ``param_groups`` returns: for those who know what the objective trains."""

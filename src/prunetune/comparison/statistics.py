@@ -106,4 +106,5 @@ def mean_truth(trained: Scores) -> Scores:
     finite = np.isfinite(trained)
     worst = np.where(finite, trained, np.inf).min(axis=1, keepdims=True)
     worst = np.where(np.isfinite(worst), worst, 0.0)
-    return np.where(finite, trained, worst).mean(axis=0)
+    means: Scores = np.where(finite, trained, worst).mean(axis=0)
+    return means

@@ -234,7 +234,8 @@ def _train(train: TrainFunction, model: nn.Module, params: dict[str, Any], repor
 @contextlib.contextmanager
 def clocked(report: Report) -> Iterator[None]:
     """Note the seconds of the block: of the processor, or of the clock where a GPU does the work."""
-    clock = time.perf_counter if torch.cuda.is_initialized() else time.process_time
+    on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    clock = time.perf_counter if on_gpu else time.process_time
     started = clock()
     try:
         yield

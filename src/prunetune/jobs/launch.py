@@ -89,6 +89,7 @@ def launch_check(
         run_dir=config.run.folder,
         pruning=_pruning(config),
         search=_search(config),
+        fidelity=fidelity_of(config),
         seed=config.search.seed,
         data=ScoringBatches(data, config.search.seed),
         observer=observer,
@@ -144,6 +145,8 @@ def _search(config: Config) -> Search:
         rungs=search.rungs,
         storage=search.storage,
         study=search.study,
+        race=search.race,
+        refine=search.refine,
     )
 
 

@@ -192,6 +192,11 @@ def _pictures(run: Run, album: Album) -> dict[str, Picture]:
             tables.curves("Scores by epoch on the proxy", run.trials),
             f"Line plot: the score of each of {ended} epoch by epoch, by outcome.",
         ),
+        "rungs": (
+            figures.rungs,
+            tables.rungs(run),
+            f"Stacked bars: after which epoch each of {ended} ended, by outcome.",
+        ),
         "importances": (
             figures.importances,
             tables.importance(run),

@@ -149,6 +149,8 @@ class Search:
     epochs: float | None = None
     trials: dict[str, int] = field(default_factory=dict)
     best: Choice | None = None
+    param_groups: int | None = None
+    """How many complete trials asked for parameter groups."""
     notes: tuple[str, ...] = ()
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from prunetune.budgets import BUDGETS
-from prunetune.complaints import allowed, first_sentence
 from prunetune.comparison.section import Compare
+from prunetune.complaints import allowed, first_sentence
 from prunetune.errors import InputError, unknown_name
 from prunetune.section import Section
 
@@ -372,7 +372,8 @@ def _check_comparison(config: Config) -> None:
     from prunetune.zoo import models
 
     try:
-        Comparison(**config.compare.settings(), **({"cost": 1.0} if config.compare.cost is None else {}))
+        asked = config.compare.settings()
+        Comparison(**{"cost": 1.0, **asked})  # its share is found out later, if it is not said
         for name in config.compare.smaller:
             models.check(name)
     except InputError as error:

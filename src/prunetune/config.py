@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from prunetune.budgets import BUDGETS
-from prunetune.complaints import allowed, first_sentence
 from prunetune.comparison.section import Compare
+from prunetune.complaints import allowed, first_sentence
 from prunetune.errors import InputError, unknown_name
 from prunetune.section import Section
 

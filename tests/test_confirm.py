@@ -1,4 +1,4 @@
-"""The race on the full network, with learning curves that are written down: who is stopped, when, and what that saves."""
+"""The race on the full network, with learning curves that are written down: who is stopped, when, what that saves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_tune import HALF, INPUTS, make_quick, net, width
 from torch import nn
 
 import prunetune.workers
@@ -19,6 +18,7 @@ from prunetune.backends.trial import Report
 from prunetune.errors import InputError
 from prunetune.events import Event, PhaseStarted, TrialEnded
 from prunetune.tuner import Search, TuneResult, tune
+from tiny_tune import HALF, INPUTS, make_quick, net, width
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -102,10 +102,11 @@ def test_who_is_behind_by_more_than_scores_still_move_is_stopped(tmp_path: Path)
     )
     assert result.record["raced"] == {"stopped": 2, "epochs_saved": 4 + 6, "seconds_saved": pytest.approx(4 + 6)}
     (started,) = [event for event in events if isinstance(event, PhaseStarted) and event.phase == "confirm"]
-    assert started.notes == (
+    sentence = (
         "race: a training is stopped after epoch 2, 4, 6 of 8 where it is clearly behind the best that has finished, "
-        "which saves 6, 4, 2 epochs",
+        "which saves 6, 4, 2 epochs"
     )
+    assert started.notes == (sentence,)
     outcomes = [event.outcome for event in events if isinstance(event, TrialEnded) and event.phase == "confirm"]
     assert outcomes == ["complete", "pruned", "pruned"]
     assert not list(tmp_path.glob("weights-*-*"))

@@ -15,7 +15,6 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from safetensors.torch import load_file
-from tiny_tune import SMALL, SPACE, make_quick, net, never, read_record, tiny_tune, train, width
 from torch import nn
 
 from prunetune.backends import Categorical, Float, Int, SearchSpace
@@ -23,6 +22,7 @@ from prunetune.backends.narrow import holds, narrowed
 from prunetune.backends.trial import Report
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, PhaseStarted, TrialEnded
+from tiny_tune import SMALL, SPACE, make_quick, net, never, read_record, tiny_tune, train, width
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -372,7 +372,8 @@ def _check_comparison(config: Config) -> None:
     from prunetune.zoo import models
 
     try:
-        Comparison(**config.compare.settings(), **({"cost": 1.0} if config.compare.cost is None else {}))
+        asked = config.compare.settings()
+        Comparison(**{"cost": 1.0, **asked})  # its share is found out later, if it is not said
         for name in config.compare.smaller:
             models.check(name)
     except InputError as error:

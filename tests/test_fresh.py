@@ -40,6 +40,14 @@ def test_another_process_measures_with_as_many_threads(tmp_path: Path) -> None:
     assert not model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def stopped() -> float:
+    return 7.0
+
+
+def test_the_clock_goes_along() -> None:
+    assert fresh_step_time({"base": nn.Linear(3, 3)}, torch.randn(4, 3), seconds=0.1, clock=stopped) == {"base": 0.0}
+
+
 def test_a_model_that_cannot_be_pickled_is_measured_here_with_a_warning(tmp_path: Path) -> None:
     model = Marked(tmp_path / "pid")
     model.lock = open(tmp_path / "open", "w")  # type: ignore[assignment]  # noqa: SIM115

@@ -87,6 +87,6 @@ def test_models_of_a_script_without_a_guard_or_a_module(tmp_path: Path) -> None:
 
 
 def test_other_devices_are_measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fresh, "step_time", lambda models, inputs, seconds: dict.fromkeys(models, 1.0))
+    monkeypatch.setattr(fresh, "step_time", lambda models, inputs, seconds, clock: dict.fromkeys(models, 1.0))
     model = nn.Linear(3, 3, device="meta")
     assert fresh_step_time({"base": model}, torch.ones(2, 3), seconds=0.1) == {"base": 1.0}

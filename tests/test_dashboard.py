@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_tune import make_quick, tiny_tune
 from typer.testing import CliRunner
 
 from prunetune.cli import app
 from prunetune.dashboard import storage_of
 from prunetune.errors import InputError
+from tiny_tune import make_quick, tiny_tune
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_it_serves_the_studies_and_ends_cleanly(run: Path) -> None:
             assert len(json.loads(text)["trials"]) == 4
         finally:
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -42,7 +42,7 @@ def storage_of(folder: Path, storage: str | None) -> str:
     config = folder / "config.json"
     kept = json.loads(config.read_text(encoding="utf-8"))["search"]["storage"] if config.exists() else None
     if kept is None or "***" in kept:
-        raise InputError(f"there is no study in {folder} yet; give the URL of its storage as --study, if it has another")
+        raise InputError(f"there is no study in {folder} yet; give the URL of its storage as --study")
     return str(kept)
 
 

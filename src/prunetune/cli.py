@@ -154,6 +154,44 @@ def check(
 
 
 @app.command()
+def compare(
+    config: Annotated[Path, typer.Argument(help="The configuration, with a [compare].", show_default=False)],
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare scorers, sizes of proxies, optimizers, and rivals at equal cost on the network and the data of CONFIG.
+
+    Long: the full network is trained on every configuration with several seeds. The same command again goes on after a
+    stop, and trains only what is new in [compare]. Writes compare.html and compare.json into the run folder.
+
+    Example: prunetune compare examples/compare.toml
+    """
+    with _exit_statuses(f"prunetune compare {config}" + " --download" * download):
+        from rich.console import Console
+
+        from prunetune.config import read_config, with_download
+        from prunetune.jobs.launch import launch_compare
+        from prunetune.progress import show_progress
+        from prunetune.summary import print_comparison
+
+        asked = read_config(config)
+        console = Console(quiet=quiet or as_json)
+        with show_progress(console) as progress:
+            result = launch_compare(
+                with_download(asked) if download else asked,
+                observer=progress,
+                say=lambda sentence: _say(console, sentence),
+            )
+        if as_json:
+            typer.echo((result.run_dir / "compare.json").read_text(encoding="utf-8"), nl=False)
+        else:
+            print_comparison(console, result.run_dir)
+
+
+@app.command()
 def worker(
     source: Annotated[
         Path | None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 Phase: TypeAlias = Literal[
-    "prune", "check-proxy", "check-base", "check-again", "search", "confirm", "train", "refine", "report"
+    "prune", "check-proxy", "check-base", "check-again", "search", "confirm", "train", "refine", "compare", "report"
 ]
 Outcome: TypeAlias = Literal["complete", "pruned", "failed", "diverged"]
 

@@ -32,7 +32,7 @@ def check_network(model: nn.Module) -> None:
             f"the network is TorchScript ({kind}), whose code is closed; give the nn.Module it was made of"
         )
     for path, module in model.named_modules():
-        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[no-untyped-call]
+        if isinstance(module, LazyModuleMixin) and LazyModuleMixin.has_uninitialized_params(module):  # type: ignore[arg-type]
             raise InputError(
                 f"the network's {path or 'root'!r} is a {type(module).__name__} that has not seen an input, so nobody "
                 "knows its shape; run the network on one batch before it is given, in model_fn before the return"

@@ -203,6 +203,24 @@ def on_proxy(
     return objective
 
 
+def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
+    """The plan that the study's trials were made with, or now ``cut``: a measured budget may give another each time.
+
+    Raises PlanError if ``model_fn`` builds another network than the plan was made for.
+    """
+    from prunetune.backends.texts import read_text, write_text
+    from prunetune.engine import PruningPlan, fresh_proxy
+
+    kept = read_text(study, PLAN)
+    if kept is None:
+        plan = cut()
+        write_text(study, PLAN, plan.to_json())
+        return plan
+    plan = PruningPlan.from_json(kept)
+    fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
+    return plan
+
+
 def unread_note(names: Sequence[str]) -> str:
     """What a person should know of a train function that never looked at these properties of its report."""
     attributes = " and ".join(f"report.{name}" for name in names)

@@ -19,7 +19,7 @@ from prunetune.backends.trial import TOLD, Report
 from prunetune.errors import InputError
 from prunetune.events import Event, PhaseStarted, TrialEnded
 from prunetune.tuner import Search, TuneResult, tune
-from tiny_tune import HALF, INPUTS, make_quick, net, width
+from tiny_tune import HALF, INPUTS, make_quick, net, touch, width
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -57,6 +57,7 @@ class Scripted:
 
     def __call__(self, model: nn.Module, params: dict[str, Any], report: Report) -> float:
         which, curve = params["which"], self.curves[width(model)][params["which"]]
+        touch(model)
         for epoch, score in enumerate(curve, 1):
             Scripted.now += 1.0
             if width(model) == 16:

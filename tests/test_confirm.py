@@ -104,12 +104,10 @@ def test_who_is_behind_by_more_than_scores_still_move_is_stopped(tmp_path: Path)
     )
     assert result.record["raced"] == {"stopped": 2, "epochs_saved": 4 + 6, "seconds_saved": pytest.approx(4 + 6)}
     (started,) = [event for event in events if isinstance(event, PhaseStarted) and event.phase == "confirm"]
-    assert started.notes == (
-        (
-            "race: a training is stopped after epoch 2, 4, 6 of 8 where it is clearly behind the best that has finished, "
-            "which saves 6, 4, 2 epochs"
-        ),
+    told = (
+        "race: a training is stopped after epoch 2, 4, 6 of 8 where it is clearly behind the best that has finished, "
     )
+    assert started.notes == (told + "which saves 6, 4, 2 epochs",)
     outcomes = [event.outcome for event in events if isinstance(event, TrialEnded) and event.phase == "confirm"]
     assert outcomes == ["complete", "pruned", "pruned"]
     assert not list(tmp_path.glob("weights-*-*"))

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunetune.errors import InputError, SearchError
+from prunetune.errors import SearchError
 from prunetune.events import Notice, Observer, silent
+from prunetune.mistakes import check_model_fn, check_train
+from prunetune.watched import watched
 
 if TYPE_CHECKING:
     import optuna
@@ -138,9 +140,8 @@ def work(
     from prunetune.backends.loop import run_trials
     from prunetune.engine import PruningPlan, fresh_proxy
 
-    for name, function in (("model_fn", model_fn), ("train", train)):
-        if not callable(function):
-            raise InputError(f"{name} must be a function; got {type(function).__name__}")
+    check_model_fn(model_fn)
+    check_train(train)
     with joined(storage, study, observer, wait) as (found, settings, order):
         plan = PruningPlan.from_json(order.plan)
         fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
@@ -233,7 +234,7 @@ def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report
     """The score from the train function; how long it took, and nothing else, is noted in the trial."""
     started = time.perf_counter()
     try:
-        return train(model, params, report)
+        return watched(train, model, params, report)
     finally:
         report.add("train_seconds", time.perf_counter() - started)
 

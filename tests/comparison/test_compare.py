@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,11 +27,8 @@ from prunetune.report.comparison import results
 from prunetune.settings import Pruning
 
 SPACE = SearchSpace({"x": Float(0.0, 1.0)})
-EPOCHS = 10
-ASKED = Comparison(
-    scorers=("magnitude",), sizes=(0.3,), configurations=8, seeds=2, truth_seeds=2, confirm=2,
-    rivals=("fewer-epochs", "stopped-early", "less-data", "one-epoch"),
-)  # fmt: skip
+EPOCHS = 4
+ASKED = Comparison(scorers=("magnitude",), sizes=(0.3,), rivals=(), configurations=5, seeds=1, truth_seeds=1, confirm=2)
 
 
 def net() -> nn.Module:
@@ -65,12 +61,17 @@ class Train:
         return score
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def slow_clock(patch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What trainings are timed by, until the patch is undone."""
     found = SimpleNamespace(now=0.0)
     fake = SimpleNamespace(process_time=lambda: found.now, perf_counter=lambda: found.now)
-    monkeypatch.setattr(prunetune.comparison.trainings, "time", fake)
+    patch.setattr(prunetune.comparison.trainings, "time", fake)
     return found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    return slow_clock(monkeypatch)
 
 
 def run(folder: Path, train: Any, asked: Comparison = ASKED, **more: Any) -> CompareResult:
@@ -87,51 +88,61 @@ def points(result: CompareResult) -> list[float]:
     return [each["params"]["x"] for each in result.record["configurations"]]
 
 
-def test_perfect_judges_have_no_regret_and_cost_what_the_clock_says(tmp_path: Path, clock: SimpleNamespace) -> None:
-    result = run(tmp_path / "run", Train(clock), smaller={"small": small_net})
-    proxy = row(result, "magnitude, FLOPs 0.3")
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> CompareResult:
+    """Judges that are right, of every kind, with a proxy and a name of the user's own."""
+    asked = Comparison(
+        **{**vars(ASKED), "rivals": ("fewer-epochs", "one-epoch"), "proxies": {"<b>mine</b>": Pruning(ratio=0.5)}}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        clock = slow_clock(patch)
+        return run(tmp_path_factory.mktemp("all") / "run", Train(clock), asked, smaller={"small": small_net})
+
+
+def test_perfect_judges_have_no_regret_and_cost_what_the_clock_says(everything: CompareResult) -> None:
+    proxy = row(everything, "magnitude, FLOPs 0.3")
     assert proxy.cost == 0.25
-    for each in result.rows:
+    for each in everything.rows:
         assert each.spearman.mean == pytest.approx(1.0)
         assert each.regret.mean == 0.0
-    assert proxy.search_cost == pytest.approx(8 * 0.25)
-    assert proxy.confirmed_cost == pytest.approx(8 * 0.25 + 2)
-    assert proxy.seconds == pytest.approx(8 * 20 + 2 * 80)
-    # At a quarter of 10 epochs: 2.5 are two; less data is exact; one epoch is a tenth whatever the proxies cost.
-    costs = {"fewer-epochs": 0.2, "stopped-early": 0.2, "less-data": 0.25, "one-epoch": 0.1, "smaller: small": 0.25}
-    assert {each.name: pytest.approx(each.cost) for each in result.rows if each.kind == "rival"} == costs
-    assert result.random_pick == pytest.approx(max(points(result)) - np.mean(points(result)))
-    ceiling = result.rows[0]
+    assert proxy.search_cost == pytest.approx(5 * 0.25)
+    assert proxy.confirmed_cost == pytest.approx(5 * 0.25 + 2)
+    assert proxy.seconds == pytest.approx(5 * 8 + 2 * 32)
+    assert [each.name for each in everything.rows if each.kind == "rival"] == [
+        "fewer-epochs, at the cost of FLOPs 0.3", "one-epoch", "fewer-epochs, at the cost of <b>mine</b>",
+        "smaller: small",
+    ]  # fmt: skip
+    assert {each.cost for each in everything.rows if each.kind == "rival"} == {0.25}  # one epoch, or a narrow network
+    assert everything.random_pick == pytest.approx(max(points(everything)) - np.mean(points(everything)))
+    ceiling = everything.rows[0]
     assert (ceiling.kind, ceiling.cost, ceiling.regret_confirmed, ceiling.confirmed_cost) == ("ceiling", 1, None, None)
 
 
-def test_a_blind_judge_has_the_regret_and_the_rank_correlation_worked_out_here(
+def test_blind_judges_have_the_regret_and_the_rank_correlation_worked_out_here(
     tmp_path: Path, clock: SimpleNamespace
 ) -> None:
     def cheap(x: float) -> float:
         return -abs(x - 0.4)
 
-    result = run(tmp_path / "run", Train(clock, cheap))
+    asked = Comparison(**{**vars(ASKED), "rivals": ("less-data", "stopped-early")})
+    result = run(tmp_path / "run", Train(clock, cheap), asked)
     x = np.array(points(result))
     nearest = x[np.argsort(abs(x - 0.4))]
-    for name in ("magnitude, FLOPs 0.3", "fewer-epochs", "stopped-early", "less-data"):
+    assert nearest[0] != x.max()
+    for name in ("magnitude, FLOPs 0.3", "stopped-early", "less-data"):
         found = row(result, name)
-        assert found.spearman.mean == pytest.approx(spearmanr(cheap_of(x, cheap), x).statistic)
+        assert found.cost == 0.25
+        assert found.spearman.mean == pytest.approx(spearmanr([cheap(each) for each in x], x).statistic)
         assert found.regret.mean == pytest.approx(x.max() - nearest[0])
         assert found.regret_confirmed is not None
         assert found.regret_confirmed.mean == pytest.approx(x.max() - max(nearest[:2]))
     assert result.rows[0].spearman.mean == pytest.approx(1.0)
 
 
-def cheap_of(x: Any, cheap: Callable[[float], float]) -> list[float]:
-    return [cheap(each) for each in x]
-
-
 def test_scores_that_are_to_be_minimized(tmp_path: Path, clock: SimpleNamespace) -> None:
-    asked = Comparison(**{**vars(ASKED), "rivals": ("less-data",)})
-    result = run(tmp_path / "run", Train(clock, lambda x: (x - 0.6) ** 2), asked, direction="minimize")
+    result = run(tmp_path / "run", Train(clock, lambda x: (x - 0.6) ** 2), direction="minimize")
     x = np.array(points(result))
-    found = row(result, "less-data")
+    found = row(result, "magnitude, FLOPs 0.3")
     assert found.regret.mean == pytest.approx(x[np.argmin(abs(x - 0.6))] - x.min())
     assert [each["truth"] for each in result.record["configurations"]] == pytest.approx(x.tolist())
 
@@ -147,8 +158,7 @@ def test_the_truth_is_of_data_and_seeds_that_choose_nothing(tmp_path: Path, cloc
         model.x = params["x"]
         return Train(clock)(model, params, report)
 
-    asked = Comparison(**{**vars(ASKED), "rivals": ()})
-    result = run(tmp_path / "run", train, asked, evaluate=evaluate)
+    result = run(tmp_path / "run", train, evaluate=evaluate)
     x = np.array(points(result))
     assert [each["truth"] for each in result.record["configurations"]] == pytest.approx((1 - x).tolist())
     for each in result.rows:
@@ -157,59 +167,47 @@ def test_the_truth_is_of_data_and_seeds_that_choose_nothing(tmp_path: Path, cloc
 
 
 def test_searches_choose_beyond_the_common_configurations(tmp_path: Path, clock: SimpleNamespace) -> None:
-    asked = Comparison(**{**vars(ASKED), "rivals": (), "optimizers": ("random", "tpe"), "seeds": 1})
+    asked = Comparison(**{**vars(ASKED), "optimizers": ("random", "tpe")})
     train = Train(clock)
     result = run(tmp_path / "run", train, asked)
     found, plain = row(result, "magnitude, FLOPs 0.3", "tpe"), row(result, "magnitude, FLOPs 0.3")
     entries = result.record["configurations"]
-    assert [each["considered_by_all"] for each in entries] == [True] * 8 + [False] * 2
+    assert [each["considered_by_all"] for each in entries] == [True] * 5 + [False] * 2
     truth = [each["truth"] for each in entries]
     best = max(truth)
-    assert found.regret.mean == pytest.approx(best - max(truth[8:]))  # a perfect judge: the better of its two
-    assert plain.regret.mean == pytest.approx(best - max(truth[:8]))
+    assert found.regret.mean == pytest.approx(best - max(truth[5:]))  # a perfect judge: the better of its two
+    assert plain.regret.mean == pytest.approx(best - max(truth[:5]))
     assert plain.spearman == found.spearman
-    assert found.search_cost == pytest.approx(2.0)
+    assert found.search_cost == pytest.approx(1.25)
     assert all(each.optimizer == "random" for each in result.rows if each.kind == "ceiling")
     widths = [width for width, _, _ in train.calls]
-    # 8 on the full network by 3 seeds and 2 choices by as many; 8 on the proxy, and 8 trials there.
-    assert (widths.count(16), len(widths) - widths.count(16)) == (30, 16)
+    # Five on the full network by two seeds and two choices by as many; five on the proxy, and five trials there.
+    assert (widths.count(16), len(widths) - widths.count(16)) == (14, 10)
 
 
 def test_only_what_is_new_is_trained(tmp_path: Path, clock: SimpleNamespace) -> None:
     first = Train(clock)
-    asked = Comparison(**{**vars(ASKED), "rivals": ("less-data",), "seeds": 1, "truth_seeds": 1})
+    asked = Comparison(**{**vars(ASKED), "rivals": ("less-data",)})
+
+    def interrupted(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        if len(first.calls) == 7:
+            raise KeyboardInterrupt
+        return first(model, params, report)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", interrupted, asked)
     before = run(tmp_path / "run", first, asked)
-    assert len(first.calls) == 8 * (2 + 1 + 1)
-    again = Train(clock)
-    assert run(tmp_path / "run", again, asked).record["rows"] == before.record["rows"]
-    assert again.calls == []
-    added = Train(clock)
+    assert len(first.calls) == 5 * (2 + 1 + 1)
     more = Comparison(**{**vars(asked), "scorers": ("magnitude", "uniform")})
+    added = Train(clock)
     result = run(tmp_path / "run", added, more)
-    assert len(added.calls) == 8
+    assert len(added.calls) == 5
     assert all(width < 16 for width, _, _ in added.calls)
     assert row(result, "magnitude, FLOPs 0.3") == before.rows[1]
     assert [each.name for each in result.rows[1:]] == ["magnitude, FLOPs 0.3", "uniform, FLOPs 0.3", "less-data"]
     longer = Train(clock)
-    run(tmp_path / "run", longer, Comparison(**{**vars(more), "configurations": 9}))
-    assert len(longer.calls) == 5  # the ninth, on the full network with two seeds, two proxies, less data
-
-
-def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path, clock: SimpleNamespace) -> None:
-    asked = Comparison(**{**vars(ASKED), "rivals": (), "seeds": 1, "truth_seeds": 1})
-    train = Train(clock)
-
-    def interrupted(model: nn.Module, params: dict[str, Any], report: Report) -> float:
-        if len(train.calls) == 11:
-            raise KeyboardInterrupt
-        return train(model, params, report)
-
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", interrupted, asked)
-    result = run(tmp_path / "run", train, asked)
-    assert len(train.calls) == 24
-    assert len(set(train.calls)) == 16  # both full networks have the same configurations
-    assert row(result, "magnitude, FLOPs 0.3").spearman.mean == pytest.approx(1.0)
+    run(tmp_path / "run", longer, Comparison(**{**vars(more), "configurations": 6}))
+    assert len(longer.calls) == 5  # the sixth, on the full network with two seeds, two proxies, less data
 
 
 def test_lost_trainings_are_the_worst_and_counted(tmp_path: Path, clock: SimpleNamespace) -> None:
@@ -219,7 +217,7 @@ def test_lost_trainings_are_the_worst_and_counted(tmp_path: Path, clock: SimpleN
             raise RuntimeError("too large")
         return math.nan if params["x"] > 0.6 else score
 
-    asked = Comparison(**{**vars(ASKED), "rivals": (), "seeds": 1})
+    asked = Comparison(**{**vars(ASKED), "configurations": 8})
     result = run(tmp_path / "run", train, asked)
     x = np.array(points(result))
     kept = x <= 0.6
@@ -247,13 +245,10 @@ def test_a_rival_that_is_not_heeded_is_told(tmp_path: Path, clock: SimpleNamespa
     assert "never read report.data" in page
 
 
-def test_the_page_has_every_row(tmp_path: Path, clock: SimpleNamespace) -> None:
-    asked = Comparison(**{**vars(ASKED), "seeds": 1, "truth_seeds": 1, "proxies": {"<b>mine</b>": Pruning(ratio=0.5)}})
-    result = run(tmp_path / "run", Train(clock), asked)
-    page = (tmp_path / "run" / "compare.html").read_text()
-    assert json.loads((tmp_path / "run" / "compare.json").read_text())["rows"] == json.loads(
-        json.dumps(result.record["rows"])
-    )
+def test_the_page_has_every_row(everything: CompareResult) -> None:
+    result = everything
+    page = (result.run_dir / "compare.html").read_text()
+    assert json.loads((result.run_dir / "compare.json").read_text()) == json.loads(json.dumps(result.record))
     assert "<b>mine</b>" not in page
     assert "&lt;b&gt;mine&lt;/b&gt;" in page
     flat = re.sub(r"\s+", " ", page)
@@ -262,7 +257,7 @@ def test_the_page_has_every_row(tmp_path: Path, clock: SimpleNamespace) -> None:
         assert f'<th scope="row">{name}</th>' + "".join(_cell(place, cell) for place, cell in enumerate(rest)) in flat
     for entry in result.record["configurations"]:
         assert f"{entry['truth']:.4f}" in page
-    assert len(result.rows) == 1 + 2 + 4 * 2 - 1  # one epoch is the same at any cost
+    assert len(result.rows) == 1 + 2 + 3 + 1
 
 
 def _cell(place: int, text: str) -> str:
@@ -281,10 +276,10 @@ def _cell(place: int, text: str) -> str:
         ({"optimizers": ("bayes",)}, "unknown optimizer 'bayes'"),
         ({"optimizers": ()}, "optimizers is empty"),
         ({"rivals": ("less",)}, "unknown rival 'less'"),
-        ({"confirm": 9}, "confirm is 9, but there are only 8 configurations"),
+        ({"confirm": 9}, "confirm is 9, but there are only 5 configurations"),
         ({"configurations": 3}, "configurations is 3, but it must be a whole number of at least 4"),
         ({"cost": 0.0}, "cost is 0, but it must be above 0 and at most 1"),
-        ({"sizes": ()}, "there is no proxy whose cost the rivals could have; give a cost"),
+        ({"sizes": (), "rivals": ("less-data",)}, "there is no proxy whose cost the rivals could have; give a cost"),
     ],
 )
 def test_impossible_comparisons_are_refused(changed: dict[str, Any], complaint: str) -> None:
@@ -296,16 +291,3 @@ def test_a_space_with_too_few_configurations_is_refused(tmp_path: Path, clock: S
     space = {"x": Categorical([0.1, 0.2])}
     with pytest.raises(InputError, match="the search space has 2 configurations in all, and a comparison takes 4"):
         compare(net, Train(clock), space, example_inputs=torch.zeros(2, 6), epochs=2, run_dir=tmp_path / "run")
-
-
-def test_seconds_are_measured_by_a_real_clock(tmp_path: Path) -> None:
-    def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
-        until = time.process_time() + 0.01 * (4 if int(next(model.parameters()).shape[0]) == 16 else 1)
-        while time.process_time() < until:
-            pass
-        return float(params["x"])
-
-    asked = Comparison(scorers=("magnitude",), sizes=(0.3,), rivals=(), configurations=4, seeds=1, truth_seeds=1)
-    result = run(tmp_path / "run", train, asked)
-    assert 0.2 < result.rows[1].cost < 0.9
-    assert result.rows[0].seconds >= 4 * 0.04

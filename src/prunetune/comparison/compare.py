@@ -167,7 +167,7 @@ class _Comparing:
         optimizers = [name for name in self.asked.optimizers if name != RANDOM]
         searches = [self._search(way, name) for way in (*proxies, *rivals) for name in optimizers]
         chosen = [[params for each in searches for params in each.choices[seed]] for seed in range(len(self.seeds))]
-        reference = self._reference(chosen)
+        reference = self._reference(chosen) if searches else reference
         rows = []
         for way, each in trained.items():
             row = judged(way, each, reference, self.asked.confirm)

@@ -234,7 +234,7 @@ def _train(train: TrainFunction, model: nn.Module, params: dict[str, Any], repor
 @contextlib.contextmanager
 def clocked(report: Report) -> Iterator[None]:
     """Note the seconds of the block: of the processor, or of the clock where a GPU does the work."""
-    on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    on_gpu = torch.cuda.is_initialized() or torch.backends.mps.is_available()  # type: ignore[no-untyped-call]
     clock = time.perf_counter if on_gpu else time.process_time
     started = clock()
     try:

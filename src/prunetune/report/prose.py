@@ -52,9 +52,7 @@ def _sentence(run: Run) -> str:
     if chosen is None:
         return "No trial has been completed, so there are no best hyperparameters yet."
     if chosen.refine_trial is not None:
-        return (
-            f"Trial {chosen.refine_trial} of the refinement on the full network won: it is better than all before it."
-        )
+        return f"Trial {chosen.refine_trial} of the refinement on the full network won: it beat all that was confirmed."
     name = f"Trial {chosen.trial}" if chosen.trial is not None else "One configuration"
     if run.result.winner is None:
         return f"{name} is the best on the proxy so far; nothing has been decided on the full network."

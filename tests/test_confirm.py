@@ -105,8 +105,8 @@ def test_who_is_behind_by_more_than_scores_still_move_is_stopped(tmp_path: Path)
     (started,) = [event for event in events if isinstance(event, PhaseStarted) and event.phase == "confirm"]
     assert started.notes == (
         (
-            "race: a training is stopped after epoch 2, 4, 6 of 8 where it is clearly behind the best that has finished, "
-            "which saves 6, 4, 2 epochs"
+            "race: a training is stopped after epoch 2, 4, 6 of 8 where it is clearly behind the best that has "
+            "finished, which saves 6, 4, 2 epochs"
         ),
     )
     outcomes = [event.outcome for event in events if isinstance(event, TrialEnded) and event.phase == "confirm"]

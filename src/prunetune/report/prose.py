@@ -173,7 +173,8 @@ def refinement(run: Run) -> str:
         text += f" The best is {number(gain)} {'better than' if won else 'short of'} the best that was confirmed."
     if found.raced and found.raced.stopped:
         saved = f"{number(found.raced.epochs_saved)} epochs, about {duration(found.raced.seconds_saved)}"
-        text += f" {found.raced.stopped} were stopped when clearly behind, which saved {saved}."
+        them = "One was" if found.raced.stopped == 1 else f"{found.raced.stopped} were"
+        text += f" {them} stopped when clearly behind, which saved {saved}."
     return text
 
 

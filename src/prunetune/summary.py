@@ -172,9 +172,8 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
     time = record["time"]
     table.add_row("search", f"{duration(time['search'])} on the proxy: {counts}")
     nothing = {"stopped": 0, "epochs_saved": 0, "seconds_saved": 0.0}
-    table.add_row(
-        "confirmation", f"{duration(time['confirm'])} on the full network{raced(record.get('raced', nothing))}"
-    )
+    saved = raced(record.get("raced", nothing))
+    table.add_row("confirmation", f"{duration(time['confirm'])} on the full network{saved}")
     refinement = record.get("refinement")
     if refinement:
         saved = raced(refinement.get("raced", nothing))

@@ -54,9 +54,7 @@ def _sentence(run: Run) -> str:
     if chosen is None:
         return "No trial has been completed, so there are no best hyperparameters yet."
     if chosen.refine_trial is not None:
-        return (
-            f"Trial {chosen.refine_trial} of the refinement on the full network won: it is better than all before it."
-        )
+        return f"Trial {chosen.refine_trial} of the refinement on the full network won: it beat all that was confirmed."
     name = f"Trial {chosen.trial}" if chosen.trial is not None else "One configuration"
     if run.result.winner is None:
         return f"{name} is the best on the proxy so far; nothing has been decided on the full network."
@@ -187,7 +185,8 @@ def refinement(run: Run) -> str:
         text += f" The best is {number(gain)} {'better than' if won else 'short of'} the best that was confirmed."
     if found.raced and found.raced.stopped:
         saved = f"{number(found.raced.epochs_saved)} epochs, about {duration(found.raced.seconds_saved)}"
-        text += f" {found.raced.stopped} were stopped when clearly behind, which saved {saved}."
+        them = "One was" if found.raced.stopped == 1 else f"{found.raced.stopped} were"
+        text += f" {them} stopped when clearly behind, which saved {saved}."
     return text
 
 

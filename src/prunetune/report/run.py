@@ -140,9 +140,9 @@ class Choice:
     """
 
     trial: int | None = None
-    refine_trial: int | None = None
     params: Params = field(default_factory=dict)
     score: float | None = None
+    refine_trial: int | None = None
 
 
 @dataclass(frozen=True)

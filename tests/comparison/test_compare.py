@@ -39,6 +39,12 @@ def small_net() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Linear(3, 2))
 
 
+def touch(model: nn.Module) -> None:
+    """Change the model, as a training does."""
+    with torch.no_grad():
+        next(model.parameters()).add_(1.0)
+
+
 class Train:
     """On the full network, trained in full, the score is ``x``; whatever is cheaper has ``cheap(x)``.
 
@@ -53,6 +59,7 @@ class Train:
         width = int(next(model.parameters()).shape[0])
         whole = width == 16 and report.data == 1 and report.epochs == EPOCHS
         self.calls.append((width, report.epochs, params["x"]))
+        touch(model)
         for epoch in range(1, report.epochs + 1):
             self.clock.now += (8 if width == 16 else 2) * report.data
             # Seen in the middle of its schedule, the full network is as blind as anything cheap.
@@ -231,6 +238,7 @@ def test_lost_trainings_are_the_worst_and_counted(tmp_path: Path, clock: SimpleN
 def test_a_rival_that_is_not_heeded_is_told(tmp_path: Path, clock: SimpleNamespace) -> None:
     def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         clock.now += 1 if int(next(model.parameters()).shape[0]) < 16 else 4
+        touch(model)
         return float(params["x"])
 
     result = run(tmp_path / "run", train, Comparison(**{**vars(ASKED), "rivals": ("less-data", "stopped-early")}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -319,6 +320,32 @@ def report(
         from prunetune.report import write_report
 
         typer.echo(str(write_report(folder, storage=study)))
+
+
+@app.command()
+def dashboard(
+    folder: Annotated[Path, typer.Argument(help="The run folder, finished or not.", show_default=False)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes a free one.")] = 8080,
+    study: Annotated[
+        str | None, typer.Option(metavar="URL", help="The storage, if the run's is shared.", show_default=False)
+    ] = None,
+) -> None:
+    """Show a run live in optuna-dashboard, on this machine, until Ctrl-C.
+
+    Example: prunetune dashboard runs/demo --port 8080
+    """
+    with _exit_statuses("prunetune dashboard, with the same arguments"):
+        from prunetune.dashboard import Dashboard, check_installed, storage_of
+
+        url = storage_of(folder, study)
+        check_installed()
+        from prunetune.backends.storage import connected
+
+        with connected(url) as storage:
+            board = Dashboard(storage, port)
+            typer.echo(f"The dashboard is at {board.url}; Ctrl-C ends it.")
+            sys.stdout.flush()
+            board.serve()
 
 
 @app.command()

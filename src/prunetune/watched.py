@@ -5,6 +5,7 @@ Nothing is looked at between the first step and the last, so nothing waits for t
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from prunetune.backends.checks import real_number
+from prunetune.errors import InputError
 
 if TYPE_CHECKING:
     from prunetune.backends.trial import Report
@@ -36,7 +40,7 @@ def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Repo
     Raises
     ------
     Misuse
-        The model is as it was before. Its weights would be kept as the trained ones.
+        There is a score, and the model is as it was before. Its weights would be kept as the trained ones.
     """
     from prunetune.backends.trial import Misuse
 
@@ -50,9 +54,17 @@ def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Repo
     finally:
         if report.number == 0 and _never_in_training_mode(model, before):
             report.warn(UNSEEN)
-    if not _is_touched(model, before):
+    if _is_score(score) and not _is_touched(model, before):
         raise Misuse(UNTOUCHED)
     return score
+
+
+def _is_score(returned: object) -> bool:
+    """Whether the trial has come to a score: no other ending says that anything was trained."""
+    try:
+        return math.isfinite(real_number("the score", returned))
+    except InputError:
+        return False
 
 
 def explain(error: Exception, model: nn.Module, params: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The whole job on a network so small that a trial takes milliseconds: what is written, resumed, refused."""
+"""The whole job on a network so small that a trial takes milliseconds: what is written, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import gc
 import json
 import math
 import random
-import signal
-import subprocess
-import sys
+import types
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,68 +21,39 @@ from torch import nn
 import prunetune
 import prunetune.engine
 import prunetune.report
-from prunetune.backends import Float, Int, SearchSpace
+import prunetune.workers
 from prunetune.backends.trial import Report
-from prunetune.errors import InputError, PlanError, SearchError, TraceError
+from prunetune.errors import InputError, SearchError, TraceError
 from prunetune.events import Event, PhaseEnded, PhaseStarted, TrialEnded, silent
-from prunetune.tuner import Pruning, Search, TuneResult, tune
+from prunetune.tuner import Pruning, Search, tune
+from tiny_tune import (
+    HALF,
+    INPUTS,
+    SMALL,
+    SPACE,
+    make_quick,
+    net,
+    never,
+    read_record,
+    tiny_tune,
+    train,
+    width,
+    write_no_report,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-INPUTS = torch.zeros(2, 6)
-SPACE = SearchSpace({"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)})
-HALF = Pruning(scorer="magnitude", ratio=0.5)
-SMALL = Search(n_trials=4, confirm=2, optimizer="random", trial_pruner="none")
-
-
-def net() -> nn.Module:
-    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
-
-
-def width(model: nn.Module) -> int:
-    """16 for the full network, 8 for its proxy at half width."""
-    return int(next(model.parameters()).shape[0])
-
-
-def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
-    """The score is the learning rate plus the width: known without training. Weights become the learning rate."""
-    score = 0.0
-    for epoch in range(1, report.epochs + 1):
-        score = params["lr"] + width(model)
-        report(score - (report.epochs - epoch), epoch)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.fill_(params["lr"])
-    return score
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """No measuring of step times and no drawing of reports, which have tests of their own."""
+    """What other tests are about is left out."""
     if request.function is not test_a_users_own_network_with_defaults:
-        monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs: dict.fromkeys(models, 0.5))
-        monkeypatch.setattr(prunetune.report, "write_report", _write_report)
-
-
-def _write_report(run_dir: Path) -> Path:
-    path = Path(run_dir) / "report.html"
-    path.write_text("a report")
-    return path
-
-
-def _tune(run_dir: Path, train: Callable[..., Any] = train, **options: Any) -> TuneResult:
-    defaults: dict[str, Any] = {"epochs": 2, "pruning": HALF, "search": SMALL}
-    return tune(net, train, SPACE, example_inputs=INPUTS, run_dir=run_dir, **{**defaults, **options})
-
-
-def _read(run_dir: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((run_dir / "result.json").read_text())
-    return record
+        make_quick(monkeypatch)
 
 
 def test_the_best_on_the_proxy_are_confirmed_and_the_best_of_those_wins(tmp_path: Path) -> None:
-    result = _tune(tmp_path, evaluate=lambda model: {"lr": next(model.parameters())[0, 0].item(), "bad": math.nan})
-    record = _read(tmp_path)
+    result = tiny_tune(tmp_path, evaluate=lambda model: {"lr": next(model.parameters())[0, 0].item(), "bad": math.nan})
+    record = read_record(tmp_path)
     assert record == result.record
     assert record["status"] == "finished"
     assert not result.already_finished
@@ -109,7 +76,7 @@ def test_the_best_on_the_proxy_are_confirmed_and_the_best_of_those_wins(tmp_path
 
 
 def test_the_winners_weights_are_those_after_training(tmp_path: Path) -> None:
-    result = _tune(tmp_path)
+    result = tiny_tune(tmp_path)
     assert {float(tensor.min()) for tensor in load_file(result.weights).values()} == {np.float32(result.params["lr"])}
     model = net()
     result.load_weights(model)
@@ -127,7 +94,7 @@ def test_the_winners_weights_are_those_after_training(tmp_path: Path) -> None:
 
 
 def test_the_record_says_what_was_asked_cut_and_spent(tmp_path: Path) -> None:
-    record = _tune(tmp_path, seed=5).record
+    record = tiny_tune(tmp_path, seed=5).record
     asked = {name: record[name] for name in ("format", "seed", "epochs", "n_trials", "confirm", "optimizer")}
     assert asked == {"format": 1, "seed": 5, "epochs": 2, "n_trials": 4, "confirm": 2, "optimizer": "random"}
     assert (record["trial_pruner"], record["direction"], record["space"]) == ("none", "maximize", SPACE.to_dict())
@@ -153,35 +120,30 @@ def test_the_record_says_what_was_asked_cut_and_spent(tmp_path: Path) -> None:
 
 
 def test_the_paper_percentile_is_recorded_where_nothing_else_was_asked(tmp_path: Path) -> None:
-    record = _tune(tmp_path, pruning=Pruning(scorer="magnitude", floor=0.5)).record
+    record = tiny_tune(tmp_path, pruning=Pruning(scorer="magnitude", floor=0.5)).record
     assert (record["pruning"]["percentile"], record["pruning"]["floor"]) == (85.0, 0.5)
 
 
-def test_the_estimate_is_the_proxys_time_times_the_ratio_of_paces(tmp_path: Path) -> None:
-    """A trial on the base is made to take about five times as long for each epoch."""
-    import time
+def test_the_estimate_is_the_proxys_time_times_the_ratio_of_paces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that only training moves: 0.5 s for two epochs on the proxy, five times as long on the base."""
+    now = [0.0]
+    monkeypatch.setattr(prunetune.workers, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
 
-    def slow(model: nn.Module, params: dict[str, Any], report: Report) -> float:
-        time.sleep(0.1 if width(model) == 16 else 0.02)
+    def timed(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        now[0] += 2.5 if width(model) == 16 else 0.5
         return train(model, params, report)
 
-    record = _tune(tmp_path, train=slow).record
-    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
-    on_proxy = optuna.load_study(study_name="search", storage=storage).trials
-    on_base = optuna.load_study(study_name="confirm", storage=storage).trials
-    storage.engine.dispose()
-    seconds = [trial.user_attrs["train_seconds"] for trial in on_proxy]
-    confirmed = [seconds[trial.user_attrs["search_trial"]] for trial in on_base]
-    ratio = sum(trial.user_attrs["train_seconds"] for trial in on_base) / sum(confirmed)  # epochs are equal
-    assert record["time"]["search_on_base_estimate"] == pytest.approx(sum(seconds) * ratio)
-    assert 2 < ratio < 6
-    assert "the 2 configurations that ran on both" in record["time"]["estimate_basis"]
-    assert record["time"]["estimate_basis"].startswith("an estimate: ")
+    time = tiny_tune(tmp_path, train=timed).record["time"]
+    assert time["search_on_base_estimate"] == 4 * 0.5 * 5  # four trials
+    assert time["estimate_basis"].startswith("an estimate: 2 s of training on the proxy x 5, ")
+    assert "the 2 configurations that ran on both" in time["estimate_basis"]
 
 
 def test_minimizing_takes_the_smallest(tmp_path: Path) -> None:
     search = Search(n_trials=4, confirm=2, optimizer="random", trial_pruner="none", direction="minimize")
-    record = _tune(tmp_path, search=search).record
+    record = tiny_tune(tmp_path, search=search).record
     scores = [entry["base_score"] for entry in record["confirmation"]]
     assert record["winner"]["score"] == min(scores) == scores[0]
 
@@ -189,7 +151,7 @@ def test_minimizing_takes_the_smallest(tmp_path: Path) -> None:
 def test_without_confirmation_the_proxys_best_is_trained_once(tmp_path: Path) -> None:
     events: list[Event] = []
     search = Search(n_trials=3, confirm=0, optimizer="random", trial_pruner="none")
-    record = _tune(tmp_path, search=search, observer=events.append).record
+    record = tiny_tune(tmp_path, search=search, observer=events.append).record
     assert [entry["trial"] for entry in record["confirmation"]] == [record["search"]["best"]["trial"]]
     assert record["winner"]["score"] == record["search"]["best"]["score"] + 8
     started = [event.phase for event in events if isinstance(event, PhaseStarted)]
@@ -205,7 +167,7 @@ def test_every_trial_starts_from_fresh_seeded_weights(tmp_path: Path) -> None:
             seen.append((model.get_parameter("0.weight")[0, 0].item(), *draws))
             return train(model, params, report)
 
-        _tune(folder, train=look)
+        tiny_tune(folder, train=look)
         return seen
 
     first = runs(tmp_path / "a")
@@ -233,210 +195,10 @@ def test_a_trials_network_is_freed_before_the_next(tmp_path: Path) -> None:
     torch.optim.SGD(net().parameters(), lr=0.1)  # the first one imports a lot, which keeps its caller's frames
     gc.disable()
     try:
-        _tune(tmp_path, train=watch)
+        tiny_tune(tmp_path, train=watch)
     finally:
         gc.enable()
     assert len(alive) == 6
-
-
-# Going on
-
-
-def test_a_finished_run_says_so_and_returns_its_result(tmp_path: Path) -> None:
-    result = _tune(tmp_path)
-    events: list[Event] = []
-    again = _tune(tmp_path, train=_never, observer=events.append)
-    assert again.already_finished
-    assert (again.params, again.score, again.record) == (result.params, result.score, result.record)
-    assert events == [PhaseEnded("report", 0.0, f"the run in {tmp_path} is finished already")]
-
-
-def _never(model: nn.Module, params: dict[str, Any], report: Report) -> float:
-    raise AssertionError("nothing was to be trained")
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"epochs": 3}, "was started with epochs = 2, now it is 3"),
-        ({"seed": 1}, "seed = 0, now it is 1"),
-        ({"pruning": Pruning(scorer="random", ratio=0.5)}, "pruning.scorer = 'magnitude', now it is 'random'"),
-        ({"pruning": Pruning(scorer="magnitude", ratio=0.25)}, "pruning.ratio = 0.5, now it is 0.25"),
-        ({"pruning": Pruning(scorer="magnitude")}, "pruning.percentile = None, now it is 85.0"),
-        (
-            {"search": Search(n_trials=4, confirm=2, trial_pruner="none")},
-            "optimizer = 'optuna:random', now it is 'optuna",
-        ),
-    ],
-)
-def test_other_settings_on_the_same_folder_are_refused(options: dict[str, Any], sentence: str, tmp_path: Path) -> None:
-    _tune(tmp_path)
-    with pytest.raises(InputError) as caught:
-        _tune(tmp_path, **options)
-    assert sentence in str(caught.value)
-    assert "continue it with the same settings, or choose another folder" in str(caught.value)
-
-
-def test_fewer_trials_than_before_are_refused(tmp_path: Path) -> None:
-    _tune(tmp_path)
-    with pytest.raises(InputError, match="started with n_trials = 4, which can be raised, but now it is 3; choose"):
-        _tune(tmp_path, search=replace(SMALL, n_trials=3))
-
-
-def test_a_finished_run_is_made_longer(tmp_path: Path) -> None:
-    """Its trials stay; the best of all are confirmed, as far as they are not; the winner is the best of those."""
-    before = _tune(tmp_path).record
-    calls: list[int] = []
-
-    def counted(model: nn.Module, params: dict[str, Any], report: Report) -> float:
-        calls.append(width(model))
-        return train(model, params, report)
-
-    result = _tune(tmp_path, train=counted, search=replace(SMALL, n_trials=9))
-    assert result.record["n_trials"] == 9
-    assert result.record["search"]["trials"]["complete"] == 9
-    assert calls.count(8) == 5
-    tried = {entry["trial"] for entry in before["confirmation"]}
-    now = [entry["trial"] for entry in result.record["confirmation"]]
-    assert len(now) == len(set(now)) == len(tried) + calls.count(16)
-    assert now[:2] == [entry["trial"] for entry in before["confirmation"]]
-    assert result.score == max(entry["base_score"] for entry in result.record["confirmation"])
-    assert float(load_file(result.weights)["0.bias"][0]) == np.float32(result.params["lr"])
-    assert _tune(tmp_path, train=_never, search=replace(SMALL, n_trials=9)).already_finished
-
-
-def test_a_study_that_was_lost_is_not_begun_anew(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        _tune(tmp_path, train=_interrupt)
-    (tmp_path / "study.db").unlink()
-    with pytest.raises(SearchError, match="has had 1 trials, but the study 'search' in its storage has none; give the"):
-        _tune(tmp_path)
-
-
-def test_another_space_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    _tune(tmp_path)
-    for space, sentence in (
-        ({"lr": SPACE["lr"]}, "searches 'steps' too"),
-        ({**SPACE, "z": Int(1, 2)}, "space.z = None"),
-    ):
-        with pytest.raises(InputError, match=sentence):
-            tune(net, train, space, example_inputs=INPUTS, epochs=2, run_dir=tmp_path, pruning=HALF, search=SMALL)
-
-
-def test_a_short_and_a_full_optimizer_name_are_the_same_setting(tmp_path: Path) -> None:
-    _tune(tmp_path)
-    search = Search(n_trials=4, confirm=2, optimizer="optuna:random", trial_pruner="none")
-    assert _tune(tmp_path, search=search).already_finished
-
-
-@pytest.mark.parametrize("stop_at", [2, 5])
-def test_ctrl_c_and_on(stop_at: int, tmp_path: Path) -> None:
-    """Trial 2 is one of the search, training 5 the second of the confirmation."""
-    calls: list[dict[str, Any]] = []
-    stop = True
-
-    def interrupted(model: nn.Module, params: dict[str, Any], report: Report) -> float:
-        nonlocal stop
-        calls.append(params)
-        if stop and len(calls) == stop_at + 1:
-            stop = False
-            raise KeyboardInterrupt
-        return train(model, params, report)
-
-    with pytest.raises(KeyboardInterrupt):
-        _tune(tmp_path, train=interrupted)
-    before = _read(tmp_path)
-    assert before["status"] == ("searching" if stop_at == 2 else "confirming")
-    if stop_at == 2:
-        assert before["search"]["trials"]["interrupted"] == 1
-    record = _tune(tmp_path, train=interrupted).record
-    assert len(calls) == 7  # four on the proxy, two on the base, and the one that was interrupted
-    assert record["search"]["trials"]["complete"] == 4
-    assert [entry["outcome"] for entry in record["confirmation"]].count("complete") == 2
-    assert record["time"]["total"] > before["time"]["total"]
-    assert record["time"]["search"] >= before["time"]["search"] > 0
-    assert len({entry["seed"] for entry in record["confirmation"]}) == len(record["confirmation"])
-
-
-_KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import test_tuner
-import prunetune.engine, prunetune.report
-
-prunetune.engine.step_time = lambda models, inputs: dict.fromkeys(models, 0.5)
-prunetune.report.write_report = test_tuner._write_report
-folder, log, width, at = Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
-
-def train(model, params, report):
-    with log.open("a") as file:
-        print(test_tuner.width(model), params["lr"], report.seed, file=file)
-    if (test_tuner.width(model), report.number) == (width, at):
-        report(0.0, 1)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return test_tuner.train(model, params, report)
-
-test_tuner._tune(folder, train=train)
-"""
-
-
-@pytest.mark.parametrize(("network", "number"), [(8, 2), (16, 1)])
-def test_sigkill_in_the_middle_of_a_trial_then_again(network: int, number: int, tmp_path: Path) -> None:
-    folder, log = tmp_path / "run", tmp_path / "log"
-    command = [sys.executable, "-c", _KILLED, str(Path(__file__).parent), str(folder), str(log)]
-    killed = subprocess.run([*command, str(network), str(number)], capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert not (folder / "weights.safetensors").exists()
-    plan = (folder / "plan.json").read_bytes()
-    on = subprocess.run([*command, "0", "0"], capture_output=True, text=True, check=False)
-    assert on.returncode == 0, on.stderr
-
-    lines = [line.split() for line in log.read_text().splitlines()]
-    assert [int(line[0]) for line in lines].count(8) == (5 if network == 8 else 4)
-    assert [int(line[0]) for line in lines].count(16) == (2 if network == 8 else 3)
-    assert len({line[2] for line in lines}) == 7  # no seed came twice
-    on_proxy = [line[1] for line in lines if line[0] == "8"]
-    assert len(set(on_proxy)) == 4  # what was killed came once more, and nothing else
-    assert (folder / "plan.json").read_bytes() == plan
-
-    record = _read(folder)
-    assert record["status"] == "finished"
-    assert record["search"]["trials"]["complete"] == 4
-    assert record["search"]["trials"]["interrupted"] == (1 if network == 8 else 0)
-    outcomes = [entry["outcome"] for entry in record["confirmation"]]
-    assert outcomes == (["complete"] * 2 if network == 8 else ["complete", "interrupted", "complete"])
-    weights = load_file(folder / "weights.safetensors")
-    assert float(weights["0.bias"][0]) == np.float32(record["winner"]["params"]["lr"])
-    assert _tune(folder, train=_never).already_finished
-
-
-def test_a_changed_or_missing_plan_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        _tune(tmp_path, train=_interrupt)
-    (tmp_path / "plan.json").write_text((tmp_path / "plan.json").read_text() + " ")
-    with pytest.raises(InputError, match="plan.json is missing or was changed since the run began"):
-        _tune(tmp_path)
-
-
-def _interrupt(model: nn.Module, params: dict[str, Any], report: Report) -> float:
-    raise KeyboardInterrupt
-
-
-def test_another_network_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        _tune(tmp_path, train=_interrupt)
-    with pytest.raises(PlanError):
-        tune(
-            lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)),
-            train,
-            SPACE,
-            example_inputs=INPUTS,
-            epochs=2,
-            run_dir=tmp_path,
-            pruning=HALF,
-            search=SMALL,
-        )
 
 
 # What goes wrong
@@ -444,8 +206,8 @@ def test_another_network_on_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_search_without_any_score_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="no trial on the proxy came to a score; 4 diverged"):
-        _tune(tmp_path, train=lambda model, params, report: math.nan)
-    record = _read(tmp_path)
+        tiny_tune(tmp_path, train=lambda model, params, report: math.nan)
+    record = read_record(tmp_path)
     assert record["status"] == "failed"
     assert record["error"] == "SearchError: no trial on the proxy came to a score; 4 diverged"
     assert record["search"]["best"] is None
@@ -458,9 +220,9 @@ def test_failures_on_the_full_network_are_tried_again_at_the_next_start_only(tmp
         return train(model, params, report)
 
     with pytest.raises(SearchError, match=r"the first 2 trials all failed \(confirm\); .*MemoryError: too large"):
-        _tune(tmp_path, train=broken_on_base)
-    assert _read(tmp_path)["status"] == "failed"
-    record = _tune(tmp_path).record
+        tiny_tune(tmp_path, train=broken_on_base)
+    assert read_record(tmp_path)["status"] == "failed"
+    record = tiny_tune(tmp_path).record
     assert [entry["outcome"] for entry in record["confirmation"]] == ["failed", "failed", "complete", "complete"]
     assert len({entry["seed"] for entry in record["confirmation"]}) == 4
     assert "error" not in record
@@ -470,7 +232,7 @@ def test_one_failed_confirmation_leaves_the_other_to_win(tmp_path: Path) -> None
     def first_diverges(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         return math.inf if width(model) == 16 and report.number == 0 else train(model, params, report)
 
-    result = _tune(tmp_path, train=first_diverges)
+    result = tiny_tune(tmp_path, train=first_diverges)
     first, second = result.record["confirmation"]
     assert (first["outcome"], first["base_score"]) == ("diverged", None)
     assert result.params == second["params"]
@@ -485,7 +247,7 @@ def test_confirmations_that_all_diverge_are_one_sentence(tmp_path: Path) -> None
     with pytest.raises(
         SearchError, match=r"no training of the full network came to a score \(trial \d diverged: the fin"
     ):
-        _tune(tmp_path, train=diverges_on_base)
+        tiny_tune(tmp_path, train=diverges_on_base)
 
 
 def test_a_failing_evaluation_loses_nothing(tmp_path: Path) -> None:
@@ -493,9 +255,9 @@ def test_a_failing_evaluation_loses_nothing(tmp_path: Path) -> None:
         raise OSError("no test data")
 
     with pytest.raises(OSError, match="no test data"):
-        _tune(tmp_path, evaluate=evaluate)
-    assert _read(tmp_path)["winner"]["score"] > 16
-    result = _tune(tmp_path, train=_never, evaluate=lambda model: {"training": float(model.training)})
+        tiny_tune(tmp_path, evaluate=evaluate)
+    assert read_record(tmp_path)["winner"]["score"] > 16
+    result = tiny_tune(tmp_path, train=never, evaluate=lambda model: {"training": float(model.training)})
     assert result.record["test"] == {"training": 0.0}
 
 
@@ -505,17 +267,17 @@ def test_a_report_that_cannot_be_written_loses_nothing(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(prunetune.report, "write_report", fail)
     events: list[Event] = []
-    assert _tune(tmp_path, observer=events.append).record["status"] == "finished"
+    assert tiny_tune(tmp_path, observer=events.append).record["status"] == "finished"
     assert isinstance(events[-1], PhaseEnded)
     assert "the report could not be written (RuntimeError: no ink)" in events[-1].message
-    monkeypatch.setattr(prunetune.report, "write_report", _write_report)
-    assert _tune(tmp_path).already_finished
+    monkeypatch.setattr(prunetune.report, "write_report", write_no_report)
+    assert tiny_tune(tmp_path).already_finished
     assert (tmp_path / "report.html").exists()
 
 
 def test_events_of_a_whole_run(tmp_path: Path) -> None:
     events: list[Event] = []
-    _tune(tmp_path, observer=events.append)
+    tiny_tune(tmp_path, observer=events.append)
     phases = [(type(event).__name__, event.phase) for event in events if isinstance(event, PhaseStarted | PhaseEnded)]
     assert phases == [(name, phase) for phase in ("prune", "search", "confirm", "report") for name in _BOTH]
     assert sum(isinstance(event, TrialEnded) for event in events) == 6
@@ -548,7 +310,7 @@ _BOTH = ("PhaseStarted", "PhaseEnded")
 def test_impossible_arguments_are_refused_before_anything_runs(
     change: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
-    arguments: dict[str, Any] = {"model_fn": net, "train": _never, "space": SPACE, "epochs": 2, **change}
+    arguments: dict[str, Any] = {"model_fn": net, "train": never, "space": SPACE, "epochs": 2, **change}
     with pytest.raises(InputError) as caught:
         tune(example_inputs=INPUTS, run_dir=tmp_path / "run", observer=silent, **arguments)
     assert sentence in str(caught.value)
@@ -582,7 +344,7 @@ def test_inputs_that_do_not_fit_leave_a_folder_that_can_be_used(tmp_path: Path) 
         tune(
             net, train, SPACE, example_inputs=torch.zeros(2, 7), epochs=2, run_dir=tmp_path, pruning=HALF, search=SMALL
         )
-    assert _tune(tmp_path).record["status"] == "finished"
+    assert tiny_tune(tmp_path).record["status"] == "finished"
 
 
 # The five lines of the issue, with nothing replaced

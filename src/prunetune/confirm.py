@@ -1,10 +1,11 @@
-"""The best of a search on the full network: trained, compared, the winner's weights kept."""
+"""The best of a search on the full network: trained, raced against each other, the winner's weights kept."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
@@ -15,6 +16,7 @@ from prunetune.workers import ModelFunction, TrainFunction, seed_all, timed
 if TYPE_CHECKING:
     import optuna
 
+    from prunetune.backends.study import StudySettings
     from prunetune.backends.trial import Report
     from prunetune.events import Phase
     from prunetune.run import Run
@@ -32,26 +34,26 @@ def confirm(run: Run) -> None:
     def update() -> None:
         run.lap("confirm")
         run.record["confirmation"] = parts.confirmation_part(confirmed, run.settings.space)
-        best = top_trials(confirmed, 1)
-        for path in run.folder.all_trial_weights():
-            if not best or path != run.folder.trial_weights(best[0].number):
-                path.unlink()
+        if asked.race:
+            run.record["raced"] = parts.raced_part(confirmed, run.settings.epochs)
+        best = next(iter(top_trials(confirmed, 1)), None)
+        run.folder.drop_weights(run.folder.trial_weights, best.number if best else None)
 
     asked = run.settings.search
     phase: Phase = "confirm" if asked.confirm else "train"
-    searched = run.settings.study()
-    settings = replace(searched, epochs=run.settings.epochs, optimizer="random", trial_pruner="none", rungs="truncated")
+    searched, settings = run.settings.study(), confirm_settings(run)
     storage = run.folder.storage
     with (
         open_study(storage, SEARCH_STUDY, searched) as study,
         open_study(storage, CONFIRM_STUDY, settings, observer=run.observer) as confirmed,
     ):
         run.set_status("confirming")
-        total = _enqueue(confirmed, top_trials(study, confirmations(run.settings, run.folder, study)))
+        stretch = settings.epochs / searched.epochs if asked.race else None
+        total = _enqueue(confirmed, top_trials(study, confirmations(run.settings, run.folder, study)), stretch=stretch)
         try:
             run_trials(
                 confirmed,
-                on_base(run.model_fn, run.train, run.folder),
+                on_base(run.model_fn, run.train, run.folder, run.folder.trial_weights),
                 settings,
                 n_trials=total,
                 phase=phase,
@@ -68,13 +70,23 @@ def confirm(run: Run) -> None:
         run.record["cost"]["trial"]["measured"] = measured
         run.record["time"].update(parts.estimate_part(study, measured))
         run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
-    _promote(run, winner)
+    chosen = parts.choice(winner.user_attrs["search_trial"], winner, run.settings.space)
+    if better(run, chosen, refined_winner(run.record)):
+        promote(run, chosen, run.folder.trial_weights(winner.number))
+    run.folder.drop_weights(run.folder.trial_weights)
+
+
+def confirm_settings(run: Run) -> StudySettings:
+    """Those of the study with the trainings of the full network: full epochs, and no stopping but the race."""
+    pruner = "race" if run.settings.search.race else "none"
+    searched = run.settings.study()
+    return replace(searched, epochs=run.settings.epochs, optimizer="random", trial_pruner=pruner, rungs="truncated")
 
 
 def on_base(
-    model_fn: ModelFunction, train: TrainFunction, folder: RunFolder
+    model_fn: ModelFunction, train: TrainFunction, folder: RunFolder, place: Callable[[int], Path]
 ) -> Callable[[dict[str, Any], Report], float]:
-    """The objective on the full network, everything random seeded; its weights are kept in ``folder``."""
+    """The objective on the full network, everything random seeded; a trial's weights are kept at ``place(number)``."""
     from prunetune.transfer.groups import plain_groups
 
     def objective(params: dict[str, Any], report: Report) -> float:
@@ -82,31 +94,49 @@ def on_base(
         report.give_groups(plain_groups)
         model = model_fn()
         score = timed(train, model, params, report)
-        folder.write_weights(model, folder.trial_weights(report.number))
+        folder.write_weights(model, place(report.number))
         return score
 
     return objective
 
 
-def _promote(run: Run, winner: optuna.trial.FrozenTrial) -> None:
-    """Make the winner's weights those of the run."""
-    weights = run.folder.trial_weights(winner.number)
+def refined_winner(record: parts.Record) -> parts.Record | None:
+    """The winner so far, if it is one of the refinement of an earlier start."""
+    winner: parts.Record | None = record["winner"]
+    return winner if winner and "refine_trial" in winner else None
+
+
+def better(run: Run, new: parts.Record, old: parts.Record | None) -> bool:
+    """Whether the score of ``new`` is better than that of ``old``, if there is an old one."""
+    sign = 1.0 if run.settings.search.direction == "maximize" else -1.0
+    return old is None or sign * (new["score"] - old["score"]) > 0
+
+
+def promote(run: Run, winner: parts.Record, weights: Path) -> None:
+    """Make ``winner`` and its ``weights`` those of the run. Where they are gone they were promoted before.
+
+    The record is first: what is killed in between finds the file beside it at the next start.
+    """
+    if not weights.exists() and not run.folder.weights.exists():
+        raise SearchError(f"the winner's weights, {weights}, are gone; choose another run folder")
+    run.record["winner"] = winner
+    run.save()
+    run.write_best("base", winner)
     if weights.exists():
         os.replace(weights, run.folder.weights)
-    elif not run.folder.weights.exists():
-        raise SearchError(f"the winner's weights, {weights}, are gone; choose another run folder")
-    run.record["winner"] = parts.choice(winner.user_attrs["search_trial"], winner, run.settings.space)
-    run.write_best("base", run.record["winner"])
 
 
-def _enqueue(confirmed: optuna.Study, candidates: list[optuna.trial.FrozenTrial]) -> int:
+def _enqueue(confirmed: optuna.Study, candidates: list[optuna.trial.FrozenTrial], *, stretch: float | None) -> int:
     """Queue those ``candidates`` that have no confirmation yet; returns how many trials there will be in all.
+
+    For the race, how they learned on the proxy is noted, an epoch there being ``stretch`` epochs; None for no race.
 
     Where all were tried and none came to a score, all are queued again, with new seeds: this is another start, and
     the search is worth more than what failed.
     """
     from optuna.trial import TrialState
 
+    from prunetune.backends.race import PROXY_CURVE
     from prunetune.backends.study import finished_trials, top_trials
 
     finished = finished_trials(confirmed)
@@ -115,6 +145,8 @@ def _enqueue(confirmed: optuna.Study, candidates: list[optuna.trial.FrozenTrial]
     again = not waiting and not top_trials(confirmed, 1) and tried.issuperset(trial.number for trial in candidates)
     queued = [trial for trial in candidates if again or trial.number not in tried]
     for trial in queued:
-        notes = {"search_trial": trial.number, "proxy_score": trial.value}
+        notes: dict[str, Any] = {"search_trial": trial.number, "proxy_score": trial.value}
+        if stretch is not None:
+            notes[PROXY_CURVE] = [(step * stretch, score) for step, score in sorted(trial.intermediate_values.items())]
         confirmed.enqueue_trial(trial.params, user_attrs=notes)
     return len(finished) + len(waiting) + len(queued)

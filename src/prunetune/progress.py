@@ -35,6 +35,8 @@ TITLES: Final[dict[Phase, str]] = {
     "search": "Searching on the proxy",
     "confirm": "Confirming on the full network",
     "train": "Training the full network",
+    "refine": "Refining on the full network",
+    "compare": "Comparing",
     "report": "Writing the report",
 }
 

@@ -109,28 +109,65 @@ def choice(number: int, trial: optuna.trial.FrozenTrial, space: SearchSpace) -> 
     return {"trial": number, "params": space.plain(trial.params), "score": trial.value}
 
 
+def trained(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
+    """How one training of the full network ended."""
+    from prunetune.backends.race import BEHIND
+    from prunetune.backends.study import outcome
+
+    ended, notes = outcome(trial), trial.user_attrs
+    message = ": ".join(said for said in (notes.get("message", ""), notes.get(BEHIND, "")) if said)
+    return {
+        "params": space.plain(trial.params) if trial.params else {},
+        "base_score": trial.value if ended == "complete" else None,
+        "outcome": ended,
+        "message": message,
+        "seconds": notes.get("seconds"),
+        "epochs": notes.get("epochs", trial.last_step or 0),
+        "seed": notes.get("seed"),
+    }
+
+
 def confirmation_part(study: optuna.Study, space: SearchSpace) -> list[Record]:
     """One entry for each training of the full network, in order."""
     from prunetune.backends.study import outcome
 
-    entries = []
-    for trial in study.get_trials(deepcopy=False):
-        ended, notes = outcome(trial), trial.user_attrs
-        if ended is not None:
-            entries.append(
-                {
-                    "trial": notes["search_trial"],
-                    "params": space.plain(trial.params) if trial.params else {},
-                    "proxy_score": notes["proxy_score"],
-                    "base_score": trial.value if ended == "complete" else None,
-                    "outcome": ended,
-                    "message": notes.get("message", ""),
-                    "seconds": notes.get("seconds"),
-                    "epochs": notes.get("epochs", trial.last_step or 0),
-                    "seed": notes.get("seed"),
-                }
-            )
-    return entries
+    return [
+        {
+            "trial": trial.user_attrs["search_trial"],
+            "proxy_score": trial.user_attrs["proxy_score"],
+            **trained(trial, space),
+        }
+        for trial in study.get_trials(deepcopy=False)
+        if outcome(trial) is not None
+    ]
+
+
+def refined_part(study: optuna.Study, space: SearchSpace) -> list[Record]:
+    """One entry for each trial of the refinement, in order, counted from 1."""
+    from prunetune.backends.study import outcome
+
+    ran = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) is not None]
+    return [{"refine_trial": place, **trained(trial, space)} for place, trial in enumerate(ran, 1)]
+
+
+def refined_choice(study: optuna.Study, trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
+    """As ``choice``, of a trial of the refinement; it is none of the search."""
+    from prunetune.backends.study import outcome
+
+    earlier = [each for each in study.get_trials(deepcopy=False)[: trial.number] if outcome(each) is not None]
+    return {**choice(trial.number, trial, space), "trial": None, "refine_trial": len(earlier) + 1}
+
+
+def raced_part(study: optuna.Study, epochs: int) -> Record:
+    """How many trainings the race stopped, and the epochs and the time that they did not take, each at its own pace."""
+    from prunetune.backends.race import BEHIND
+    from prunetune.backends.study import outcome
+
+    ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) == "pruned"]
+    stopped = [trial for trial in ended if BEHIND in trial.user_attrs]  # not those that the train function gave up
+    left = [epochs - trial.user_attrs["epochs"] for trial in stopped]
+    seconds = sum(_seconds_of(trial, count) for count, trial in zip(left, stopped, strict=True))
+    return {"stopped": len(stopped), "epochs_saved": sum(left), "seconds_saved": seconds}
 
 
 def measured_part(
@@ -175,11 +212,6 @@ def estimate_part(search: optuna.Study, measured: Mapping[str, Any] | None) -> R
             f"{what} over the proxy's in {count} on both, the same trials being stopped {stopped}"
         ),
     }
-
-
-def seconds_per_epoch(trial: optuna.trial.FrozenTrial) -> float:
-    """Seconds of training; without reports the whole training counts as one epoch, on either network."""
-    return _seconds_of(trial, 1)
 
 
 def _seconds_of(trial: optuna.trial.FrozenTrial, epochs: int) -> float:

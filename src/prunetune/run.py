@@ -19,6 +19,7 @@ from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.fidelity import FULL, Fidelity, TrialCost, cost_of, pixels_of, split
 from prunetune.record import Record
+from prunetune.refine import refine
 from prunetune.runfolder import FORMAT, RunFolder, load_weights
 from prunetune.settings import Settings
 from prunetune.workers import (
@@ -97,7 +98,7 @@ class Run:
         self.evaluate = evaluate
         self.observer = observer
         self.record: Record = {}
-        self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "total"), 0.0)
+        self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
         self.clock = time.perf_counter()
 
     def go(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> TuneResult:
@@ -106,17 +107,18 @@ class Run:
         if stored is not None:
             self._check_stored(stored)
             self.record = stored
-            self.seconds = {name: stored["time"][name] for name in self.seconds}
-        asked = self.settings.search.n_trials
-        if self.record.get("status") == "finished" and self.record["n_trials"] == asked:
+            self.seconds = {name: stored["time"].get(name, 0.0) for name in self.seconds}  # old ones had no "refine"
+        asked = {name: getattr(self.settings.search, name) for name in ("n_trials", "refine")}
+        if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
             return self._finished_before()
         plan = self._stored_plan() if self.record else self._prune(base, example_inputs, scoring)
         self.settings = replace(self.settings, fidelity=self._chosen_fidelity())
-        self.record["n_trials"] = asked
+        self.record.update(asked)
         self.record.setdefault("id", uuid.uuid4().hex)
         with self._recording():
             self._search(plan)
             confirm(self)
+            refine(self)
             self._test()
             self.record["status"] = "finished"
         self._write_report()
@@ -174,7 +176,7 @@ class Run:
             "test": {},
         }
         self.folder.write_text(self.folder.plan, plan_text)
-        self._save()
+        self.save()
         return result.plan
 
     def _chosen_fidelity(self) -> Fidelity:
@@ -194,14 +196,14 @@ class Run:
 
     def _search(self, plan: PruningPlan) -> None:
         from prunetune.backends.loop import run_trials
-        from prunetune.backends.notes import study_notes
+        from prunetune.backends.notes import direction_warning, study_notes
         from prunetune.backends.study import copy_study, open_study, top_trials
         from prunetune.transfer.notes import transfer_note
 
         def update() -> None:
             self.lap("search")
             extra = (transfer_note(study, pruning.transfer), *unread_notes(study))
-            notes = (*study_notes(study, settings, asked.n_trials), *extra)
+            notes = (*study_notes(study, settings, asked.n_trials), *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
         asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
@@ -268,7 +270,7 @@ class Run:
         def observe(event: Event) -> None:
             if isinstance(event, TrialEnded | OthersEnded):
                 update()
-                self._save()
+                self.save()
             self.observer(event)
 
         return observe
@@ -291,7 +293,7 @@ class Run:
             raise
         finally:
             self.lap("total")
-            self._save()
+            self.save()
 
     @contextlib.contextmanager
     def _phase(self, phase: Phase) -> Iterator[Callable[[str], None]]:
@@ -304,9 +306,10 @@ class Run:
 
     def set_status(self, status: str) -> None:
         self.record["status"] = status
-        self._save()
+        self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write ``result.json``."""
         self.record["time"].update(self.seconds)
         self.folder.write_json(self.folder.result, self.record)
 

@@ -2,7 +2,7 @@
 
 What is in it: ``run.json`` (which marks the folder as ours), ``run.lock``, ``study.db`` (both Optuna studies),
 ``plan.json``, ``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``; ``check.json``
-if the proxy was checked.
+if the proxy was checked; ``compare.json``, ``compare.html`` and ``compare-cost.json`` if ways were compared.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -95,6 +95,21 @@ class RunFolder:
         return self.path / "check.json"
 
     @property
+    def comparison(self) -> Path:
+        """What a comparison came to, if there was one."""
+        return self.path / "compare.json"
+
+    @property
+    def comparison_page(self) -> Path:
+        """The same for people."""
+        return self.path / "compare.html"
+
+    @property
+    def equal_cost(self) -> Path:
+        """What the rivals of a comparison are to cost, fixed when they were first trained."""
+        return self.path / "compare-cost.json"
+
+    @property
     def report(self) -> Path:
         """The page for people."""
         return self.path / "report.html"
@@ -103,9 +118,16 @@ class RunFolder:
         """Weights of one trial on the full network, while it may still win."""
         return self.path / f"weights-trial-{number}.safetensors"
 
-    def all_trial_weights(self) -> list[Path]:
-        """Those files of ``trial_weights`` that are there."""
-        return sorted(self.path.glob("weights-trial-*.safetensors"))
+    def refined_weights(self, number: int) -> Path:
+        """Weights of one trial of the refinement, while it may still win."""
+        return self.path / f"weights-refine-{number}.safetensors"
+
+    def drop_weights(self, place: Callable[[int], Path], keep: int | None = None) -> None:
+        """Delete the files of ``trial_weights`` or ``refined_weights``, but for that of the trial ``keep``."""
+        pattern = place(0).name.replace("0", "*")
+        for path in self.path.glob(pattern):
+            if keep is None or path != place(keep):
+                path.unlink()
 
     @property
     def storage(self) -> str:

@@ -79,6 +79,10 @@ class Search:
     ``confirm="auto"`` it is so many that the full network's best is missed less often than once in ten, as far as
     ``prunetune.check`` measured or a prior tells, and at most 8.
 
+    With ``race`` a training on the full network is stopped when it is clearly behind the best that has finished. Then
+    ``refine`` more trials are run on the full network, in narrowed ranges around the proxy's best, and the winner is
+    the best of all.
+
     The study is in the run folder, or in a ``storage`` that other machines reach: ``postgresql://USER@HOST/NAME``,
     ``mysql://USER@HOST/NAME``, ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). There it is
     called ``study``, or as the run folder. A password in the URL is shown and written nowhere.
@@ -96,6 +100,8 @@ class Search:
     rungs: RungsForm = "truncated"
     storage: str | None = field(default=None, repr=False)
     study: str | None = None
+    race: bool = True
+    refine: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_trials", whole_number("n_trials", self.n_trials, minimum=1))
@@ -106,6 +112,9 @@ class Search:
             object.__setattr__(self, "confirm", whole_number("confirm", self.confirm, minimum=0))
         if self.rungs not in RUNGS:
             raise unknown_name("form of rungs", str(self.rungs), RUNGS)
+        object.__setattr__(self, "refine", whole_number("refine", self.refine, minimum=0))
+        if not isinstance(self.race, bool):
+            raise InputError(f"race is {self.race!r}, but it must be True or False")
         if self.study is not None and self.storage is None:
             raise InputError(
                 f"study is {self.study!r}, but the study in a run folder has no other name; give a storage"
@@ -174,20 +183,22 @@ class Settings:
 
         There may be more trials than before; where the study is kept is looked at when it is opened.
         """
-        if self.search.n_trials < record["n_trials"]:
-            raise InputError(
-                f"the run in {folder} was started with n_trials = {record['n_trials']}, which can be raised, but now "
-                f"it is {self.search.n_trials}; choose another folder"
-            )
-        before, now = _flat(record), _flat(self.to_record())
-        for name, value in now.items():
-            if before.get(name) != value:
+        for name in ("n_trials", "refine"):
+            before, now = record.get(name, 0), getattr(self.search, name)
+            if now < before:
                 raise InputError(
-                    f"the run in {folder} was started with {name} = {before.get(name)!r}, now it is {value!r}; "
+                    f"the run in {folder} was started with {name} = {before}, which can be raised, but now it is {now};"
+                    " choose another folder"
+                )
+        old, new = _flat(record), _flat(self.to_record())
+        for name, value in new.items():
+            if old.get(name) != value:
+                raise InputError(
+                    f"the run in {folder} was started with {name} = {old.get(name)!r}, now it is {value!r}; "
                     "continue it with the same settings, or choose another folder"
                 )
-        for name in before:
-            if name.startswith("space.") and name not in now:
+        for name in old:
+            if name.startswith("space.") and name not in new:
                 raise InputError(
                     f"the run in {folder} searches {name.removeprefix('space.')!r} too, which is not in the space now; "
                     "continue it with the same settings, or choose another folder"
@@ -196,7 +207,8 @@ class Settings:
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     parts = {name: record[name] for name in ("seed", "epochs", "confirm", "trial_pruner", "direction")}
-    asked = {"transfer": "identity", **record["pruning"]}  # what runs were before there was a choice
+    parts["race"] = record.get("race", False)  # what runs were before there was a choice; and so the transfer
+    asked = {"transfer": "identity", **record["pruning"]}
     pruning = {f"pruning.{field.name}": asked[field.name] for field in fields(Pruning)}
     space = {f"space.{name}": each for name, each in record["space"].items()}
     fidelity = {f"fidelity.{name}": each for name, each in record.get("fidelity", FULL.to_record()).items()}

@@ -63,6 +63,7 @@ for _name, _full in ALIASES.items():
     optimizers.register_lazy(_name, f"prunetune.backends.{_OPTIMIZERS[_full]}")
 for _name in ("asha", "hyperband", "median", "none"):
     trial_pruners.register_lazy(_name, f"prunetune.backends.{_name}:{_name}")
+trial_pruners.register_lazy("race", "prunetune.backends.race:race", listed=False)  # of the full network's trainings
 
 
 def full_name(optimizer: str) -> str:

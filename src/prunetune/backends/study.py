@@ -23,7 +23,7 @@ from prunetune.backends.patient import PATIENCE_SECONDS
 from prunetune.backends.seeded import sampler
 from prunetune.backends.space import SearchSpace
 from prunetune.backends.storage import connected
-from prunetune.backends.trial import GIVEN_UP, WITHDRAWN, Outcome
+from prunetune.backends.trial import GIVEN_UP, TOLD, WITHDRAWN, Outcome
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer, silent
 from prunetune.registry import build
@@ -259,9 +259,9 @@ def copy_study(study: optuna.Study, storage: str, name: str, settings: StudySett
 
 
 def outcome(trial: FrozenTrial) -> Outcome | None:
-    """How a trial ended; None for one that waits or runs, or that was not needed any more."""
+    """How a trial ended; None for one that waits or runs, that was not needed any more, or that ran elsewhere."""
     said = trial.user_attrs.get("outcome")
-    if trial.state not in _BY_STATE or said == WITHDRAWN:
+    if trial.state not in _BY_STATE or said == WITHDRAWN or TOLD in trial.user_attrs:
         return None
     if trial.state == TrialState.FAIL and trial.user_attrs.get(GIVEN_UP):
         return "interrupted"  # whatever its worker, if it was alive after all, had noted by then

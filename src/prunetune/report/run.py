@@ -134,9 +134,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial of the search with its hyperparameters; ``score`` is the one that it was chosen by."""
+    """A trial of the search with its hyperparameters; ``score`` is the one that it was chosen by.
+
+    Or one of the refinement, ``refine_trial``.
+    """
 
     trial: int | None = None
+    refine_trial: int | None = None
     params: Params = field(default_factory=dict)
     score: float | None = None
 
@@ -167,6 +171,39 @@ class Confirmation:
     seconds: float | None = None
     epochs: float | None = None
     seed: Any = None
+
+
+@dataclass(frozen=True)
+class Raced:
+    """What the race saved on the full network: trainings that it stopped, their epochs and (an estimate) seconds."""
+
+    stopped: int = 0
+    epochs_saved: float = 0
+    seconds_saved: float = 0
+
+
+@dataclass(frozen=True)
+class Refined:
+    """One trial of the refinement, on the base."""
+
+    refine_trial: int
+    params: Params = field(default_factory=dict)
+    base_score: float | None = None
+    outcome: str | None = None
+    message: str = ""
+    seconds: float | None = None
+    epochs: float | None = None
+    seed: Any = None
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """More trials on the base: in which ranges, how many others the optimizer was told of, and how they ended."""
+
+    space: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, int] = field(default_factory=dict)
+    trials: tuple[Refined, ...] = ()
+    raced: Raced | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +244,7 @@ class Time:
     measure: float | None = None
     search: float | None = None
     confirm: float | None = None
+    refine: float | None = None
     total: float | None = None
     search_on_base_estimate: float | None = None
     estimate_basis: str | None = None
@@ -236,6 +274,10 @@ class Result:
     cost: Cost | None = None
     search: Search | None = None
     confirmation: tuple[Confirmation, ...] | None = None
+    race: bool | None = None
+    raced: Raced | None = None
+    refine: int | None = None
+    refinement: Refinement | None = None
     winner: Choice | None = None
     trust: Trust | None = None
     time: Time | None = None
@@ -261,6 +303,11 @@ class Run:
         """Whether this confirmation is the winner's."""
         winner = self.result.winner
         return winner is not None and row.trial == winner.trial and row.base_score is not None
+
+    def refined_won(self, row: Refined) -> bool:
+        """Whether this trial of the refinement is the winner."""
+        winner = self.result.winner
+        return winner is not None and row.refine_trial == winner.refine_trial
 
     @property
     def estimate_basis(self) -> str:

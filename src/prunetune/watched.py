@@ -24,8 +24,8 @@ Train: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
 
 UNTOUCHED: Final = (
     "warning: the train function left the model that it was given as it was: train that very model, in place. Does it "
-    "train another one, or a copy? Is the batch size larger than the dataset, so that a loader with drop_last is empty? Are "
-    "all parameters frozen?"
+    "train another one, or a copy? Is the batch size larger than the dataset, so that a loader with drop_last is empty? "
+    "Are all parameters frozen?"
 )
 UNSEEN: Final = (
     "warning: the batch norms of the model saw no batch in training mode, though it was trained: call model.train() "

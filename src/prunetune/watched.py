@@ -24,7 +24,7 @@ Train: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
 
 UNTOUCHED: Final = (
     "warning: the train function left the model that it was given as it was: train that very model, in place. Does it "
-    "train another one, or a copy? Is the batch size larger than the dataset, so that a loader with drop_last is empty? "
+    "train another one, or a copy? Is the batch larger than the dataset, so that a loader with drop_last is empty? "
     "Are all parameters frozen?"
 )
 UNSEEN: Final = (

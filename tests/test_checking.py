@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,10 +23,12 @@ from prunetune.backends.trial import Report
 from prunetune.checking import NETWORKS, CheckResult, check, draw_configurations
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, PhaseStarted
+from prunetune.fidelity import Fidelity
 from prunetune.runfolder import RunFolder
 from prunetune.settings import Pruning, Search, Settings
 from prunetune.trust import PRIOR, grounds
 from prunetune.tuner import TuneResult, tune
+from tiny_tune import touch
 
 INPUTS = torch.zeros(2, 6)
 SPACE = SearchSpace({"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)})
@@ -61,6 +63,7 @@ class Train:
         if len(self.calls) == self.stop_at:
             raise KeyboardInterrupt
         score = (self.base if width == 16 else self.proxy)(params["lr"], report.seed)
+        touch(model)
         for epoch in range(1, report.epochs + 1):
             self.clock.now += 4.0 if width == 16 else 1.0
             report(score, epoch)
@@ -235,6 +238,26 @@ def test_a_check_that_was_stopped_goes_on(tmp_path: Path, clock: SimpleNamespace
     assert record["correlation"]["n"] == 4
 
 
+def test_a_proxy_is_checked_with_the_fidelity_of_its_trials(
+    checked: Checked, tmp_path: Path, clock: SimpleNamespace
+) -> None:
+    """Steps take the same time on both networks, so that half of the cost is half of the epochs: 1 of 2."""
+    folder, train, half = checked.copy(tmp_path / "run"), Train(clock), Fidelity.for_budget(0.5)
+    result = _check(folder, train, configurations=4, fidelity=half)
+    assert [width for width, _ in train.calls] == [8] * 4
+    assert result.record["fidelity"] == {"resolution": 1, "epochs": 0.5, "data": 1}
+    assert (result.record["proxy_epochs"], result.record["check_epochs"]) == (1, 2)
+    assert result.cost_ratio == 8  # 2 epochs of 4 s over 1 of 1 s
+    settings = Settings(SPACE, 16, HALF, SEARCH, 0, Fidelity(epochs=0.48))
+    with RunFolder(folder) as opened:
+        assert grounds(settings, opened).basis.startswith("the check, in which 4")
+        other = grounds(replace(settings, fidelity=Fidelity(epochs=0.3)), opened)
+    assert other.basis == "a prior, since the check in check.json was made with another fidelity"
+    again = Train(clock)
+    assert _check(folder, again, configurations=4, fidelity=half).record["plan_sha256"] == result.record["plan_sha256"]
+    assert again.calls == []
+
+
 def test_only_what_is_new_is_trained(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:
     folder, more = checked.copy(tmp_path / "run"), Train(clock)
     record = _check(folder, more, configurations=10).record
@@ -287,6 +310,7 @@ def test_a_damaged_check_is_a_note(checked: Checked, tmp_path: Path, damage: str
         ({"configurations": 3}, "configurations is 3, but it must be a whole number of at least 4"),
         ({"check_epochs": 0}, "check_epochs is 0, but it must be a whole number of at least 1"),
         ({"check_epochs": 17}, "check_epochs is 17, but a trial has 16 epochs; check for fewer"),
+        ({"fidelity": "fastt"}, "unknown fidelity 'fastt' (did you mean 'fast'?)"),
         ({"seed": -1}, "seed is -1, but it must be"),
         ({"search": Search(optimizer="tpee")}, "unknown optimizer 'tpee'"),
     ],

@@ -146,7 +146,7 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
         # impossible ranges
         ("search.n_trials = 0", "search.n_trials is 0, but it must be at least 1 and at most 1,000,000"),
         ("search.epochs = -1", "search.epochs is -1, but it must be at least 1 and at most 1,000,000"),
-        ("search.confirm = -1", "search.confirm is -1, but it must be at least 0"),
+        ("search.confirm = -1", "search.confirm is -1, but it must be 'auto' or a whole number of at least 0"),
         (
             "search = {n_trials = 2, confirm = 3}",
             "search.confirm is 3, but there are only search.n_trials = 2 to confirm",

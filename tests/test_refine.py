@@ -22,7 +22,7 @@ from prunetune.backends.narrow import holds, narrowed
 from prunetune.backends.trial import Report
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, PhaseStarted, TrialEnded
-from tiny_tune import SMALL, SPACE, make_quick, net, never, read_record, tiny_tune, train, width
+from tiny_tune import SMALL, SPACE, make_quick, net, never, read_record, tiny_tune, touch, train, width
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -170,6 +170,7 @@ def test_refined_trials_race_the_confirmed_ones(tmp_path: Path) -> None:
     """Eight epochs. The confirmed are level at 20 from the first; what is refined begins at 10 and is stopped at 2."""
 
     def late(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        touch(model)
         level = 20.0 if width(model) == 8 or report._phase == "confirm" else 10.0
         for epoch in range(1, report.epochs + 1):
             report(level + params["lr"], epoch)
@@ -186,6 +187,7 @@ def test_refined_trials_race_the_confirmed_ones(tmp_path: Path) -> None:
 
 def test_a_confirmed_training_that_was_stopped_is_told_as_that(tmp_path: Path) -> None:
     def second_is_hopeless(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        touch(model)
         level = 5.0 if width(model) == 16 and report._phase == "confirm" and report.number == 1 else 20.0
         for epoch in range(1, report.epochs + 1):
             report(level, epoch)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -16,30 +17,36 @@ from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import whole_number
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Observer, Phase, silent
+from prunetune.fidelity import AXES, FULL, Fidelity, resolve_fidelity
 from prunetune.ranks import RankCorrelation, spearman
 from prunetune.record import Record
+from prunetune.run import choose_fidelity, unread_notes
 from prunetune.runfolder import FORMAT, RunFolder
 from prunetune.settings import Pruning, Search, Settings
 from prunetune.transfer.notes import transfer_note
 from prunetune.tuner import build_base
 from prunetune.verdict import Verdict, verdict
-from prunetune.workers import ModelFunction, TrainFunction, digest, on_proxy, seed_all, timed
+from prunetune.workers import PLAN, ModelFunction, TrainFunction, digest, on_proxy, seed_all, timed
 
 if TYPE_CHECKING:
     import optuna
+    from torch import nn
 
     from prunetune.backends.study import StudySettings
     from prunetune.backends.trial import Report
     from prunetune.engine import ExampleInputs, PruningPlan
+    from prunetune.objective import ProxyFactory
     from prunetune.plugins.base import Batch, Loss
 
     Objective = Callable[[dict[str, Any], Report], float]
+    Cut = Callable[[], tuple[PruningPlan, Fidelity]]
 
 CONFIGURATIONS: Final = 8
 FEWEST: Final = 4
 """Fewer have no interval."""
 SHORT: Final = 8
 """The share of the epochs that a check trains for, as a divisor."""
+FULL_NETWORKS: Final = ("base", "again")
 NETWORKS: Final[dict[str, Phase]] = {"proxy": "check-proxy", "base": "check-base", "again": "check-again"}
 """What is trained, and the phase (and study) that it is trained in."""
 PLACE: Final = "configuration"
@@ -59,7 +66,7 @@ class CheckResult:
     ceiling: RankCorrelation | None
     """Of the full network's scores with its own from another seed: no proxy can do better."""
     cost_ratio: float | None
-    """Seconds of training an epoch, full network over proxy."""
+    """Seconds of a training of the full network over those of a trial on the proxy."""
     record: Record
     """All of ``check.json``."""
 
@@ -74,6 +81,7 @@ def check(
     run_dir: str | Path = "runs/tune",
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
+    fidelity: Fidelity | str = FULL,
     seed: int = 0,
     data: Iterable[Batch] | None = None,
     loss: Loss | None = None,
@@ -83,17 +91,17 @@ def check(
 ) -> CheckResult:
     """Whether the proxy ranks hyperparameters as the full network does: a verdict, and what it is based on.
 
-    Trains the proxy, the full network, and the full network again with another seed, on the same few configurations,
-    drawn from the space as a Sobol sequence. The arguments are those of ``tune``, so that a ``tune`` with the same
-    ones, in the same run folder, finds what was measured. What is trained is not trained again: neither after a stop,
-    nor for more configurations; with another ``pruning`` in the same folder only the proxy is.
+    Trains the proxy as a trial would, the full network, and the full network again with another seed, on the same few
+    configurations, drawn from the space as a Sobol sequence. The arguments are those of ``tune``: with the same ones,
+    in the same run folder, it finds what was measured. What is trained is not trained again: neither after a stop, nor
+    for more configurations; with another ``pruning`` or ``fidelity`` in the same folder only the proxy is.
 
     Parameters
     ----------
     configurations
         How many, at least 4. With 8, only a proxy whose rank correlation comes out near 0.9 is recognised as good.
     check_epochs
-        How long each is trained, at most ``epochs``; by default an eighth of them, at least 2.
+        How long the full network is trained, at most ``epochs``; by default an eighth of them, at least 2.
 
     Raises
     ------
@@ -113,7 +121,7 @@ def check(
     """
     from prunetune.objective import proxy_of
 
-    settings = Settings(resolve_space(space), epochs, pruning, search, seed)
+    settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
     wanted = whole_number("configurations", configurations, minimum=FEWEST)
     short = settings.epochs if check_epochs is None else whole_number("check_epochs", check_epochs, minimum=1)
@@ -123,10 +131,11 @@ def check(
         short = min(settings.epochs, max(2, math.ceil(settings.epochs / SHORT)))
     if not callable(train):
         raise InputError(f"train must be a function; got {type(train).__name__}")
-    build_base(model_fn, seed)  # raises InputError for a function that does not build networks
+    base = build_base(model_fn, seed)
 
-    def cut() -> PruningPlan:
-        return proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss).plan
+    def cut() -> tuple[PruningPlan, Fidelity]:
+        proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
+        return proxy.plan, _chosen_fidelity(settings, base, proxy, example_inputs)
 
     with RunFolder(run_dir) as folder:
         return _Check(settings, folder, short, wanted, observer).go(model_fn, train, cut)
@@ -162,8 +171,7 @@ class _Check:
         self.folder = folder
         self.wanted = wanted
         self.observer = observer
-        asked = settings.study()
-        self.trained: StudySettings = replace(asked, epochs=epochs, optimizer="random", trial_pruner="none")
+        self.epochs = epochs
         self.points = draw_configurations(settings.space, wanted, settings.seed)
         if len(self.points) < FEWEST:
             raise InputError(
@@ -171,60 +179,65 @@ class _Check:
                 "them on the full network"
             )
 
-    def go(self, model_fn: ModelFunction, train: TrainFunction, cut: Callable[[], PruningPlan]) -> CheckResult:
+    def go(self, model_fn: ModelFunction, train: TrainFunction, cut: Cut) -> CheckResult:
+        asked, full = self.settings, self._trained(self.epochs)
+        key = _digest({**full.fingerprint(), "pruning": asked.pruning.to_record(), "of": asked.fidelity.to_record()})
         with ExitStack() as stack:
-            studies = {name: stack.enter_context(self._study(name)) for name in NETWORKS}
-            plan = self._plan(studies["proxy"], cut, model_fn)
-            pruning = self.settings.pruning
+            open_in = partial(self._study, stack)
+            studies = {name: open_in(f"{NETWORKS[name]}-{_digest(full.fingerprint())}", full) for name in FULL_NETWORKS}
+            plan, fidelity = _kept(studies["base"], key, cut, model_fn)
+            settings = dict.fromkeys(FULL_NETWORKS, full)
+            settings["proxy"] = self._trained(fidelity.of_epochs(self.epochs))
+            studies["proxy"] = open_in(f"{NETWORKS['proxy']}-{key}", settings["proxy"])
+            pruning = asked.pruning
             objectives = {
-                "proxy": on_proxy(model_fn, train, plan, pruning.weights, pruning.transfer),
+                "proxy": on_proxy(
+                    model_fn,
+                    train,
+                    plan,
+                    pruning.weights,
+                    pruning.transfer,
+                    resolution=fidelity.resolution,
+                    data=fidelity.data,
+                    observer=self.observer,
+                ),
                 "base": _on_base(model_fn, train),
                 "again": _on_base(model_fn, train),
             }
             for name, phase in NETWORKS.items():
-                self._train(studies[name], objectives[name], phase)
+                self._train(studies[name], objectives[name], settings[name], phase)
             trials = {name: self._by_place(study) for name, study in studies.items()}
-            note = transfer_note(studies["proxy"], pruning.transfer)
-        result = self._judge(trials, digest(plan.to_json()), note)
+            notes = [transfer_note(studies["proxy"], pruning.transfer), *unread_notes(studies["proxy"])]
+        known = {
+            "proxy_epochs": settings["proxy"].epochs,
+            "fidelity": {axis: getattr(fidelity, axis) for axis in AXES},
+            "plan_sha256": digest(plan.to_json()),
+            "notes": notes,
+        }
+        result = self._judge(trials, known)
         self.folder.write_json(self.folder.check, result.record)
         return result
 
-    def _study(self, name: str) -> Any:
-        """The study of a network, under a name that says what is the same in all of its trials."""
+    def _trained(self, epochs: int) -> StudySettings:
+        asked = self.settings.study()
+        return replace(asked, epochs=epochs, optimizer="random", trial_pruner="none", rungs="truncated")
+
+    def _study(self, stack: ExitStack, name: str, settings: StudySettings) -> optuna.Study:
         from prunetune.backends.study import open_study
 
-        same: dict[str, Any] = self.trained.fingerprint()
-        if name == "proxy":
-            same["pruning"] = self.settings.pruning.to_record()
-        called = f"{NETWORKS[name]}-{digest(json.dumps(same, sort_keys=True))[:12]}"
-        return open_study(self.folder.storage, called, self.trained, observer=self.observer)
+        return stack.enter_context(open_study(self.folder.storage, name, settings, observer=self.observer))
 
-    def _plan(self, study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
-        """The plan that the study's trials were made with. A budget that is measured may give another one each time."""
-        from prunetune.backends.texts import read_text, write_text
-        from prunetune.engine import PruningPlan, fresh_proxy
-        from prunetune.workers import PLAN
-
-        kept = read_text(study, PLAN)
-        if kept is None:
-            plan = cut()
-            write_text(study, PLAN, plan.to_json())
-            return plan
-        plan = PruningPlan.from_json(kept)
-        fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
-        return plan
-
-    def _train(self, study: optuna.Study, objective: Objective, phase: Phase) -> None:
+    def _train(self, study: optuna.Study, objective: Objective, settings: StudySettings, phase: Phase) -> None:
         from prunetune.backends.loop import run_trials
 
         total = _enqueue(study, self.points)
-        run_trials(study, objective, self.trained, n_trials=total, phase=phase, observer=self.observer, retries=0)
+        run_trials(study, objective, settings, n_trials=total, phase=phase, observer=self.observer, retries=0)
 
     def _by_place(self, study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
         """The trial of each configuration that has a score or diverged, by its place in the sequence."""
         return {place: trial for place, trial in _tried(study).items() if place < len(self.points)}
 
-    def _judge(self, trials: Mapping[str, Mapping[int, optuna.trial.FrozenTrial]], plan: str, note: str) -> CheckResult:
+    def _judge(self, trials: Mapping[str, Mapping[int, optuna.trial.FrozenTrial]], known: Record) -> CheckResult:
         places = range(len(self.points))
         scores = {name: [self._comparable(found.get(place)) for place in places] for name, found in trials.items()}
         correlation = _correlation(scores["proxy"], scores["base"])
@@ -236,9 +249,9 @@ class _Check:
         record = {
             "format": FORMAT,
             **{name: value for name, value in self.settings.to_record().items() if name in RECORDED},
-            "check_epochs": self.trained.epochs,
+            "check_epochs": self.epochs,
+            **known,
             "versions": parts.versions(),
-            "plan_sha256": plan,
             "configurations": [
                 {"params": self.points[place], **{name: _entry(trials[name].get(place)) for name in NETWORKS}}
                 for place in places
@@ -246,7 +259,6 @@ class _Check:
             "correlation": None if correlation is None else vars(correlation),
             "ceiling": None if ceiling is None else vars(ceiling),
             "cost_ratio": ratio,
-            "notes": [note],
             "verdict": vars(found),
         }
         return CheckResult(self.folder.path, found, correlation, ceiling, ratio, record)
@@ -258,11 +270,50 @@ class _Check:
         if _outcome(trial) == "diverged":
             return -math.inf
         assert trial.value is not None
-        return trial.value if self.trained.direction == "maximize" else -trial.value
+        return trial.value if self.settings.search.direction == "maximize" else -trial.value
 
 
 RECORDED: Final = ("seed", "epochs", "direction", "space", "pruning")
 """The settings that say whether a later run has the proxy that was checked."""
+
+
+def _chosen_fidelity(
+    settings: Settings, base: nn.Module, proxy: ProxyFactory, example_inputs: ExampleInputs
+) -> Fidelity:
+    """What trials on the proxy get: what was asked for, or what brings them down to the cost that was."""
+    from prunetune.engine import step_time
+    from prunetune.resolution import check_resolution
+
+    if settings.fidelity.cost is None:
+        check_resolution(base, example_inputs, settings.fidelity.resolution)
+        return settings.fidelity
+    model = proxy()
+    steps = step_time({"base": base, "proxy": model}, example_inputs)
+    return choose_fidelity(settings, base, model, example_inputs, steps["proxy"] / steps["base"])[0]
+
+
+def _kept(study: optuna.Study, key: str, cut: Cut, model_fn: ModelFunction) -> tuple[PruningPlan, Fidelity]:
+    """The plan and the fidelity that the proxy of this key was trained with before; made with ``cut`` if it was not.
+
+    Where they come from measured step times, they would not come out the same again.
+    """
+    from prunetune.backends.texts import read_text, write_text
+    from prunetune.engine import PruningPlan, fresh_proxy
+
+    kept = read_text(study, f"{PLAN}:{key}")
+    if kept is None:
+        plan, fidelity = cut()
+        shares = {axis: getattr(fidelity, axis) for axis in AXES}
+        write_text(study, f"{PLAN}:{key}", json.dumps({"plan": plan.to_json(), "fidelity": shares}))
+        return plan, fidelity
+    stored = json.loads(kept)
+    plan = PruningPlan.from_json(stored["plan"])
+    fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
+    return plan, Fidelity(**stored["fidelity"])
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return digest(json.dumps(settings, sort_keys=True))[:12]
 
 
 def _on_base(model_fn: ModelFunction, train: TrainFunction) -> Objective:
@@ -314,12 +365,12 @@ def _correlation(first: Sequence[float | None], second: Sequence[float | None]) 
 def _cost_ratio(
     proxy: Mapping[int, optuna.trial.FrozenTrial], base: Mapping[int, optuna.trial.FrozenTrial]
 ) -> float | None:
-    """Seconds an epoch, base over proxy: the median of the configurations that were trained to the end on both.
+    """Seconds of training, base over proxy: the median of the configurations that were trained to the end on both.
 
     Not the ratio of the sums, in which the first training of a process, which is slower, would weigh too much.
     """
     both = [place for place in proxy.keys() & base.keys() if _complete(proxy[place]) and _complete(base[place])]
-    seconds = [(parts.seconds_per_epoch(base[place]), parts.seconds_per_epoch(proxy[place])) for place in both]
+    seconds = [[found[place].user_attrs["train_seconds"] for found in (base, proxy)] for place in both]
     return median(b / p for b, p in seconds) if seconds and all(p for _, p in seconds) else None
 
 

@@ -70,6 +70,7 @@ def confirm(run: Run) -> None:
         run.record["cost"]["trial"]["measured"] = measured
         run.record["time"].update(parts.estimate_part(study, measured))
         run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
+        run.lap("confirm")
     chosen = parts.choice(winner.user_attrs["search_trial"], winner, run.settings.space)
     if better(run, chosen, refined_winner(run.record)):
         promote(run, chosen, run.folder.trial_weights(winner.number))

@@ -90,6 +90,7 @@ def cost_part(
 def search_part(study: optuna.Study, space: SearchSpace, notes: Sequence[str]) -> Record:
     """Totals of a study, interrupted trials included as far as their time is known, its best trial, and notes on it."""
     from prunetune.backends.study import count_outcomes, top_trials
+    from prunetune.transfer.notes import asked_trials
 
     trials = study.get_trials(deepcopy=False)
     best = top_trials(study, 1)
@@ -98,6 +99,7 @@ def search_part(study: optuna.Study, space: SearchSpace, notes: Sequence[str]) -
         "epochs": sum(trial.user_attrs.get("epochs", trial.last_step or 0) for trial in trials),
         "trials": count_outcomes(study),
         "best": choice(best[0].number, best[0], space) if best else None,
+        "param_groups": asked_trials(study)[0],
         "notes": list(notes),
     }
 
@@ -164,7 +166,7 @@ def raced_part(study: optuna.Study, epochs: int) -> Record:
     ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) == "pruned"]
     stopped = [trial for trial in ended if BEHIND in trial.user_attrs]  # not those that the train function gave up
     left = [epochs - trial.user_attrs["epochs"] for trial in stopped]
-    seconds = sum(count * seconds_per_epoch(trial) for count, trial in zip(left, stopped, strict=True))
+    seconds = sum(_seconds_of(trial, count) for count, trial in zip(left, stopped, strict=True))
     return {"stopped": len(stopped), "epochs_saved": sum(left), "seconds_saved": seconds}
 
 
@@ -210,11 +212,6 @@ def estimate_part(search: optuna.Study, measured: Mapping[str, Any] | None) -> R
             f"{what} over the proxy's in {count} on both, the same trials being stopped {stopped}"
         ),
     }
-
-
-def seconds_per_epoch(trial: optuna.trial.FrozenTrial) -> float:
-    """Seconds of training; without reports the whole training counts as one epoch, on either network."""
-    return _seconds_of(trial, 1)
 
 
 def _seconds_of(trial: optuna.trial.FrozenTrial, epochs: int) -> float:

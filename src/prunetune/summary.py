@@ -33,12 +33,41 @@ def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
 def print_check(console: Console, run_dir: Path) -> None:
     """Print what a check in ``run_dir`` measured, and its verdict."""
     record = json.loads((run_dir / "check.json").read_text(encoding="utf-8"))
-    trained = Text(f"Each was trained for {record['check_epochs']} of {record['epochs']} epochs.")
+    trained = Text(f"Trained for {record['check_epochs']} of {record['epochs']} epochs.")
     if record["cost_ratio"] is not None:
         trained.append(f" The full network's took {number(record['cost_ratio'])} times as long as the proxy's.")
     trained.append("".join(f"\n{note}" for note in record["notes"]))
     console.print(Group("", check_table(record), "", correlation_table(record), "", trained, ""))
     console.print(record["verdict"]["sentence"], markup=False, highlight=False, soft_wrap=True)
+
+
+def print_comparison(console: Console, run_dir: Path) -> None:
+    """Print what a comparison in ``run_dir`` came to."""
+    record = json.loads((run_dir / "compare.json").read_text(encoding="utf-8"))
+    console.print(Group("", comparison_table(record), ""))
+    for note in record["notes"]:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Report: {run_dir / 'compare.html'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def comparison_table(record: Mapping[str, Any]) -> Table:
+    """Every way with its cost, rank correlation and regret; means over seeds, the intervals are in the report."""
+    title = f"At equal cost; 1 is a training of the full network ({duration(record['seconds_of_a_full_training'])})"
+    table = _table(title, "optimizer", "cost", "of search", "Spearman", "regret", "confirmed: cost", "regret")
+    for row in record["rows"]:
+        after = row["regret_confirmed"]
+        table.add_row(
+            row["name"],
+            row["optimizer"],
+            number(round(row["cost"], 3)),
+            f"{row['search_cost']:.1f}",
+            "" if row["spearman"]["mean"] is None else f"{row['spearman']['mean']:.2f}",
+            number(row["regret"]["mean"]),
+            "" if row["confirmed_cost"] is None else f"{row['confirmed_cost']:.1f}",
+            "" if after is None else number(after["mean"]),
+        )
+    table.add_row("a random pick", "", "0", "0", "", number(record["random_pick_regret"]), "", "")
+    return table
 
 
 def check_table(record: Mapping[str, Any]) -> Table:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from prunetune.fidelity import AXES
 from prunetune.ranks import Belief, RankCorrelation, chance_missed, pairs_in_order, spearman
 from prunetune.record import Record
 from prunetune.runfolder import FORMAT, RunFolder
@@ -22,6 +23,8 @@ AUTO_LIMIT: Final = 8
 """and no more than these."""
 PRIOR: Final = Belief(z=math.atanh(0.9), error=0.35)
 """Of a proxy that nobody has checked: Spearman's correlation is 0.90, between 0.66 and 0.97 (95 %); decision 21."""
+ALIKE: Final = 0.1
+"""Shares of the fidelity that differ by less are the same, since they may come from measured step times."""
 PRIOR_BASIS: Final = "a prior, since this proxy was not checked: `prunetune check` measures it"
 
 
@@ -46,6 +49,8 @@ def grounds(settings: Settings, folder: RunFolder) -> Grounds:
         stored = folder.read_json(folder.check)
         asked = settings.to_record()
         differs = [name for name in ("pruning", "space", "direction") if stored[name] != asked[name]]
+        shares = [(stored["fidelity"][axis], asked["fidelity"][axis]) for axis in AXES]
+        differs += [] if all(math.isclose(*pair, rel_tol=ALIKE) for pair in shares) else ["fidelity"]
         if stored["format"] != FORMAT or differs:
             other = f"with another {differs[0]}" if differs else f"in format {stored['format']!r}"
             return Grounds(PRIOR, f"a prior, since the check in check.json was made {other}")
@@ -102,7 +107,7 @@ def trust_part(settings: Settings, folder: RunFolder, study: optuna.Study, confi
     the full network; ``missed_by_full_network`` is the same had the search been on the full network with another seed.
     The rank correlation and the pairs in order are of the configurations that came to an end on the full network;
     those that diverged there count as the worst, those that were stopped have no part in it. ``transfer_regret`` is
-    the winner's score minus the one of the proxy's first choice (negated if less is better), both on the full network.
+    the best of them minus the score of the proxy's first choice (negated if less is better), both on the full network.
     """
     from prunetune.backends.study import outcome, top_trials
 

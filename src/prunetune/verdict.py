@@ -12,7 +12,10 @@ Word: TypeAlias = Literal["use", "larger", "don't", "unclear"]
 REPEATABLE: Final = 0.5
 """A full network whose own rank correlation, with another seed, is below this says nothing about any proxy."""
 CHEAPER: Final = 1.2
-"""A proxy whose epochs are not so many times cheaper is not worth its errors."""
+"""A proxy on which trials are not so many times cheaper is not worth its errors."""
+CHEAPEN: Final = (
+    "cut more, or search on the full network; if the machine was busy with other things, check again in a new folder"
+)
 GOOD: Final = 0.8
 """The share of the noise ceiling that a good proxy's rank correlation reaches."""
 SURE: Final = 0.3
@@ -33,7 +36,7 @@ def verdict(proxy: RankCorrelation | None, ceiling: RankCorrelation | None, cost
     """The first of these that is true; decision 21 says why.
 
     1. too few to tell: no rank correlation, of the proxy or of the full network with itself, or the latter below 0.5;
-    2. don't: an epoch of the proxy is not at least 1.2 times cheaper;
+    2. don't: a trial on the proxy is not at least 1.2 times cheaper;
     3. don't: the upper limit of the proxy's correlation is below half of the ceiling;
     4. use: its correlation is at least 0.8 of the ceiling, its lower limit at least 0.3;
     5. too few to tell: the upper limit is at least 0.8 of the ceiling, the lower one below 0.3;
@@ -49,12 +52,12 @@ def verdict(proxy: RankCorrelation | None, ceiling: RankCorrelation | None, cost
         why = f"the full network does not repeat its own order of the configurations ({_of(ceiling)})"
         return Verdict("unclear", f"too few to tell: {why}; check more configurations, or train them for longer")
     if cost_ratio < CHEAPER:
-        why = f"an epoch of it is only {cost_ratio:.3g} times as cheap as the full network's"
-        return Verdict("don't", f"don't use this proxy: {why}; cut more, or search on the full network")
+        why = f"a trial on it is only {cost_ratio:.3g} times as cheap as a training of the full network"
+        return Verdict("don't", f"don't use this proxy: {why}; {CHEAPEN}")
     if proxy.high < WEAK * ceiling.value:
         return Verdict("don't", f"don't use this proxy: {found}")
     if proxy.value >= GOOD * ceiling.value and proxy.low >= SURE:
-        return Verdict("use", f"use this proxy: {found}, and its epochs are {cost_ratio:.3g} times as cheap")
+        return Verdict("use", f"use this proxy: {found}, and a trial on it is {cost_ratio:.3g} times as cheap")
     if proxy.high >= GOOD * ceiling.value and proxy.low < SURE:
         return Verdict("unclear", f"too few to tell: {found}; check more configurations")
     return Verdict("larger", f"use a larger proxy: {found}")

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunetune.errors import InputError, SearchError
+from prunetune.errors import SearchError
 from prunetune.events import Notice, Observer, silent
+from prunetune.mistakes import check_model_fn, check_train
+from prunetune.watched import watched
 
 if TYPE_CHECKING:
     import optuna
@@ -138,9 +140,8 @@ def work(
     from prunetune.backends.loop import run_trials
     from prunetune.engine import PruningPlan, fresh_proxy
 
-    for name, function in (("model_fn", model_fn), ("train", train)):
-        if not callable(function):
-            raise InputError(f"{name} must be a function; got {type(function).__name__}")
+    check_model_fn(model_fn)
+    check_train(train)
     with joined(storage, study, observer, wait) as (found, settings, order):
         plan = PruningPlan.from_json(order.plan)
         fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
@@ -175,15 +176,16 @@ def on_proxy(
     """The objective of the search: train a proxy with fresh weights, everything random seeded.
 
     ``resolution`` and ``data`` are what its report asks of the train function. ``observer`` hears once of what that did
-    not look at, and every such trial has it noted.
+    not look at, and every such trial has it noted; and once of a train function that asks for no parameter groups.
     """
     from prunetune.engine import fresh_proxy
     from prunetune.transfer.groups import proxy_groups
+    from prunetune.transfer.notes import never_asked
 
-    groups, said = proxy_groups(plan, transfer, weights), False
+    groups, said, unasked = proxy_groups(plan, transfer, weights), False, never_asked(transfer)
 
     def objective(params: dict[str, Any], report: Report) -> float:
-        nonlocal said
+        nonlocal said, unasked
         seed_all(report.seed)
         report.give_groups(groups)
         report.ask(resolution=resolution, data=data)
@@ -193,9 +195,30 @@ def on_proxy(
             if not said:
                 said = True
                 observer(Notice(unread_note(report.unread)))
+        if unasked and not report.asked_groups:
+            observer(Notice(unasked))
+        unasked = ""  # the first training that ends tells
         return score
 
     return objective
+
+
+def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
+    """The plan that the study's trials were made with, or now ``cut``: a measured budget may give another each time.
+
+    Raises PlanError if ``model_fn`` builds another network than the plan was made for.
+    """
+    from prunetune.backends.texts import read_text, write_text
+    from prunetune.engine import PruningPlan, fresh_proxy
+
+    kept = read_text(study, PLAN)
+    if kept is None:
+        plan = cut()
+        write_text(study, PLAN, plan.to_json())
+        return plan
+    plan = PruningPlan.from_json(kept)
+    fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
+    return plan
 
 
 def unread_note(names: Sequence[str]) -> str:
@@ -211,7 +234,7 @@ def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report
     """The score from the train function; how long it took, and nothing else, is noted in the trial."""
     started = time.perf_counter()
     try:
-        return train(model, params, report)
+        return watched(train, model, params, report)
     finally:
         report.add("train_seconds", time.perf_counter() - started)
 

@@ -31,6 +31,22 @@ def test_redrawn_weights_are_those_that_the_narrow_layer_would_draw() -> None:
     assert first.abs().max() <= 256**-0.5 * 1.000001  # its inputs are all there
 
 
+def test_embeddings_have_no_fan_in_so_redrawing_leaves_them_as_they_were_drawn() -> None:
+    """nn.Embedding draws from N(0, 1) at every width; the layer behind it, at 64 inputs and not 256, twice as far."""
+
+    def build() -> nn.Sequential:
+        return nn.Sequential(nn.Embedding(400, 256), nn.Linear(256, 8), nn.Linear(8, 3))
+
+    graph = DependencyGraph.of(build(), torch.zeros(2, 5, dtype=torch.long))
+    cut = PruningPlan.of(graph, by_hand(graph, keep={"0": list(range(0, 256, 4))}))
+    torch.manual_seed(0)
+    proxy = fresh_proxy(build, cut)
+    table, weight = proxy.get_parameter("0.weight"), proxy.get_parameter("1.weight")
+    assert table.shape == (400, 64)
+    assert table.std().item() == pytest.approx(1.0, rel=0.02)
+    assert weight.abs().max().item() == pytest.approx(64**-0.5, rel=0.02)
+
+
 def test_a_custom_initialisation_survives_redrawing_but_not_a_reset() -> None:
     def own() -> nn.Sequential:
         model = wide()

@@ -65,6 +65,18 @@ def test_best_so_far_follows_the_direction(make_run: MakeRun, result: dict[str, 
     assert points(named(down, "best so far")) == [(0, 0.5), (3, 0.4), (3, 0.4)]
 
 
+def test_rungs_have_every_trial_that_ended_where_it_did(run: Run) -> None:
+    figure = figures.rungs(run)
+    drawn = {(bar.name, x): y for bar in figure.data for x, y in zip(bar.x, bar.y, strict=True)}
+    expected: dict[tuple[str, int], int] = {}
+    for each in run.trials:
+        if each.outcome != "running":
+            key = ("stopped early" if each.outcome == "pruned" else each.outcome, len(each.curve))
+            expected[key] = expected.get(key, 0) + 1
+    assert drawn == expected
+    assert sum(drawn.values()) > 2
+
+
 def test_learning_curves_have_every_report(run: Run) -> None:
     figure = figures.learning_curves(run)
     assert points(named(figure, "best (trial 0)")) == [(1, 0.5), (2, 0.7), (3, 0.8), (None, None)]

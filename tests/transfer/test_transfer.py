@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import html
 import math
 from typing import Any
 
@@ -13,9 +15,11 @@ import prunetune
 from prunetune.backends.loop import Report
 from prunetune.engine import PruningPlan, fresh_proxy
 from prunetune.errors import InputError
+from prunetune.events import Event, Notice
 from prunetune.transfer import transfers
 from prunetune.transfer.base import Width, widths
 from prunetune.transfer.groups import plain_groups, proxy_groups
+from tiny_tune import touch
 
 
 class Mlp(nn.Module):
@@ -124,6 +128,91 @@ def test_widths_of_embeddings_depthwise_and_transposed_convolutions_and_bare_par
     assert dict(found) == expected
 
 
+class Transposed(nn.Module):
+    """Transposed convolutions in groups: of one channel each, and of four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 1)
+        self.depthwise = nn.ConvTranspose2d(16, 16, 2, groups=16)
+        self.grouped = nn.ConvTranspose2d(16, 32, 2, groups=4)
+        self.last = nn.Conv2d(32, 5, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(self.grouped(self.depthwise(self.first(images))))
+        return out
+
+
+def test_widths_of_grouped_transposed_convolutions() -> None:
+    """By hand: depthwise, each output sees one input before and after; in four groups, two inputs instead of four."""
+    proxy, plan = cut(Transposed(), torch.zeros(2, 3, 4, 4), 0.5)
+    assert tuple(proxy.get_parameter("depthwise.weight").shape) == (8, 1, 2, 2)
+    assert tuple(proxy.get_parameter("grouped.weight").shape) == (8, 4, 2, 2)
+    found = widths(proxy, plan)
+    assert found["depthwise.weight"] == Width(1.0, 0.5)
+    assert found["grouped.weight"] == Width(0.5, 0.5)
+    assert [name for name, width in found.items() if width.is_readout] == ["last.weight"]
+
+
+class Multiplied(nn.Module):
+    """A network whose output is divided by its width, which is microsoft/mup's ``MuReadout``."""
+
+    def __init__(self, model: nn.Module, width: float) -> None:
+        super().__init__()
+        self.model, self.width = model, width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second, last = (self.model.get_submodule(name) for name in ("first", "second", "last"))
+        hidden = second(first(x).relu()).relu()
+        weight, bias = last.get_parameter("weight"), last.get_parameter("bias")
+        return nn.functional.linear(hidden / self.width, weight, bias)
+
+
+def microsofts_groups(model: nn.Module, width: float, optimizer: str, lr: float, decay: float) -> list[dict[str, Any]]:
+    """What ``MuSGD`` and ``MuAdam`` of microsoft/mup make of a uniform width, from their rules by infinite dimensions.
+
+    Two (matrix-like): SGD lr * fan_out / fan_in, here 1; Adam lr / width. One (vector-like, the readout's weight too):
+    SGD lr * width; Adam lr. None (the readout's bias): lr. Weight decay goes the other way.
+    """
+    groups = []
+    for name, parameter in model.named_parameters():
+        infinite = {"model.second.weight": 2, "model.last.bias": 0}.get(name, 1)
+        by = {2: 1.0, 1: width, 0: 1.0} if optimizer == "sgd" else {2: 1 / width, 1: 1.0, 0: 1.0}
+        groups.append({"params": [parameter], "lr": lr * by[infinite], "weight_decay": decay / by[infinite]})
+    return groups
+
+
+@pytest.mark.parametrize("width", [0.5, 0.125])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_network_is_trained_as_microsofts_mup_would(optimizer: Any, width: float) -> None:
+    """Step by step the same outputs: their readout is multiplied, and its initial weights by sqrt(width), ours not."""
+    torch.manual_seed(1)
+    proxy, plan = cut(Mlp(), torch.zeros(2, 6), width)
+    theirs = Multiplied(copy.deepcopy(proxy), width).double()
+    ours = proxy.double()
+    with torch.no_grad():
+        theirs.get_parameter("model.last.weight").mul_(math.sqrt(width))
+    lr, decay = (0.3, 0.05) if optimizer == "sgd" else (0.01, 0.3)
+    groups = proxy_groups(plan, "mup", "redraw")(ours, lr=lr, weight_decay=decay, optimizer=optimizer)
+    their_groups = microsofts_groups(theirs, width, optimizer, lr, decay)
+    inputs, targets = torch.randn(32, 6, dtype=torch.float64), torch.randint(3, (32,))
+    curves = []
+    for model, members in ((ours, groups), (theirs, their_groups)):
+        stepper: torch.optim.Optimizer = (
+            torch.optim.SGD(members, momentum=0.9) if optimizer == "sgd" else torch.optim.AdamW(members, eps=1e-30)
+        )
+        curve = []
+        for _ in range(6):
+            out = model(inputs)
+            curve.append(out.detach())
+            stepper.zero_grad()
+            nn.functional.cross_entropy(out, targets).backward()
+            stepper.step()
+        curves.append(torch.stack(curve))
+    assert (curves[0][-1] - curves[0][0]).abs().mean() > 0.1  # it learns, so that there is something to compare
+    torch.testing.assert_close(curves[0], curves[1], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("weights", ["redraw", "reset", "sliced"])
 def test_the_readout_begins_larger_once_and_only_if_somebody_asks(weights: Any) -> None:
     _, plan = cut(Mlp(), torch.zeros(2, 6), 0.25)
@@ -213,7 +302,7 @@ def test_what_cannot_be_is_said_in_a_sentence(change: dict[str, Any], message: s
     assert message in str(caught.value)
 
 
-def tune_with(train: Any, transfer: str, folder: Any) -> Any:
+def tune_with(train: Any, transfer: str, folder: Any, **options: Any) -> Any:
     return prunetune.tune(
         Mlp,
         train,
@@ -222,8 +311,13 @@ def tune_with(train: Any, transfer: str, folder: Any) -> Any:
         epochs=1,
         run_dir=folder,
         pruning=prunetune.Pruning(scorer="uniform", ratio=0.25, transfer=transfer),
-        search=prunetune.Search(n_trials=1, confirm=1),
+        search=prunetune.Search(n_trials=options.pop("n_trials", 1), confirm=1),
+        **options,
     )
+
+
+def page_of(result: Any) -> str:
+    return html.unescape((result.run_dir / "report.html").read_text())
 
 
 def test_a_search_corrects_the_proxy_and_leaves_the_full_network(tmp_path: Any) -> None:
@@ -233,15 +327,44 @@ def test_a_search_corrects_the_proxy_and_leaves_the_full_network(tmp_path: Any) 
         groups = report.param_groups(model, lr=params["lr"])
         rates = {name: rate / params["lr"] for name, (rate, _) in by_parameter(model, groups).items()}
         seen.append((model.get_parameter("first.weight").shape[0], rates["first.weight"], rates["last.weight"]))
+        touch(model)
         return 0.5
 
     result = tune_with(train, "mup", tmp_path / "run")
     assert seen == [(16, pytest.approx(0.25), pytest.approx(4.0)), (64, 1.0, 1.0)]
     assert result.record["search"]["notes"][-1].startswith("transfer 'mup': learning rates on the proxy were corrected")
+    assert result.record["search"]["param_groups"] == 1
+    assert "<p>Transfer 'mup': learning rates on the proxy were corrected for its width.</p>" in page_of(result)
 
 
-def test_a_train_function_that_never_asks_is_told_so(tmp_path: Any) -> None:
-    result = tune_with(lambda model, params, report: 0.5, "mup", tmp_path / "run")
+def never_asks(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+    touch(model)
+    return 0.5
+
+
+def test_a_train_function_that_never_asks_is_told_so_once(tmp_path: Any) -> None:
+    events: list[Event] = []
+    result = tune_with(never_asks, "mup", tmp_path / "run", n_trials=3, observer=events.append)
+    (notice,) = [event.message for event in events if isinstance(event, Notice)]
+    assert notice.startswith("warning: transfer='mup' asked for, but the train function never called report.param_g")
     assert "transfer 'mup' had no effect: the train function never called" in result.record["search"]["notes"][-1]
-    result = tune_with(lambda model, params, report: 0.5, "identity", tmp_path / "other")
+    assert "<p>Transfer 'mup' had no effect: the train function never called" in page_of(result)
+    events.clear()
+    result = tune_with(never_asks, "identity", tmp_path / "other", observer=events.append)
+    assert not any(isinstance(event, Notice) for event in events)
     assert result.record["search"]["notes"][-1].startswith("transfer 'identity': proxy and full network got the same")
+
+
+def test_trials_that_did_not_ask_are_counted(tmp_path: Any) -> None:
+    calls = iter(range(9))
+
+    def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        if next(calls) != 1:
+            report.param_groups(model, lr=params["lr"])
+        return 0.5
+
+    result = tune_with(train, "mup", tmp_path / "run", n_trials=3)
+    assert result.record["search"]["param_groups"] == 2
+    assert result.record["search"]["notes"][-1].endswith(
+        "for its width in 2 of 3 trials; the others never asked for it"
+    )

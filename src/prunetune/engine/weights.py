@@ -24,7 +24,8 @@ def fresh_proxy(model_fn: Callable[[], nn.Module], plan: PruningPlan, *, weights
         What it begins with. `"redraw"`: what `model_fn` has drawn, of which the plan's part stays, so that a custom
         initialisation survives; a cut shortens the fan-in, so every weight with a fan-in is scaled by sqrt(fan-in
         before / fan-in after), which is what He's and Glorot's initialisations would have drawn for the narrow layer
-        (He et al. 2015, eq. 10), without knowing which of them was used. `"sliced"`: the same without the factor.
+        (He et al. 2015, eq. 10), without knowing which of them was used. Embeddings have none: a row of them is read at
+        a time. `"sliced"`: the same without the factor.
         `"reset"`: the modules' own `reset_parameters`, after the cut; parameters of modules without one are sliced.
 
     Raises
@@ -42,7 +43,8 @@ def fresh_proxy(model_fn: Callable[[], nn.Module], plan: PruningPlan, *, weights
 
 
 def _redraw(proxy: nn.Module, plan: PruningPlan) -> None:
-    parameters = dict(proxy.named_parameters())
+    looked_up = {id(m.weight) for m in proxy.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
+    parameters = {name: p for name, p in proxy.named_parameters() if id(p) not in looked_up}
     with torch.no_grad():
         for name, cut in plan.tensors.items():
             if name in parameters and len(cut.shape) > 1 and 1 in cut.keep:

@@ -113,7 +113,7 @@ class Training:
 
     data: ImageData
     forward: Forward
-    sgd: torch.optim.SGD
+    sgd: torch.optim.Optimizer
     settings: Hyperparameters
     schedule: Schedule
     generator: torch.Generator

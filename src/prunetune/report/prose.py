@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prunetune.report.run import Run
 from prunetune.report.words import NONE, clip, duration, number, percent, ratio
+from prunetune.transfer.notes import transfer_sentence
 
 STATUS = {
     "searching": "This run has not finished: it is still searching, or was stopped while it did.",
@@ -26,10 +27,11 @@ class Fact:
 
 @dataclass(frozen=True)
 class Lead:
-    """The answer: a warning where the run did not end well, one sentence, and the large figures."""
+    """The answer: a warning where the run did not end well, one sentence, one on the transfer, the large figures."""
 
     warning: str
     sentence: str
+    transfer: str
     facts: tuple[Fact, ...]
 
 
@@ -44,7 +46,7 @@ def lead(run: Run) -> Lead:
     warning = "" if run.finished else STATUS.get(status, f"This run has the unknown status “{clip(status)}”.")
     if run.result.error and not run.finished:
         warning += f" It ended with {clip(run.result.error)}."
-    return Lead(warning, _sentence(run), tuple(fact for fact in _facts(run) if fact.value != NONE))
+    return Lead(warning, _sentence(run), _transfer(run), tuple(fact for fact in _facts(run) if fact.value != NONE))
 
 
 def _sentence(run: Run) -> str:
@@ -64,6 +66,16 @@ def _sentence(run: Run) -> str:
     if len(confirmed) == 1:
         return f"{name} won: the only one that was confirmed on the full network."
     return f"{name} won: the best of {len(confirmed)} configurations that were confirmed on the full network."
+
+
+def _transfer(run: Run) -> str:
+    """By which rule the proxy took the hyperparameters; nothing of records that do not say it."""
+    search = run.result.search
+    rule = run.result.pruning.transfer if run.result.pruning else None
+    if rule is None or search is None or search.param_groups is None:
+        return ""
+    said = transfer_sentence(clip(rule), search.param_groups, search.trials.get("complete", 0))
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
 
 
 def _facts(run: Run) -> list[Fact]:

@@ -153,6 +153,8 @@ class Search:
     epochs: float | None = None
     trials: dict[str, int] = field(default_factory=dict)
     best: Choice | None = None
+    param_groups: int | None = None
+    """How many complete trials asked for parameter groups."""
     notes: tuple[str, ...] = ()
 
 
@@ -326,7 +328,7 @@ class Run:
         if not scored:
             return None
         best = min(scored, key=lambda trial: self.rank_key(trial.score))
-        return Choice(best.number, dict(best.params), best.score)
+        return Choice(trial=best.number, params=dict(best.params), score=best.score)
 
     def rank_key(self, score: float | None) -> float:
         """A key that sorts scores best first, and what has no score last."""

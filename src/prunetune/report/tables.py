@@ -10,6 +10,7 @@ from typing import Any
 from prunetune.report.figures import NothingToShow
 from prunetune.report.figures.base import LOOKS, thinned
 from prunetune.report.figures.cost import MEASURES, phase_seconds
+from prunetune.report.figures.rungs import ended_at
 from prunetune.report.figures.search import importance_values
 from prunetune.report.run import Run
 from prunetune.report.trials import Trial, parameters
@@ -197,6 +198,14 @@ def curves(caption: str, found: Sequence[Trial]) -> Table:
     shown = thinned(epochs, 50)
     rows = tuple((f"{name}", *(number(curve.get(step)) for step in shown)) for name, curve in curve_of.items())
     return limited(Table(caption, ("trial", *map(str, shown)), rows))
+
+
+def rungs(run: Run) -> Table:
+    """How many trials ended after each epoch, an outcome a column."""
+    ended = ended_at(run)
+    epochs = sorted({epoch for counts in ended.values() for epoch in counts})
+    rows = tuple((str(epoch), *(str(counts[epoch]) for counts in ended.values())) for epoch in epochs)
+    return limited(Table("Where trials ended", ("epoch", *map(outcome, ended)), rows))
 
 
 def outcome(name: str) -> str:

@@ -19,9 +19,9 @@ def _missed(trust: Trust) -> str:
         return ""
     if not trust.confirmed:
         return "The first choice of the proxy was not trained on the full network."
-    best = f"the {trust.confirmed} best" if trust.confirmed > 1 else "the best"
+    best = f"among the {trust.confirmed} best" if trust.confirmed > 1 else "the best"
     text = (
-        f"The full network's best of the {trust.searched} configurations that were searched is not among {best} on the "
+        f"The full network's best of the {trust.searched} configurations that were searched is not {best} on the "
         f"proxy with a probability of {percent(trust.missed)} (estimate)"
     )
     if trust.missed_by_full_network is not None:
@@ -42,10 +42,10 @@ def _order(trust: Trust) -> str:
     if not trust.pairs:
         return ""
     text = (
-        f"Of the {trust.pairs} pairs among them that were trained to the end on the full network, the proxy had "
+        f"Of the {trust.pairs} pairs among them that came to an end on the full network, the proxy had "
         f"{trust.pairs_in_order} in the right order"
         if trust.pairs > 1
-        else f"The two that were trained to the end had the {'same' if trust.pairs_in_order else 'opposite'} order on "
+        else f"The two that came to an end had the {'same' if trust.pairs_in_order else 'opposite'} order on "
         "both networks"
     )
     found = trust.correlation

@@ -60,9 +60,10 @@ _LOOKED_UP = (nn.Embedding, nn.EmbeddingBag)
 def widths(model: nn.Module, plan: PruningPlan) -> Mapping[str, Width]:
     """The width of every parameter of ``model``, a proxy that ``plan`` has cut, by its first qualified name.
 
-    Weights are ``(out, in, …)``; those of transposed convolutions ``(in, out, …)``, and embeddings have no fan-in,
-    since one row of them is read at a time. In grouped convolutions a channel sees those of its group only: the fan-in
-    is that of dimension 1, as it stands. Parameters of other kinds (positions, layer scales, tokens) have a fan-out.
+    Weights are ``(out, in, …)``, and embeddings have no fan-in, since one row of them is read at a time. In grouped
+    convolutions, ``(out, in / groups, …)``, a channel sees those of its group only, so that the fan-in is that of
+    dimension 1 as it stands; the weights of transposed ones are ``(in, out / groups, …)``, where the share of groups
+    that are left has to come in. Parameters of other kinds (positions, layer scales, tokens) have a fan-out.
     """
     found: dict[str, Width] = {}
     seen: set[int] = set()
@@ -72,7 +73,9 @@ def widths(model: nn.Module, plan: PruningPlan) -> Mapping[str, Width]:
                 continue
             seen.add(id(parameter))
             name = f"{path}.{key}" if path else key
-            found[name] = _width(module, key, _shares(plan, name))
+            change = plan.attributes.get(f"{path}.groups")
+            groups = 1.0 if change is None else change.after / change.before
+            found[name] = _width(module, key, _shares(plan, name), groups)
     return found
 
 
@@ -82,7 +85,7 @@ def _shares(plan: PruningPlan, name: str) -> dict[int, float]:
     return {} if cut is None else {dim: len(kept) / cut.shape[dim] for dim, kept in cut.keep.items()}
 
 
-def _width(module: nn.Module, key: str, shares: Mapping[int, float]) -> Width:
+def _width(module: nn.Module, key: str, shares: Mapping[int, float], groups: float) -> Width:
     dimensions = module._parameters[key].ndim  # type: ignore[union-attr]  # the caller has looked
     if dimensions < 2 or isinstance(module, _LOOKED_UP) or not _is_matrix(key):
         product = 1.0
@@ -90,7 +93,7 @@ def _width(module: nn.Module, key: str, shares: Mapping[int, float]) -> Width:
             product *= share
         return Width(fan_out=product)
     first, second = shares.get(0, 1.0), shares.get(1, 1.0)
-    return Width(first, second) if isinstance(module, _INPUTS_FIRST) else Width(second, first)
+    return Width(first / groups, second * groups) if isinstance(module, _INPUTS_FIRST) else Width(second, first)
 
 
 def _is_matrix(key: str) -> bool:

@@ -10,18 +10,44 @@ if TYPE_CHECKING:
     import optuna
 
 
-def transfer_note(study: optuna.Study, transfer: str) -> str:
-    """A sentence on how the proxies of ``study`` took their hyperparameters; none before a trial has been trained."""
-    from prunetune.backends.study import finished_trials
+def never_asked(transfer: str) -> str:
+    """What a person should know of a train function that never asked for parameter groups; nothing of identity."""
+    if transfer == "identity":
+        return ""
+    return (
+        f"warning: transfer={transfer!r} asked for, but the train function never called report.param_groups, so the "
+        "proxy trains with the full network's hyperparameters as they are; give the optimizer "
+        "report.param_groups(model, lr=…) in place of model.parameters(), or set transfer to 'identity'"
+    )
 
-    trained = finished_trials(study)
-    if not trained:
+
+def asked_trials(study: optuna.Study) -> tuple[int, int]:
+    """How many complete trials asked for parameter groups, and how many there are."""
+    from prunetune.backends.study import outcome
+
+    complete = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) == "complete"]
+    return sum(bool(trial.user_attrs.get(ASKED)) for trial in complete), len(complete)
+
+
+def transfer_note(study: optuna.Study, transfer: str) -> str:
+    """How the proxies of ``study`` took their hyperparameters, by its complete trials; nothing before there is one."""
+    return transfer_sentence(transfer, *asked_trials(study))
+
+
+def transfer_sentence(transfer: str, asked: int, complete: int) -> str:
+    """How proxies took their hyperparameters, where ``asked`` of ``complete`` trials asked for parameter groups.
+
+    >>> transfer_sentence("mup", 3, 3)
+    "transfer 'mup': learning rates on the proxy were corrected for its width"
+    """
+    if not complete:
         return ""
     if transfer == "identity":
         return "transfer 'identity': proxy and full network got the same hyperparameters"
-    if any(trial.user_attrs.get(ASKED) for trial in trained):
-        return f"transfer {transfer!r}: learning rates on the proxy were corrected for its width"
-    return (
-        f"transfer {transfer!r} had no effect: the train function never called report.param_groups(model, lr=…), so "
-        "proxy and full network got the same hyperparameters"
-    )
+    if not asked:
+        return (
+            f"transfer {transfer!r} had no effect: the train function never called report.param_groups(model, lr=…), "
+            "so proxy and full network got the same hyperparameters"
+        )
+    where = "" if asked == complete else f" in {asked} of {complete} trials; the others never asked for it"
+    return f"transfer {transfer!r}: learning rates on the proxy were corrected for its width{where}"

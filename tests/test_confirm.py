@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 from torch import nn
 
 import prunetune.workers
 from prunetune.backends import Categorical
-from prunetune.backends.race import Race, movement, score_at, stops
-from prunetune.backends.trial import Report
+from prunetune.backends.race import PROXY_CURVE, Race, movement, score_at, stops
+from prunetune.backends.trial import TOLD, Report
 from prunetune.errors import InputError
 from prunetune.events import Event, PhaseStarted, TrialEnded
 from prunetune.tuner import Search, TuneResult, tune
-from tiny_tune import HALF, INPUTS, make_quick, net, touch, width
+from tiny_tune import HALF, INPUTS, make_quick, net, width
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -56,7 +57,6 @@ class Scripted:
 
     def __call__(self, model: nn.Module, params: dict[str, Any], report: Report) -> float:
         which, curve = params["which"], self.curves[width(model)][params["which"]]
-        touch(model)
         for epoch, score in enumerate(curve, 1):
             Scripted.now += 1.0
             if width(model) == 16:
@@ -103,11 +103,12 @@ def test_who_is_behind_by_more_than_scores_still_move_is_stopped(tmp_path: Path)
     )
     assert result.record["raced"] == {"stopped": 2, "epochs_saved": 4 + 6, "seconds_saved": pytest.approx(4 + 6)}
     (started,) = [event for event in events if isinstance(event, PhaseStarted) and event.phase == "confirm"]
-    sentence = (
-        "race: a training is stopped after epoch 2, 4, 6 of 8 where it is clearly behind the best that has finished, "
-        "which saves 6, 4, 2 epochs"
+    assert started.notes == (
+        (
+            "race: a training is stopped after epoch 2, 4, 6 of 8 where it is clearly behind the best that has "
+            "finished, which saves 6, 4, 2 epochs"
+        ),
     )
-    assert started.notes == (sentence,)
     outcomes = [event.outcome for event in events if isinstance(event, TrialEnded) and event.phase == "confirm"]
     assert outcomes == ["complete", "pruned", "pruned"]
     assert not list(tmp_path.glob("weights-*-*"))
@@ -122,55 +123,12 @@ def test_without_the_race_all_run_to_their_end(tmp_path: Path) -> None:
     assert "raced" not in result.record
 
 
-def test_a_configuration_that_moved_late_on_the_proxy_is_given_the_time(tmp_path: Path) -> None:
-    """b's scores on the proxy move by 0.3 from epoch 4 on, more than the 0.15 that it is behind; and it wins."""
-    proxy = {**PROXY, "b": [0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.8]}
-    result = confirm(tmp_path, Scripted(proxy))
-    assert ends(result) == [("a", "complete", 8), ("b", "complete", 8), ("c", "pruned", 2)]
-    assert (result.params, result.score) == ({"which": "b"}, 0.9)
-
-
-def test_losses_race_too(tmp_path: Path) -> None:
-    def upside_down(curves: Curves) -> Curves:
-        return {name: [1 - score for score in curve] for name, curve in curves.items()}
-
-    result = confirm(tmp_path, Scripted(upside_down(PROXY), upside_down(BASE)), direction="minimize")
-    assert ends(result) == [("a", "complete", 8), ("b", "pruned", 4), ("c", "pruned", 2)]
-
-
-def test_a_dip_at_the_stop_is_no_reason(tmp_path: Path) -> None:
-    """The best score so far counts: after epoch 4, b is 0.05 behind, although its score just then is 0.2."""
-    base = {**BASE, "b": [0.1, 0.2, 0.55, 0.2, 0.6, 0.7, 0.8, 0.9]}
-    assert ends(confirm(tmp_path, Scripted(base=base)))[1] == ("b", "complete", 8)
-
-
-def test_what_is_reported_seldom_is_judged_at_the_next_report(tmp_path: Path) -> None:
-    """After epochs 3 and 6 only. After 3 a has 0.5 and moves by 0.2 from there, b is behind by 0.2, c by 0.4."""
-    result = confirm(tmp_path, Scripted(told=(3, 6)))
-    assert ends(result) == [("a", "complete", 6), ("b", "pruned", 6), ("c", "pruned", 3)]
-
-
 def test_a_train_function_that_reports_nothing_is_never_stopped(tmp_path: Path) -> None:
     events: list[Event] = []
     result = confirm(tmp_path, Scripted(told=()), observer=events.append)
     assert [outcome for _, outcome, _ in ends(result)] == ["complete"] * 3
     assert [event.message for event in events if isinstance(event, TrialEnded)] == [""] * 6
     assert result.record["raced"] == {"stopped": 0, "epochs_saved": 0, "seconds_saved": 0}
-
-
-def test_one_that_diverged_is_nobody_to_be_compared_with(tmp_path: Path) -> None:
-    base = {**BASE, "a": [*BASE["a"][:6], math.nan, math.nan]}
-    result = confirm(tmp_path, Scripted(base=base))
-    assert ends(result) == [("a", "diverged", 7), ("b", "complete", 8), ("c", "complete", 8)]
-
-
-def test_the_best_of_those_that_finished_leads(tmp_path: Path) -> None:
-    """b overtakes a; d is measured against b: behind a by nothing at all after epoch 7, but that is no stop."""
-    proxy = {**PROXY, "b": [0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.8], "d": [0.6] * 8}
-    base = {**BASE, "d": [0.1, 0.35, 0.4, 0.45, 0.5, 0.55, 0.55, 0.55]}
-    result = confirm(tmp_path, Scripted(proxy, base), n_trials=4, confirm=4)
-    # b's scores move by 0.7, 0.45, 0.3 from epochs 2, 4, 6 on, where d is ahead by 0.15, level, and behind by 0.05
-    assert ends(result)[3] == ("d", "complete", 8)
 
 
 def test_a_race_that_was_interrupted_goes_on(tmp_path: Path) -> None:
@@ -195,6 +153,78 @@ def test_a_run_without_the_race_cannot_go_on_with_it(tmp_path: Path) -> None:
         confirm(tmp_path, Scripted())
     with pytest.raises(InputError, match="race is 'yes', but it must be True or False"):
         Search(race="yes")  # type: ignore[arg-type]
+
+
+# The rule itself, on a study in memory
+
+
+def race(
+    base: Curves = BASE,
+    proxy: Curves = PROXY,
+    *,
+    told: Sequence[int] = range(1, 9),
+    direction: str = "maximize",
+    diverged: str = "",
+) -> dict[str, int]:
+    """After which epoch each of ``base`` was stopped, or 8."""
+    study = optuna.create_study(direction=direction, pruner=Race(8))
+    ended = {}
+    for which, curve in base.items():
+        study.enqueue_trial({}, user_attrs={PROXY_CURVE: [(e, s) for e, s in enumerate(proxy[which], 1) if e in told]})
+        trial = study.ask()
+        for epoch in told:
+            trial.report(curve[epoch - 1], epoch)
+            if epoch < 8 and trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                ended[which] = epoch
+                break
+        else:
+            trial.set_user_attr("outcome", "diverged" if which == diverged else "complete")
+            study.tell(trial, curve[-1])
+            ended[which] = 8
+    return ended
+
+
+def flipped(curves: Curves) -> dict[str, list[float]]:
+    return {name: [1 - score for score in curve] for name, curve in curves.items()}
+
+
+def test_losses_race_too() -> None:
+    assert race() == race(flipped(BASE), flipped(PROXY), direction="minimize") == {"a": 8, "b": 4, "c": 2}
+
+
+def test_a_configuration_that_moved_late_on_the_proxy_is_given_the_time() -> None:
+    """b's scores on the proxy move by 0.3 from epoch 4 on, more than the 0.15 that it is behind; and it leads.
+
+    From epochs 2, 4, 6 on b itself moves by 0.7, 0.45, 0.3, where c is behind it by 0.15, 0.35, 0.5.
+    """
+    late = {**PROXY, "b": [0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.8]}
+    assert race(proxy=late) == {"a": 8, "b": 8, "c": 6}
+
+
+def test_a_dip_at_the_stop_is_no_reason() -> None:
+    """The best score so far counts: after epoch 4, b is 0.05 behind, although its score just then is 0.2."""
+    assert race({**BASE, "b": [0.1, 0.2, 0.55, 0.2, 0.6, 0.7, 0.8, 0.9]})["b"] == 8
+
+
+def test_what_is_reported_seldom_is_judged_at_the_next_report() -> None:
+    """After 3 a has 0.5 and moves by 0.2 from there, c is 0.4 behind; after 6 nothing moves, and b is 0.1 behind."""
+    assert race(told=(3, 6)) == {"a": 8, "b": 6, "c": 3}
+
+
+def test_one_that_diverged_is_nobody_to_be_compared_with() -> None:
+    assert race(diverged="a") == {"a": 8, "b": 8, "c": 6}
+
+
+def test_one_that_ran_on_a_proxy_is_nobody_to_be_compared_with() -> None:
+    study = optuna.create_study(direction="maximize", pruner=Race(8))
+    for network in ("proxy", "base"):
+        told = {"outcome": "complete", TOLD: network}
+        values = dict(enumerate(BASE["a"], 1))
+        study.add_trial(optuna.trial.create_trial(value=0.7, intermediate_values=values, user_attrs=told))
+        trial = study.ask()
+        trial.report(0.0, 2)
+        assert trial.should_prune() == (network == "base")
 
 
 @pytest.mark.parametrize(

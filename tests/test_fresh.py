@@ -40,6 +40,14 @@ def test_another_process_measures_with_as_many_threads(tmp_path: Path) -> None:
     assert not model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def stopped() -> float:
+    return 7.0
+
+
+def test_the_clock_goes_along() -> None:
+    assert fresh_step_time({"base": nn.Linear(3, 3)}, torch.randn(4, 3), seconds=0.1, clock=stopped) == {"base": 0.0}
+
+
 def test_a_model_that_cannot_be_pickled_is_measured_here_with_a_warning(tmp_path: Path) -> None:
     model = Marked(tmp_path / "pid")
     model.lock = open(tmp_path / "open", "w")  # type: ignore[assignment]  # noqa: SIM115
@@ -79,6 +87,6 @@ def test_models_of_a_script_without_a_guard_or_a_module(tmp_path: Path) -> None:
 
 
 def test_other_devices_are_measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fresh, "step_time", lambda models, inputs, seconds: dict.fromkeys(models, 1.0))
+    monkeypatch.setattr(fresh, "step_time", lambda models, inputs, seconds, clock: dict.fromkeys(models, 1.0))
     model = nn.Linear(3, 3, device="meta")
     assert fresh_step_time({"base": model}, torch.ones(2, 3), seconds=0.1) == {"base": 1.0}

@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,32 +22,37 @@ import torch
 from torch import nn
 
 from prunetune.engine import ExampleInputs, step_time
+from prunetune.engine.cost import Clock
 
 
-def fresh_step_time(models: Mapping[str, nn.Module], inputs: ExampleInputs, *, seconds: float) -> dict[str, float]:
+def fresh_step_time(
+    models: Mapping[str, nn.Module], inputs: ExampleInputs, *, seconds: float, clock: Clock = time.perf_counter
+) -> dict[str, float]:
     """`engine.step_time`, in a process that has done nothing else; on other devices than CPUs in this one.
 
     Warns, and measures in this process, where the models cannot go to another.
     """
     if any(p.device.type != "cpu" for model in models.values() for p in model.parameters()):
-        return step_time(models, inputs, seconds=seconds)  # torch's own allocator keeps what it has
+        return step_time(models, inputs, seconds=seconds, clock=clock)  # torch's own allocator keeps what it has
     try:
-        return _elsewhere(models, inputs, seconds)
+        return _elsewhere(models, inputs, seconds, clock)
     except _CannotGoError as error:
         warnings.warn(f"steps are timed in this process, which can be 15 % off: {error}", stacklevel=2)
-        return step_time(models, inputs, seconds=seconds)
+        return step_time(models, inputs, seconds=seconds, clock=clock)
 
 
 class _CannotGoError(Exception):
     """Why the models were not measured in another process."""
 
 
-def _elsewhere(models: Mapping[str, nn.Module], inputs: ExampleInputs, seconds: float) -> dict[str, float]:
+def _elsewhere(
+    models: Mapping[str, nn.Module], inputs: ExampleInputs, seconds: float, clock: Clock
+) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="prunetune-") as folder:
         order, answer = Path(folder, "order"), Path(folder, "answer")
         try:
             # by value where a class or function is of `__main__`, which the other process does not have
-            order.write_bytes(cloudpickle.dumps((dict(models), inputs, seconds, torch.get_num_threads())))
+            order.write_bytes(cloudpickle.dumps((dict(models), inputs, seconds, clock, torch.get_num_threads())))
         except Exception as error:  # whatever a user's objects raise
             raise _CannotGoError(f"the model cannot be pickled ({type(error).__name__}: {error})") from error
         command = [sys.executable, "-m", __name__, str(order), str(answer)]
@@ -63,9 +69,9 @@ def _elsewhere(models: Mapping[str, nn.Module], inputs: ExampleInputs, seconds: 
 
 def main(order: str, answer: str) -> None:
     """What the other process does."""
-    models, inputs, seconds, threads = pickle.loads(Path(order).read_bytes())
+    models, inputs, seconds, clock, threads = pickle.loads(Path(order).read_bytes())
     torch.set_num_threads(threads)
-    Path(answer).write_bytes(pickle.dumps(step_time(models, inputs, seconds=seconds)))
+    Path(answer).write_bytes(pickle.dumps(step_time(models, inputs, seconds=seconds, clock=clock)))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 Train: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
 
 UNTOUCHED: Final = (
-    "the train function left the model that it was given as it was: train that very model, in place. Does it train "
-    "another one, or a copy? Is the batch size larger than the dataset, so that a loader with drop_last is empty? Are "
-    "all parameters frozen?"
+    "warning: the train function left the model that it was given as it was: train that very model, in place. Does it "
+    "train another one, or a copy? Is the batch larger than the dataset, so that a loader with drop_last is empty? "
+    "Are all parameters frozen?"
 )
 UNSEEN: Final = (
     "warning: the batch norms of the model saw no batch in training mode, though it was trained: call model.train() "
@@ -35,16 +35,13 @@ _DEVICE: Final = re.compile(r"same device|should be the same|Expected object of 
 
 
 def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Report) -> float:
-    """The score from the train function.
+    """The score from the train function; what is most likely wrong with it is told at the first trial.
 
-    Raises
-    ------
-    Misuse
-        There is a score, and the model is as it was before. Its weights would be kept as the trained ones.
+    A model that is as it was before is no error: scores may come from elsewhere, and nothing that is known here says
+    that they do not. But its weights would be kept as the trained ones.
     """
-    from prunetune.backends.trial import Misuse
-
-    before = _copies(model)
+    first = report.number == 0
+    before = _copies(model) if first else {}
     try:
         score = train(model, params, report)
     except Exception as error:
@@ -52,10 +49,10 @@ def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Repo
             error.add_note(hint)
         raise
     finally:
-        if report.number == 0 and _never_in_training_mode(model, before):
+        if first and _never_in_training_mode(model, before):
             report.warn(UNSEEN)
-    if _is_score(score) and not _is_touched(model, before):
-        raise Misuse(UNTOUCHED)
+    if first and _is_score(score) and not _is_touched(model, before):
+        report.warn(UNTOUCHED)
     return score
 
 

@@ -21,6 +21,9 @@ def test_a_small_run_reports_what_its_numbers_say(tmp_path: Path, capsys: pytest
         assert row["step_time_saved"] == pytest.approx(1 - row["step_seconds"] / network["step_seconds"])
         assert row["trial_time_saved"] == pytest.approx(1 - row["trial_seconds"] / network["trial_seconds"])
         assert 0 < row["flops_left"] < 0.2
+        assert 0 < row["augmentation_share"] < 1 and 0 < row["evaluation_share"] < 1
+        assert row["trial_wall_seconds"] > 0
+    assert found["settings"]["clock"] == "process"
     assert network["trial_time_saved"] == max(row["trial_time_saved"] for row in network["proxies"].values())
     assert {"machine", "versions", "seeds", "settings"} <= found.keys()
-    assert "an eighth of the width" in capsys.readouterr().out
+    assert "ours: an eighth of the width" in capsys.readouterr().out

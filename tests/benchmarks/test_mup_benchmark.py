@@ -19,6 +19,7 @@ TASK = Task("task", lambda classes, channels: nn.Identity(), 1, (0.25, 0.5, 1.0,
 
 def test_slopes_and_parabolas_by_hand() -> None:
     assert slope([1, 0.5, 0.25], [3, 3 * 2**0.5, 6]) == pytest.approx(-0.5)
+    assert slope([1, 0.5], [0.0, 1.0]) is None
     rates = [1.0, 2.0, 4.0, 8.0]
     assert optimum(rates, [4.0, 1.0, 0.0, 1.0]) == pytest.approx(4.0)  # (log2 - 2) ** 2
     assert optimum(rates, [1.0, 0.5, 1.0, 9.0]) == pytest.approx(2.0)  # as far above on both sides

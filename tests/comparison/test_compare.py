@@ -24,6 +24,7 @@ from prunetune.comparison.judge import Row
 from prunetune.comparison.settings import Comparison
 from prunetune.errors import InputError
 from prunetune.report.comparison import results
+from prunetune.report.figures.comparison import pareto
 from prunetune.settings import Pruning
 
 SPACE = SearchSpace({"x": Float(0.0, 1.0)})
@@ -37,6 +38,12 @@ def net() -> nn.Module:
 
 def small_net() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Linear(3, 2))
+
+
+def touch(model: nn.Module) -> None:
+    """Change the model, as a training does."""
+    with torch.no_grad():
+        next(model.parameters()).add_(1.0)
 
 
 class Train:
@@ -53,6 +60,7 @@ class Train:
         width = int(next(model.parameters()).shape[0])
         whole = width == 16 and report.data == 1 and report.epochs == EPOCHS
         self.calls.append((width, report.epochs, params["x"]))
+        touch(model)
         for epoch in range(1, report.epochs + 1):
             self.clock.now += (8 if width == 16 else 2) * report.data
             # Seen in the middle of its schedule, the full network is as blind as anything cheap.
@@ -231,6 +239,7 @@ def test_lost_trainings_are_the_worst_and_counted(tmp_path: Path, clock: SimpleN
 def test_a_rival_that_is_not_heeded_is_told(tmp_path: Path, clock: SimpleNamespace) -> None:
     def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         clock.now += 1 if int(next(model.parameters()).shape[0]) < 16 else 4
+        touch(model)
         return float(params["x"])
 
     result = run(tmp_path / "run", train, Comparison(**{**vars(ASKED), "rivals": ("less-data", "stopped-early")}))
@@ -254,14 +263,25 @@ def test_the_page_has_every_row(everything: CompareResult) -> None:
     flat = re.sub(r"\s+", " ", page)
     for cells in results(result.record["rows"], result.random_pick).rows:
         name, *rest = (cell.replace("<", "&lt;").replace(">", "&gt;") for cell in cells)
-        assert f'<th scope="row">{name}</th>' + "".join(_cell(place, cell) for place, cell in enumerate(rest)) in flat
+        assert f'<th scope="row">{name}</th>' + "".join(f'<td class="num">{cell}</td>' for cell in rest) in flat
     for entry in result.record["configurations"]:
         assert f"{entry['truth']:.4f}" in page
     assert len(result.rows) == 1 + 2 + 3 + 1
 
 
-def _cell(place: int, text: str) -> str:
-    return f"<td>{text}</td>" if place == 0 else f'<td class="num">{text}</td>'
+def test_the_picture_has_every_choice_and_those_that_nobody_beats(everything: CompareResult) -> None:
+    rows = json.loads(json.dumps(everything.record["rows"]))
+    for row, regret, confirmed in zip(rows[1:], (3, 1, 2, 4, 0.5, 0.9), (0.4, 0.4, 0.2, 0.3, 0.4, 0.4), strict=True):
+        row["search_cost"], row["confirmed_cost"] = row["search_cost"] + regret, row["confirmed_cost"] + regret
+        row["regret"]["mean"], row["regret_confirmed"]["mean"] = regret, confirmed
+    rows[0]["regret"]["mean"] = 0.1
+    figure = pareto(rows, 5.0)
+    front, *choices = figure.data
+    assert sum(len(trace.x) for trace in choices) == 1 + 2 * 6
+    # By hand: searches at 1.25 more than their regret here, confirmed for 2 more; the full network for 5.
+    assert list(zip(front.x, front.y, strict=True)) == [(1.75, 0.5), (3.75, 0.4), (5.0, 0.1)]
+    assert [shape.y0 for shape in figure.layout.shapes] == [5.0]
+    assert not pareto(rows, 50.0).layout.shapes  # it would flatten all others
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from prunetune.comparison.settings import BASE, FEWEST, Comparison, Way
 from prunetune.comparison.trainings import Functions, Trained, Trainings, key
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
+from prunetune.mistakes import check_train
 from prunetune.record import Record
 from prunetune.runfolder import FORMAT, RunFolder
 from prunetune.tuner import build_base
@@ -118,7 +119,8 @@ def compare(
 
     found = resolve_space(space)
     settings = StudySettings(found, epochs, direction, RANDOM, "none", seed)
-    for name, function in (("train", train), ("evaluate", evaluate or train), *(smaller or {}).items()):
+    check_train(train)
+    for name, function in (("evaluate", evaluate or train), *(smaller or {}).items()):
         if not callable(function):
             raise InputError(f"{name} must be a function; got {type(function).__name__}")
     build_base(model_fn, seed)  # raises InputError for a function that does not build networks

@@ -16,6 +16,7 @@ from prunetune.comparison.settings import Way
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer
 from prunetune.runfolder import RunFolder
+from prunetune.watched import watched
 from prunetune.workers import ModelFunction, TrainFunction, digest, kept_plan, on_proxy, seed_all
 
 if TYPE_CHECKING:
@@ -224,9 +225,9 @@ def top(trained: Sequence[Trained], count: int) -> list[dict[str, Any]]:
 
 def _train(train: TrainFunction, model: nn.Module, params: dict[str, Any], report: Report, stop: int | None) -> float:
     if stop is None:
-        return train(model, params, report)
+        return watched(train, model, params, report)
     try:
-        return train(model, params, StoppingReport(report, stop))  # type: ignore[arg-type]
+        return watched(train, model, params, StoppingReport(report, stop))  # type: ignore[arg-type]
     except EnoughSeen:
         return math.nan if report.score is None else report.score
 
@@ -234,7 +235,7 @@ def _train(train: TrainFunction, model: nn.Module, params: dict[str, Any], repor
 @contextlib.contextmanager
 def clocked(report: Report) -> Iterator[None]:
     """Note the seconds of the block: of the processor, or of the clock where a GPU does the work."""
-    on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    on_gpu = torch.cuda.is_initialized() or torch.backends.mps.is_available()  # type: ignore[no-untyped-call]
     clock = time.perf_counter if on_gpu else time.process_time
     started = clock()
     try:

@@ -14,7 +14,7 @@ from prunetune.report.tables import Table
 from prunetune.report.words import NONE, clip, duration, number
 
 HEAD: Final = (
-    "way", "optimizer", "cost of a training", "cost of the search", "time", "Spearman, 95 %", "regret, 95 %",
+    "way", "cost of a training", "cost of the search", "time", "Spearman, 95 %", "regret, 95 %",
     "cost, confirmed", "regret, confirmed, 95 %", "lost",
 )  # fmt: skip
 
@@ -59,8 +59,7 @@ def results(rows: Sequence[Mapping[str, Any]], random_pick: float) -> Table:
     """Every row of a comparison, and the regret of a random pick."""
     found = [
         (
-            clip(row["name"], 80),
-            row["optimizer"],
+            clip(figures.title(row), 80),
             number(round(row["cost"], 3)),
             f"{row['search_cost']:.2f}",
             duration(row["seconds"]),
@@ -72,9 +71,9 @@ def results(rows: Sequence[Mapping[str, Any]], random_pick: float) -> Table:
         )
         for row in rows
     ]
-    blind = ("a random pick", "", "0", "0", NONE, NONE, f"{random_pick:.4f}", NONE, NONE, NONE)
+    blind = ("a random pick", "0", "0", NONE, NONE, f"{random_pick:.4f}", NONE, NONE, NONE)
     note = "Lost are trainings that failed or diverged. The full network's rank correlation is the ceiling."
-    return Table("Every way, at its cost", HEAD, (*found, blind), words=2, note=note)
+    return Table("Every way, at its cost", HEAD, (*found, blind), note=note)
 
 
 def estimate(found: Mapping[str, Any], digits: int) -> str:

@@ -36,7 +36,7 @@ from plotly.offline import get_plotlyjs
 
 from prunetune import __version__
 from prunetune.report import figures, tables, words
-from prunetune.report.prose import headline, lead
+from prunetune.report.prose import headline, lead, raced, refinement
 from prunetune.report.run import Run
 from prunetune.report.tables import Table
 from prunetune.report.theme import DARK, DARK_OF, LIGHT, template
@@ -130,6 +130,8 @@ def render(run: Run) -> str:
         "pictures": _pictures(run, album),
         "slices": _slices(run, album),
         "trust": trust_sentences(run),
+        "raced": raced(run),
+        "refined": refinement(run),
         "rank_correlation": figures.rank_correlation(run),
         "exact_params": json.dumps(run.chosen.params, indent=2, ensure_ascii=False) if run.chosen else "",
     }

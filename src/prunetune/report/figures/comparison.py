@@ -21,6 +21,8 @@ KINDS: Final = {
 }
 WIDE: Final = 8.0
 """Costs that differ by more are drawn on a logarithmic axis."""
+TALL: Final = 2.0
+"""A random pick whose regret is so many times all others' is not drawn: it would flatten them."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,28 @@ def pareto(rows: Sequence[Row], random_pick: float) -> go.Figure:
             if some:
                 name = f"{label}, confirmed" if confirmed else f"{label}, first choice"
                 _scatter(figure, some, name, symbol if confirmed else f"{symbol}-open", color)
-    figure.add_hline(y=random_pick, line={"color": LIGHT["line"], "dash": "dot", "width": 1})
-    figure.add_annotation(
-        text="a random pick", xref="paper", x=1, y=random_pick, xanchor="right", yanchor="bottom", showarrow=False,
-        font={"color": LIGHT["muted"], "size": 12},
-    )  # fmt: skip
+    _random_pick(figure, random_pick, max(each.regret if each.high is None else each.high for each in found))
     costs = [each.cost for each in found]
     if min(costs) > 0 and max(costs) / min(costs) > WIDE:
-        figure.update_xaxes(type="log", title_text=f"{cost} (log scale)")
+        ticks = [digit * 10.0**power for power in range(-6, 7) for digit in (1, 2, 5)]
+        figure.update_xaxes(
+            type="log", title_text=f"{cost} (log scale)", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks]
+        )
     figure.update_yaxes(rangemode="tozero")
     figure.update_layout(showlegend=True)
     return figure
+
+
+def _random_pick(figure: go.Figure, regret: float, highest: float) -> None:
+    """A line where the regret of a random pick is; words alone where everything else is far below."""
+    near = regret <= TALL * highest
+    if near:
+        figure.add_hline(y=regret, line={"color": LIGHT["line"], "dash": "dot", "width": 1})
+    figure.add_annotation(
+        text="a random pick" if near else f"a random pick: {number(regret)}, far above",
+        xref="paper", x=1, xanchor="right", yanchor="bottom" if near else "top", showarrow=False,
+        yref="y" if near else "paper", y=regret if near else 1, font={"color": LIGHT["muted"], "size": 12},
+    )  # fmt: skip
 
 
 def _scatter(figure: go.Figure, some: Sequence[Point], name: str, symbol: str, color: str) -> None:

@@ -11,8 +11,8 @@ from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClass
 
 import prunetune
 
-SIZES = {"image_size": 8, "patch_size": 4, "num_channels": 1, "num_labels": 10}
-CONFIG = ViTConfig(hidden_size=32, intermediate_size=128, num_attention_heads=4, num_hidden_layers=2, **SIZES)
+SIZES = {"image_size": 8, "patch_size": 2, "num_channels": 1, "num_labels": 10}
+CONFIG = ViTConfig(hidden_size=64, intermediate_size=128, num_attention_heads=4, num_hidden_layers=2, **SIZES)
 ROWS = [{"pixel_values": image, "labels": label} for image, label in zip(IMAGES, LABELS, strict=True)]
 
 
@@ -20,17 +20,11 @@ def build():
     return ViTForImageClassification(CONFIG)  # or from_pretrained, with Pruning(weights="sliced") below
 
 
-build_proxy = prunetune.proxy_of(build, {"pixel_values": IMAGES[:64]})  # the first line
+build_proxy = prunetune.proxy_of(build, {"pixel_values": IMAGES[:64]}, prunetune.Pruning(ratio=0.5))  # the first line
 
 if __name__ == "__main__":
-    quiet = {
-        "report_to": "none",
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "eval_strategy": "epoch",
-    }
-    options = TrainingArguments(tempfile.mkdtemp(), num_train_epochs=2, per_device_train_batch_size=64, **quiet)
+    quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True}
+    options = TrainingArguments(tempfile.mkdtemp(), num_train_epochs=4, per_device_train_batch_size=32, **quiet)
     trainer = Trainer(
         args=options, train_dataset=ROWS[:1400], eval_dataset=ROWS[1400:],
         model_init=lambda trial: build_proxy(),  # the second line: it was build()

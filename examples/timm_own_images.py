@@ -6,6 +6,8 @@
 import sys
 
 import timm
+import timm.data
+import timm.optim
 import torch
 from torch.utils.data import DataLoader, random_split
 from torchvision.datasets import ImageFolder

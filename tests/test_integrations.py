@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -84,10 +86,11 @@ def test_timm_on_images_of_ones_own(tmp_path: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray((digits.images[number] * 15).astype("uint8"))
         picture.resize((32, 32)).save(folder / f"{number}.png")
-    assert (
-        run("timm_own_images.py", tmp_path / "images", tmp_path / "run", cwd=tmp_path) >= 0.0
-    )  # after one epoch of 96
-    assert (tmp_path / "run" / "weights.safetensors").exists()
+    score = run("timm_own_images.py", tmp_path / "images", tmp_path / "run", cwd=tmp_path)
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert score == pytest.approx(record["winner"]["score"], abs=5e-4)
+    assert score * 24 == pytest.approx(round(score * 24), abs=0.02)  # a share of the 24 images that were held back
+    assert load_file(tmp_path / "run" / "weights.safetensors")["fc.weight"].shape[0] == 10
 
 
 def test_mlflow_and_tensorboard_have_every_epoch(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_timm_on_images_of_ones_own(tmp_path: Path) -> None:
     assert load_file(tmp_path / "run" / "weights.safetensors")["fc.weight"].shape[0] == 10
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's use of SQLAlchemy
 def test_mlflow_and_tensorboard_have_every_epoch(tmp_path: Path) -> None:
     assert run("log_elsewhere.py", tmp_path, cwd=tmp_path) > 0.5
     runs = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["0"])

@@ -32,7 +32,7 @@ def jobs(scale: Scale) -> Iterator[Row]:
         for width in scale.widths:
             for task in scale.tasks:
                 for rule in RULES if width < 1 else (MUP,):
-                    for each in task.rates if part == "rates" else (task.step,):
+                    for each in task.rates if part == "rates" else () if task.step is None else (task.step,):
                         for seed in range(seeds):
                             yield dict(zip(KEY, (part, task.name, rule, width, seed, each), strict=True))
 

@@ -31,18 +31,23 @@ def summary(rows: Sequence[Row], scale: Scale) -> dict[str, Any]:
                 part: {width: [row for row in each if row["part"] == part] for width, each in by_width.items()}
                 for part in found
             }
-            found["coordinates"].setdefault(task.name, {})[rule] = coordinate_slopes(parts["coordinates"])
-            found["rates"].setdefault(task.name, {})[rule] = best_rates(parts["rates"], task)
+            if task.step is not None:
+                found["coordinates"].setdefault(task.name, {})[rule] = coordinate_slopes(parts["coordinates"])
+            if task.rates:
+                found["rates"].setdefault(task.name, {})[rule] = best_rates(parts["rates"], task)
     return found
 
 
-def slope(widths: Iterable[float], values: Iterable[float]) -> float:
+def slope(widths: Iterable[float], values: Iterable[float]) -> float | None:
     """By least squares, of the logarithm of the values over that of the widths; 0: no dependence.
+
+    None where a value is 0, as the logits of a readout of zeros are.
 
     >>> round(slope([1, 0.5, 0.25], [8, 2, 0.5]), 6)
     2.0
     """
-    return float(np.polyfit(np.log(list(widths)), np.log(list(values)), 1)[0])
+    values = list(values)
+    return float(np.polyfit(np.log(list(widths)), np.log(values), 1)[0]) if all(values) else None
 
 
 def coordinate_slopes(rows: Mapping[float, Sequence[Row]]) -> dict[str, Any]:
@@ -116,9 +121,10 @@ def optimum(rates: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def steepest(layers: Mapping[str, Any], what: str, step: int) -> tuple[str, float]:
-    """The layer whose slope is farthest from 0 after so many steps, and that slope."""
+    """The layer whose slope is farthest from 0 after so many steps, and that slope; layers without one are left out."""
     offset = 0 if what == "size" else 1
-    slopes = {layer: entry[f"{what}_slope"][step - offset] for layer, entry in layers.items()}
+    found = {layer: entry[f"{what}_slope"][step - offset] for layer, entry in layers.items()}
+    slopes = {layer: each for layer, each in found.items() if each is not None}
     worst = max(slopes, key=lambda layer: abs(slopes[layer]))
     return worst, slopes[worst]
 

@@ -52,14 +52,14 @@ class Perceptron(nn.Module):
 
 @dataclass(frozen=True)
 class Task:
-    """A network, how it is trained, the learning rates to try, and the one of the coordinate check."""
+    """A network, how it is trained, the learning rates to try (if any), and that of the coordinate check (if any)."""
 
     name: str
     build: Callable[[int, int], nn.Module]
     """Of the number of classes and of channels."""
     epochs: int
     rates: tuple[float, ...]
-    step: float
+    step: float | None
     optimizer: OptimizerKind = "sgd"
     weight_decay: float = 5e-4
 
@@ -84,6 +84,18 @@ def powers(first: int, last: int) -> tuple[float, ...]:
     return tuple(2.0**each for each in range(first, last + 1))
 
 
+def wide_from_zero(num_classes: int, channels: int) -> nn.Module:
+    """The VGG below, four times as wide and with a readout of zeros (Tensor Programs V, appendix D.2).
+
+    Without it the initial logits are larger in narrow networks, by one over the root of the width, and the first steps
+    take them back. At the widths below, an eighth has four to eight channels, too few for the theory.
+    """
+    model = VGG(((128,), (256, 256)), num_classes, channels)
+    nn.init.zeros_(model.classifier.weight)
+    nn.init.zeros_(model.classifier.bias)
+    return model
+
+
 _VGG: Final = partial(VGG, ((32,), (64, 64)))
 
 SCALES: Final = {
@@ -97,6 +109,7 @@ SCALES: Final = {
             Task("perceptron, adam", partial(Perceptron, 14, 512), 5, powers(-14, -4), 2.0**-9, "adam", 0.01),
             Task("vgg3-bn, sgd", _VGG, 3, powers(-9, 0), 0.1),
             Task("resnet8, sgd", models["resnet8"], 4, powers(-8, 1), 0.1),
+            Task("vgg3-bn, four times as wide, readout from 0, sgd", wide_from_zero, 0, (), 0.025),
         ),
         "fashion-mnist", 14, 3000, 2000, 2, 5,
     ),

@@ -26,12 +26,14 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import qmc, spearmanr
+from scipy.stats import qmc
 from torch import nn
 
 from benchmarks.engine_report import table
 from benchmarks.time_to_quality_presets import BASES
 from prunetune import PruningPlan, prune
+from prunetune.comparison.rivals import at_cost
+from prunetune.comparison.statistics import confirmed, rank_correlation, rank_correlations, ranking
 from prunetune.data import ImageData, datasets
 from prunetune.engine import fresh_proxy
 from prunetune.jobs import ImageClassification
@@ -47,7 +49,6 @@ KEY: Final = ("base", "arm", "configuration", "seed")
 TRUTH_SEEDS: Final = (1, 2)
 """Of the full network's trainings that say how good a configuration is; seed 0 is the one that may choose."""
 TOP: Final = 3
-RESAMPLES: Final = 2000
 
 SCORERS: Final = (
     "synflow", "synflow-absolute", "synflow-iterative", "3sp", "snip", "grasp", "taylor", "magnitude", "magnitude-l2",
@@ -124,14 +125,9 @@ def arms(base: Base, scale: Scale) -> list[Arm]:
         Arm("uniform", quarter),
         *(Arm(name, {"scorer": name, "flops": "as a quarter of the width", "floor": 0.05}) for name in scale.scorers),
     ]
-    budget = base.share * base.epochs  # in epochs of the full network
-    whole = max(1, round(budget))
-    found += [
-        Arm("fewer epochs", epochs=whole, data=min(1.0, budget / whole), kind="rival"),
-        Arm("stopped early", stop_after=whole, data=min(1.0, budget / whole), kind="rival"),
-        Arm("less data", data=base.share, kind="rival"),
-        Arm("one epoch", epochs=1, kind="rival"),
-    ]
+    for name in ("fewer epochs", "stopped early", "less data", "one epoch"):
+        cut = at_cost(name.replace(" ", "-"), base.share, base.epochs)
+        found.append(Arm(name, epochs=cut.epochs, stop_after=cut.stop_after, data=cut.data, kind="rival"))
     if base.smaller:
         found.append(Arm(f"a smaller member ({base.smaller})", model=base.smaller, kind="rival"))
     return found
@@ -294,28 +290,19 @@ def compared(scores: NDArray[np.float64], truth: NDArray[np.float64], chooser: N
     Plain: the truth's best minus that of the first choice. Confirmed: the best of the first three by ``chooser``, the
     full network with a seed that has no part in the truth.
     """
-    order = np.argsort(-scores, kind="stable")
-    top = order[:TOP]
-    pick = top[np.argmax(chooser[top])]
-    generator = np.random.default_rng(0)
-    draws = generator.integers(0, len(truth), (RESAMPLES, len(truth)))
-    spread = [_spearman(scores[draw], truth[draw]) for draw in draws]
-    low, high = np.nanpercentile(spread, [2.5, 97.5])
+    found = rank_correlation(scores[None], truth)
     half = truth >= np.median(truth)
     return {
-        "spearman": _spearman(scores, truth),
-        "spearman_interval": [float(low), float(high)],
-        "spearman_best_half": _spearman(scores[half], truth[half]),
-        "regret_points": 100 * float(truth.max() - truth[order[0]]),
-        "regret_points_confirmed": 100 * float(truth.max() - truth[pick]),
+        "spearman": found.mean,
+        "spearman_interval": [found.low, found.high],
+        "spearman_best_half": _none_for_nan(rank_correlations(scores[half], truth[half])),
+        "regret_points": 100 * float(truth.max() - truth[ranking(scores)[0]]),
+        "regret_points_confirmed": 100 * float(truth.max() - truth[confirmed(scores, chooser, TOP)]),
     }
 
 
-def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """NaN where one of them is constant."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return math.nan
-    return float(spearmanr(a, b).statistic)
+def _none_for_nan(value: NDArray[np.float64]) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _column(rows: Iterable[Row], arm: str, seed: int, what: str, scale: Scale) -> NDArray[np.float64] | None:
@@ -341,13 +328,17 @@ def report(found: Mapping[str, Any], *, markdown: bool) -> str:
     for base, each in found.items():
         lines = [("the full network, another seed", {"cost": 1.0, **each["ceiling"]}), *each["proxies"].items()]
         for name, entry in lines:
-            low, high = entry["spearman_interval"]
             body.append([
-                base, name, entry["cost"], entry["spearman"], f"{low:.2f} to {high:.2f}", entry["spearman_best_half"],
-                entry["regret_points"], entry["regret_points_confirmed"],
+                base, name, entry["cost"], entry["spearman"], _interval(entry["spearman_interval"]),
+                entry["spearman_best_half"], entry["regret_points"], entry["regret_points_confirmed"],
             ])  # fmt: skip
         body.append([base, "a random pick", 0.0, None, "", None, each["random_pick_regret_points"], None])
     return table(HEADER, body, markdown=markdown)
+
+
+def _interval(limits: Sequence[float | None]) -> str:
+    low, high = limits
+    return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -355,15 +346,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="cpu: an hour of a core")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="a CSV line for each training; what is in it is kept")
-    parser.add_argument("--from", type=Path, dest="source", metavar="FILE", help="only the tables, from such a file")
+    parser.add_argument(
+        "--from", type=Path, nargs="+", dest="source", metavar="FILE", help="only the tables, from such files"
+    )
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        default=(1, 1),
+        metavar="K/N",
+        help="only every Nth training, from the Kth: 1/12, …",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, each on one thread (1)")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no training after so many")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to this file")
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
     options = parser.parse_args(arguments)
     scale = SCALES[options.scale]
-    path = options.source or options.rows
-    rows = read(path) if path is not None and path.exists() else []
+    if options.source is None:
+        sources = [options.rows] if options.rows is not None and options.rows.exists() else []
+    else:
+        sources = options.source
+    rows = list({_key(row): row for path in sources for row in read(path)}.values())
     if options.source is None:
         rows += train(scale, {_key(row) for row in rows}, options)
     found = summaries(rows, scale)
@@ -391,6 +394,14 @@ def document(found: Mapping[str, Any], options: argparse.Namespace) -> dict[str,
     }
 
 
+def _shard(text: str) -> tuple[int, int]:
+    """K and N of "K/N"."""
+    place, _, shards = text.partition("/")
+    if not (place.isdigit() and shards.isdigit() and 1 <= int(place) <= int(shards)):
+        raise argparse.ArgumentTypeError(f"{text!r} must be K/N with K from 1 to N, such as 3/12")
+    return int(place), int(shards)
+
+
 def _key(row: Row) -> tuple[Any, ...]:
     return (row["base"], row["arm"], int(row["configuration"]), int(row["seed"]))
 
@@ -406,7 +417,8 @@ def read(path: Path) -> list[Row]:
 
 def train(scale: Scale, done: set[tuple[Any, ...]], options: argparse.Namespace) -> list[Row]:
     """The trainings that are not done; each is written as it ends."""
-    waiting = [arguments for key, arguments in jobs(scale) if key not in done]
+    place, shards = options.shard
+    waiting = [arguments for key, arguments in list(jobs(scale))[place - 1 :: shards] if key not in done]
     rows = []
     fresh = options.rows is not None and not options.rows.exists()
     file = options.rows.open("a", newline="", encoding="utf-8") if options.rows is not None else None

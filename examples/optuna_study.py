@@ -5,21 +5,9 @@ from __future__ import annotations
 import optuna
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
-from torch import nn
+from train_digits import IMAGES, LABELS, build
 
 import prunetune
-
-DIGITS = load_digits()
-IMAGES = torch.from_numpy(DIGITS.images).float().unsqueeze(1) / 16
-LABELS = torch.from_numpy(DIGITS.target)
-
-
-def build() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 10)
-    )
-
 
 build_proxy = prunetune.proxy_of(build, IMAGES[:64])  # the first line
 

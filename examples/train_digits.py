@@ -1,4 +1,4 @@
-"""What `nevergrad_optimizer.py` and `skopt_minimize.py` share: a network, its training, and what is searched."""
+"""What the examples share: a network, its training, and what is searched."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from prunetune.runfolder import RunFolder
 from prunetune.settings import Pruning, Search, Settings
 from prunetune.trust import PRIOR, grounds
 from prunetune.tuner import TuneResult, tune
+from tiny_tune import touch
 
 INPUTS = torch.zeros(2, 6)
 SPACE = SearchSpace({"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)})
@@ -62,6 +63,7 @@ class Train:
         if len(self.calls) == self.stop_at:
             raise KeyboardInterrupt
         score = (self.base if width == 16 else self.proxy)(params["lr"], report.seed)
+        touch(model)
         for epoch in range(1, report.epochs + 1):
             self.clock.now += 4.0 if width == 16 else 1.0
             report(score, epoch)

@@ -31,6 +31,7 @@ from prunetune.report.prose import lead
 from prunetune.report.tables import settings
 from prunetune.summary import summary
 from tests.test_config import changed
+from tiny_tune import touch
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -61,6 +62,7 @@ class Watched:
             raise KeyboardInterrupt
         shares = (report.resolution, report.data) if self.reads else ()
         self.told.append((width(model), report.epochs, *shares))
+        touch(model)
         for epoch in range(1, report.epochs + 1):
             report(params["lr"], epoch)
         return float(params["lr"])

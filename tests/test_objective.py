@@ -18,6 +18,7 @@ from prunetune.backends.trial import Report
 from prunetune.errors import InputError, SearchError
 from prunetune.interop.nevergrad import from_nevergrad, to_nevergrad
 from prunetune.interop.skopt import from_skopt, to_skopt
+from tiny_tune import touch
 
 X = torch.zeros(2, 4)
 SPACE = SearchSpace({"x": Float(0, 1), "n": Int(1, 4), "c": Categorical(["a", "b"])})
@@ -33,6 +34,7 @@ def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
     """The best is x = 0.25."""
     assert model[0].out_features == 4  # type: ignore[index]
     assert [type(value) for value in params.values()] == [float, int, str]
+    touch(model)
     for epoch in range(1, report.epochs + 1):
         report(-abs(params["x"] - 0.25), epoch)
     return -abs(params["x"] - 0.25)
@@ -84,6 +86,7 @@ def test_every_trial_has_a_seed_of_its_own() -> None:
 
     def draw(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         drawn.append(model[0].weight.sum().item())  # type: ignore[index]
+        touch(model)
         return 0.0
 
     for _ in range(2):
@@ -95,6 +98,7 @@ def test_every_trial_has_a_seed_of_its_own() -> None:
 
 
 def _diverges(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+    touch(model)
     if params["n"] == 4:
         report(math.nan, 1)
     return math.inf if params["n"] == 3 else params["n"]

@@ -23,6 +23,7 @@ from prunetune.backends.trial import Report
 from prunetune.errors import StorageError
 from prunetune.events import Event, Notice
 from tests.backends.test_storage import start_together
+from tiny_tune import touch
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -107,6 +108,7 @@ def net() -> nn.Module:
 
 
 def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+    touch(model)
     return float(params["x"]) + model.get_parameter("0.weight").shape[0]
 
 

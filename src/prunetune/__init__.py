@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
     from prunetune.checking import CheckResult, check
+    from prunetune.comparison.compare import CompareResult, compare
+    from prunetune.comparison.settings import Comparison
     from prunetune.engine import DependencyGraph, PruningPlan
     from prunetune.fidelity import Fidelity
     from prunetune.objective import proxy_objective, proxy_of
@@ -25,6 +27,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Categorical": "prunetune.backends.space",
     "CheckResult": "prunetune.checking",
+    "CompareResult": "prunetune.comparison.compare",
+    "Comparison": "prunetune.comparison.settings",
     "DependencyGraph": "prunetune.engine",
     "Fidelity": "prunetune.fidelity",
     "Float": "prunetune.backends.space",
@@ -36,6 +40,7 @@ _HOMES = {
     "SearchSpace": "prunetune.backends.space",
     "TuneResult": "prunetune.tuner",
     "check": "prunetune.checking",
+    "compare": "prunetune.comparison.compare",
     "proxy_objective": "prunetune.objective",
     "proxy_of": "prunetune.objective",
     "prune": "prunetune.pruning",
@@ -46,6 +51,8 @@ _HOMES = {
 __all__ = [
     "Categorical",
     "CheckResult",
+    "CompareResult",
+    "Comparison",
     "DependencyGraph",
     "Fidelity",
     "Float",
@@ -57,6 +64,7 @@ __all__ = [
     "SearchSpace",
     "TuneResult",
     "check",
+    "compare",
     "proxy_objective",
     "proxy_of",
     "prune",

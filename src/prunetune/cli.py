@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -153,6 +154,44 @@ def check(
 
 
 @app.command()
+def compare(
+    config: Annotated[Path, typer.Argument(help="The configuration, with a [compare].", show_default=False)],
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare scorers, sizes of proxies, optimizers, and rivals at equal cost on the network and the data of CONFIG.
+
+    Long: the full network is trained on every configuration with several seeds. The same command again goes on after a
+    stop, and trains only what is new in [compare]. Writes compare.html and compare.json into the run folder.
+
+    Example: prunetune compare examples/compare.toml
+    """
+    with _exit_statuses(f"prunetune compare {config}" + " --download" * download):
+        from rich.console import Console
+
+        from prunetune.config import read_config, with_download
+        from prunetune.jobs.launch import launch_compare
+        from prunetune.progress import show_progress
+        from prunetune.summary import print_comparison
+
+        asked = read_config(config)
+        console = Console(quiet=quiet or as_json)
+        with show_progress(console) as progress:
+            result = launch_compare(
+                with_download(asked) if download else asked,
+                observer=progress,
+                say=lambda sentence: _say(console, sentence),
+            )
+        if as_json:
+            typer.echo((result.run_dir / "compare.json").read_text(encoding="utf-8"), nl=False)
+        else:
+            print_comparison(console, result.run_dir)
+
+
+@app.command()
 def worker(
     source: Annotated[
         Path | None,
@@ -281,6 +320,32 @@ def report(
         from prunetune.report import write_report
 
         typer.echo(str(write_report(folder, storage=study)))
+
+
+@app.command()
+def dashboard(
+    folder: Annotated[Path, typer.Argument(help="The run folder, finished or not.", show_default=False)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes a free one.")] = 8080,
+    study: Annotated[
+        str | None, typer.Option(metavar="URL", help="The storage, if the run's is shared.", show_default=False)
+    ] = None,
+) -> None:
+    """Show a run live in optuna-dashboard, on this machine, until Ctrl-C.
+
+    Example: prunetune dashboard runs/demo --port 8080
+    """
+    with _exit_statuses("prunetune dashboard, with the same arguments"):
+        from prunetune.dashboard import Dashboard, check_installed, storage_of
+
+        url = storage_of(folder, study)
+        check_installed()
+        from prunetune.backends.storage import connected
+
+        with connected(url) as storage:
+            board = Dashboard(storage, port)
+            typer.echo(f"The dashboard is at {board.url}; Ctrl-C ends it.")
+            sys.stdout.flush()
+            board.serve()
 
 
 @app.command()

@@ -11,21 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from prunetune.budgets import BUDGETS
+from prunetune.comparison.section import Compare
 from prunetune.complaints import allowed, first_sentence
 from prunetune.errors import InputError, unknown_name
+from prunetune.section import Section
 
 if TYPE_CHECKING:
     import prunetune.fidelity
     from prunetune.backends import Distribution, SearchSpace
-
-
-class Section(BaseModel):
-    """A table of the file: immutable, and every key in it is known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Model(Section):
@@ -239,6 +235,7 @@ class Config(Section):
     search: Search = Search()
     fidelity: Fidelity = Fidelity()
     train: Train = Train()
+    compare: Compare = Compare()
     run: Run
 
 
@@ -277,6 +274,7 @@ def parse_config(content: Mapping[str, Any]) -> Config:
     _check_space(config)
     _check_storage(config)
     _check_rungs(config)
+    _check_comparison(config)
     return config
 
 
@@ -364,6 +362,22 @@ def _check_rungs(config: Config) -> None:
             check_rungs(config.search.trial_pruner, config.search.epochs)
         except InputError as error:
             raise InputError(f"search.{error}") from None
+
+
+def _check_comparison(config: Config) -> None:
+    """Raise InputError where [compare] names what there is not, or asks for what cannot be."""
+    if "compare" not in config.model_fields_set:
+        return
+    from prunetune.comparison.settings import Comparison
+    from prunetune.zoo import models
+
+    try:
+        asked = config.compare.settings()
+        Comparison(**{"cost": 1.0, **asked})  # its share is found out later, if it is not said
+        for name in config.compare.smaller:
+            models.check(name)
+    except InputError as error:
+        raise InputError(f"compare: {error}") from None
 
 
 def _check_storage(config: Config) -> None:

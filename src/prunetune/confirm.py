@@ -48,9 +48,8 @@ def confirm(run: Run) -> None:
         open_study(storage, CONFIRM_STUDY, settings, observer=run.observer) as confirmed,
     ):
         run.set_status("confirming")
-        total = _enqueue(
-            confirmed, top_trials(study, confirmations(run.settings, run.folder, study)), curves=asked.race
-        )
+        stretch = settings.epochs / searched.epochs if asked.race else None
+        total = _enqueue(confirmed, top_trials(study, confirmations(run.settings, run.folder, study)), stretch=stretch)
         try:
             run_trials(
                 confirmed,
@@ -71,6 +70,7 @@ def confirm(run: Run) -> None:
         run.record["cost"]["trial"]["measured"] = measured
         run.record["time"].update(parts.estimate_part(study, measured))
         run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
+        run.lap("confirm")
     chosen = parts.choice(winner.user_attrs["search_trial"], winner, run.settings.space)
     if better(run, chosen, refined_winner(run.record)):
         promote(run, chosen, run.folder.trial_weights(winner.number))
@@ -127,10 +127,10 @@ def promote(run: Run, winner: parts.Record, weights: Path) -> None:
         os.replace(weights, run.folder.weights)
 
 
-def _enqueue(confirmed: optuna.Study, candidates: list[optuna.trial.FrozenTrial], *, curves: bool) -> int:
+def _enqueue(confirmed: optuna.Study, candidates: list[optuna.trial.FrozenTrial], *, stretch: float | None) -> int:
     """Queue those ``candidates`` that have no confirmation yet; returns how many trials there will be in all.
 
-    With ``curves`` the race will know how they learned on the proxy.
+    For the race, how they learned on the proxy is noted, an epoch there being ``stretch`` epochs; None for no race.
 
     Where all were tried and none came to a score, all are queued again, with new seeds: this is another start, and
     the search is worth more than what failed.
@@ -147,7 +147,7 @@ def _enqueue(confirmed: optuna.Study, candidates: list[optuna.trial.FrozenTrial]
     queued = [trial for trial in candidates if again or trial.number not in tried]
     for trial in queued:
         notes: dict[str, Any] = {"search_trial": trial.number, "proxy_score": trial.value}
-        if curves:
-            notes[PROXY_CURVE] = sorted(trial.intermediate_values.items())
+        if stretch is not None:
+            notes[PROXY_CURVE] = [(step * stretch, score) for step, score in sorted(trial.intermediate_values.items())]
         confirmed.enqueue_trial(trial.params, user_attrs=notes)
     return len(finished) + len(waiting) + len(queued)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 Phase: TypeAlias = Literal[
-    "prune", "check-proxy", "check-base", "check-again", "search", "confirm", "train", "refine", "report"
+    "prune", "check-proxy", "check-base", "check-again", "search", "confirm", "train", "refine", "compare", "report"
 ]
 Outcome: TypeAlias = Literal["complete", "pruned", "failed", "diverged"]
 
@@ -84,9 +85,16 @@ class Notice:
     message: str
 
 
+@dataclass(frozen=True)
+class Warned(Notice):
+    """A notice of what is most likely a mistake in the user's own code."""
+
+
 Event: TypeAlias = PhaseStarted | PhaseEnded | TrialStarted | EpochEnded | TrialEnded | OthersEnded | Notice
 Observer: TypeAlias = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """The observer that shows nothing."""
+    """The observer that shows nothing; a likely mistake becomes a Python warning."""
+    if isinstance(event, Warned):
+        warnings.warn(event.message.removeprefix("warning: "), UserWarning, stacklevel=2)

@@ -16,11 +16,13 @@ from prunetune.backends.checks import real_number, whole_number
 from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
 from prunetune.errors import InputError, SearchError
 from prunetune.events import silent
+from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
 from prunetune.pruned import PruneResult
 from prunetune.pruning import prune
 from prunetune.run import ScoringData
 from prunetune.settings import Pruning
 from prunetune.transfer.groups import ProxyGroups, proxy_groups
+from prunetune.watched import watched
 from prunetune.workers import ModelFunction, TrainFunction, seed_all
 
 if TYPE_CHECKING:
@@ -84,12 +86,14 @@ def proxy_of(
         build_proxy = prunetune.proxy_of(MyNet, torch.zeros(64, 3, 32, 32))  # before the objective
         model = build_proxy()  # in it, where it was MyNet()
     """
-    if isinstance(model_fn, nn.Module) or not callable(model_fn):
-        kind = type(model_fn).__name__
-        raise InputError(f"model_fn must be a function that builds the network; got {kind}: write lambda: {kind}(…)")
+    check_model_fn(model_fn)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         base = model_fn()
+        if isinstance(base, nn.Module):
+            check_full_network(base)
+            if pruning.weights != "sliced":
+                check_unmasked(base)
         budget = pruning.budget()
         result = prune(
             base,
@@ -181,7 +185,7 @@ class ProxyObjective:
         report.give_groups(self.proxy.groups)
         seed_all(seed)
         try:
-            returned = self._train(self.proxy(), params, report)
+            returned = watched(self._train, self.proxy(), params, report)
         except TrialDiverged:
             return None
         if report.stopped is not None:  # and the train function went on all the same
@@ -225,8 +229,7 @@ def proxy_objective(
     """
     if direction not in ("maximize", "minimize"):
         raise InputError(f"direction is {direction!r}, but it must be 'maximize' or 'minimize'")
-    if not callable(train):
-        raise InputError(f"train must be a function; got {type(train).__name__}")
+    check_train(train)
     found = resolve_space(space)
     proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
     return ProxyObjective(proxy, train, found, epochs=epochs, direction=direction, seed=seed, worst=worst)

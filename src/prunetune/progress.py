@@ -36,6 +36,7 @@ TITLES: Final[dict[Phase, str]] = {
     "confirm": "Confirming on the full network",
     "train": "Training the full network",
     "refine": "Refining on the full network",
+    "compare": "Comparing",
     "report": "Writing the report",
 }
 

@@ -26,6 +26,7 @@ from prunetune.engine.names import reasons
 from prunetune.engine.selection import Mask, Ratio, Scores
 from prunetune.engine.surgery import cut_tensor
 from prunetune.errors import InputError, PlanError, TraceError
+from prunetune.mistakes import check_inputs, check_network, on_meta
 from prunetune.plugins import make_scorer
 from prunetune.plugins.base import Batch, Context, Loss, Scorer
 from prunetune.plugins.scoring import score
@@ -112,6 +113,8 @@ def prune(
     start = time.perf_counter()
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+    check_network(model)
+    check_inputs(example_inputs)
     budget = Budget(
         percentile=percentile,
         ratio=ratio,
@@ -131,7 +134,13 @@ def prune(
         graph = DependencyGraph.of(network, example_inputs, heads=heads)
         if not graph.groups:
             raise InputError(f"{type(model).__name__} has no channels that can be removed: {reasons(graph)}")
-        return Judged(network, graph, score(network, example_inputs, graph, method, data=data, loss=loss, seed=seed))
+        try:
+            scores = score(network, example_inputs, graph, method, data=data, loss=loss, seed=seed)
+        except (RuntimeError, NotImplementedError) as error:
+            if reason := on_meta(network, example_inputs):
+                raise InputError(f"{reason}, and {method.title} needs them; give real tensors") from error
+            raise
+        return Judged(network, graph, scores)
 
     # While steps are measured, which may take minutes, the collector runs as ever.
     with nullcontext() if budget.speedup is not None else paused():

@@ -128,8 +128,7 @@ def chance_missed_at(rho: float, searched: int, confirmed: int) -> float:
         return 0.0
     if rho <= -1:
         return 1.0
-    from scipy.special import ndtr, ndtri, owens_t
-    from scipy.stats import binom
+    from scipy.special import bdtrc, ndtr, ndtri, owens_t
 
     u, over_b = np.polynomial.legendre.leggauss(NODES)  # of the share of maxima below b, -1..1
     z, over_p = np.polynomial.hermite_e.hermegauss(NODES)
@@ -139,5 +138,5 @@ def chance_missed_at(rho: float, searched: int, confirmed: int) -> float:
     tails = owens_t(b, (rho * b - p) / (b * s)) + owens_t(-p, (b - rho * p) / (-p * s))  # P(B < b, -P < -p): r = -rho
     both = (ndtr(b) + ndtr(-p)) / 2 - tails - np.where(b * p > 0, 0.5, 0.0)
     above = np.clip(both / ndtr(b), 0.0, 1.0)
-    missed = binom.sf(confirmed - 1, searched - 1, above)
+    missed = bdtrc(confirmed - 1, searched - 1, above)  # the upper tail of the binomial distribution
     return float(min(1.0, max(0.0, over_b / 2 @ missed @ (over_p / over_p.sum()))))

@@ -196,14 +196,14 @@ class Run:
 
     def _search(self, plan: PruningPlan) -> None:
         from prunetune.backends.loop import run_trials
-        from prunetune.backends.notes import study_notes
+        from prunetune.backends.notes import direction_warning, study_notes
         from prunetune.backends.study import copy_study, open_study, top_trials
         from prunetune.transfer.notes import transfer_note
 
         def update() -> None:
             self.lap("search")
             extra = (transfer_note(study, pruning.transfer), *unread_notes(study))
-            notes = (*study_notes(study, settings, asked.n_trials), *extra)
+            notes = (*study_notes(study, settings, asked.n_trials), *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
         asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning

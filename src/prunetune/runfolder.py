@@ -2,7 +2,7 @@
 
 What is in it: ``run.json`` (which marks the folder as ours), ``run.lock``, ``study.db`` (both Optuna studies),
 ``plan.json``, ``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``; ``check.json``
-if the proxy was checked.
+if the proxy was checked; ``compare.json``, ``compare.html`` and ``compare-cost.json`` if ways were compared.
 """
 
 from __future__ import annotations
@@ -93,6 +93,21 @@ class RunFolder:
     def check(self) -> Path:
         """What a check of the proxy measured, if there was one."""
         return self.path / "check.json"
+
+    @property
+    def comparison(self) -> Path:
+        """What a comparison came to, if there was one."""
+        return self.path / "compare.json"
+
+    @property
+    def comparison_page(self) -> Path:
+        """The same for people."""
+        return self.path / "compare.html"
+
+    @property
+    def equal_cost(self) -> Path:
+        """What the rivals of a comparison are to cost, fixed when they were first trained."""
+        return self.path / "compare-cost.json"
 
     @property
     def report(self) -> Path:

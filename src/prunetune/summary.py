@@ -22,7 +22,10 @@ def print_summary(console: Console, run_dir: Path) -> None:
 
 def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
     """The tables of a finished run, from the contents of its ``result.json``."""
-    parts: list[RenderableType] = ["", cost_table(record), "", confirmation_table(record), "", outcome_table(record)]
+    parts: list[RenderableType] = ["", cost_table(record), "", confirmation_table(record), ""]
+    if record.get("refinement"):
+        parts += [refinement_table(record), ""]
+    parts.append(outcome_table(record))
     parts += ["", Text(f"Report: {run_dir / 'report.html'}")]
     return Group(*parts)
 
@@ -36,6 +39,35 @@ def print_check(console: Console, run_dir: Path) -> None:
     trained.append("".join(f"\n{note}" for note in record["notes"]))
     console.print(Group("", check_table(record), "", correlation_table(record), "", trained, ""))
     console.print(record["verdict"]["sentence"], markup=False, highlight=False, soft_wrap=True)
+
+
+def print_comparison(console: Console, run_dir: Path) -> None:
+    """Print what a comparison in ``run_dir`` came to."""
+    record = json.loads((run_dir / "compare.json").read_text(encoding="utf-8"))
+    console.print(Group("", comparison_table(record), ""))
+    for note in record["notes"]:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Report: {run_dir / 'compare.html'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def comparison_table(record: Mapping[str, Any]) -> Table:
+    """Every way with its cost, rank correlation and regret; means over seeds, the intervals are in the report."""
+    title = f"At equal cost; 1 is a training of the full network ({duration(record['seconds_of_a_full_training'])})"
+    table = _table(title, "optimizer", "cost", "of search", "Spearman", "regret", "confirmed: cost", "regret")
+    for row in record["rows"]:
+        after = row["regret_confirmed"]
+        table.add_row(
+            row["name"],
+            row["optimizer"],
+            number(round(row["cost"], 3)),
+            f"{row['search_cost']:.1f}",
+            "" if row["spearman"]["mean"] is None else f"{row['spearman']['mean']:.2f}",
+            number(row["regret"]["mean"]),
+            "" if row["confirmed_cost"] is None else f"{row['confirmed_cost']:.1f}",
+            "" if after is None else number(after["mean"]),
+        )
+    table.add_row("a random pick", "", "0", "0", "", number(record["random_pick_regret"]), "", "")
+    return table
 
 
 def check_table(record: Mapping[str, Any]) -> Table:
@@ -96,12 +128,41 @@ def confirmation_table(record: Mapping[str, Any]) -> Table:
         table.add_row(
             f"trial {entry['trial']}{', winner' if won else ''}",
             number(entry["proxy_score"]),
-            entry["outcome"] if entry["base_score"] is None else number(entry["base_score"]),
+            base_score(entry),
             *(number(entry["params"].get(name)) for name in names),
             "" if entry["seconds"] is None else duration(entry["seconds"]),
             style="bold" if won else "",
         )
     return table
+
+
+def base_score(entry: Mapping[str, Any]) -> str:
+    """The score of a training of the full network, or what became of it."""
+    if entry["outcome"] == "pruned":
+        return f"stopped after {entry['epochs']}"
+    return entry["outcome"] if entry["base_score"] is None else number(entry["base_score"])
+
+
+def refinement_table(record: Mapping[str, Any]) -> Table:
+    """The trials of the refinement; the winner is marked."""
+    names = list(record["space"])
+    table = _table("Refined on the full network", "full", *names, "time")
+    for entry in record["refinement"]["trials"]:
+        won = entry["refine_trial"] == record["winner"].get("refine_trial")
+        table.add_row(
+            f"trial {entry['refine_trial']}{', winner' if won else ''}",
+            base_score(entry),
+            *(number(entry["params"].get(name)) for name in names),
+            "" if entry["seconds"] is None else duration(entry["seconds"]),
+            style="bold" if won else "",
+        )
+    return table
+
+
+def raced(found: Mapping[str, Any]) -> str:
+    """What the race saved, in a few words."""
+    saved = f"{found['epochs_saved']} epochs saved, about {duration(found['seconds_saved'])}"
+    return f"; {found['stopped']} stopped, {saved}" if found["stopped"] else ""
 
 
 def outcome_table(record: Mapping[str, Any]) -> Table:
@@ -110,7 +171,13 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
     counts = ", ".join(f"{count} {name}" for name, count in record["search"]["trials"].items() if count)
     time = record["time"]
     table.add_row("search", f"{duration(time['search'])} on the proxy: {counts}")
-    table.add_row("confirmation", f"{duration(time['confirm'])} on the full network")
+    nothing = {"stopped": 0, "epochs_saved": 0, "seconds_saved": 0.0}
+    saved = raced(record.get("raced", nothing))
+    table.add_row("confirmation", f"{duration(time['confirm'])} on the full network{saved}")
+    refinement = record.get("refinement")
+    if refinement:
+        saved = raced(refinement.get("raced", nothing))
+        table.add_row("refinement", f"{duration(time['refine'])} on the full network{saved}")
     table.add_row("in all", duration(time["total"]))
     winner = record["winner"]
     title = "best hyperparameters"

@@ -107,7 +107,7 @@ def trust_part(settings: Settings, folder: RunFolder, study: optuna.Study, confi
     the full network; ``missed_by_full_network`` is the same had the search been on the full network with another seed.
     The rank correlation and the pairs in order are of the configurations that came to an end on the full network;
     those that diverged there count as the worst, those that were stopped have no part in it. ``transfer_regret`` is
-    the winner's score minus the one of the proxy's first choice (negated if less is better), both on the full network.
+    the best of them minus the score of the proxy's first choice (negated if less is better), both on the full network.
     """
     from prunetune.backends.study import outcome, top_trials
 

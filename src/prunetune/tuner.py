@@ -12,6 +12,8 @@ from prunetune.backends import Distribution, check_optimizer, resolve_space
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
+from prunetune.objective import ProxyFactory
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
 from prunetune.runfolder import RunFolder, check_saveable
 from prunetune.settings import Pruning, Search, Settings
@@ -90,10 +92,12 @@ def tune(
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
     check_optimizer(search.optimizer)
-    for name, function in (("train", train), ("evaluate", evaluate or train)):
-        if not callable(function):
-            raise InputError(f"{name} must be a function; got {type(function).__name__}")
+    check_train(train)
+    if evaluate is not None and not callable(evaluate):
+        raise InputError(f"evaluate must be a function; got {type(evaluate).__name__}")
     base = build_base(model_fn, seed)
+    if pruning.weights != "sliced":
+        check_unmasked(base)
     with RunFolder(run_dir) as folder:
         run = Run(settings, folder, model_fn, train, evaluate, observer)
         return run.go(base, example_inputs, ScoringData(data, loss))
@@ -101,17 +105,26 @@ def tune(
 
 def build_base(model_fn: ModelFunction, seed: int) -> nn.Module:
     """The full network from ``model_fn``, seeded. Raises InputError unless that builds a new module at each call."""
-    if isinstance(model_fn, nn.Module) or not callable(model_fn):
-        kind = type(model_fn).__name__
-        raise InputError(f"model_fn must be a function that builds the network; got {kind}: write lambda: {kind}(…)")
+    check_full_builder(model_fn)
     seed_all(seed)
     model = model_fn()
     if not isinstance(model, nn.Module):
         raise InputError(f"model_fn must return a torch.nn.Module; it returned {type(model).__name__}")
     if model_fn() is model:
         raise InputError("model_fn returns the same network each time; build a new one, for every trial starts afresh")
+    check_full_network(model)
     check_saveable(model.state_dict())
     return model
+
+
+def check_full_builder(model_fn: object) -> None:
+    """Raise InputError unless ``model_fn`` may build a full network: it can be called, and builds no proxies."""
+    check_model_fn(model_fn)
+    if isinstance(model_fn, ProxyFactory):
+        raise InputError(
+            "model_fn builds proxies already (prunetune.proxy_of), and the best hyperparameters are to be confirmed on "
+            "the full network; give the function that builds that one, and the proxy is cut from it here"
+        )
 
 
 __all__ = ["Fidelity", "Pruning", "Search", "TrainFunction", "TuneResult", "tune"]

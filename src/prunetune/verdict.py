@@ -13,6 +13,9 @@ REPEATABLE: Final = 0.5
 """A full network whose own rank correlation, with another seed, is below this says nothing about any proxy."""
 CHEAPER: Final = 1.2
 """A proxy on which trials are not so many times cheaper is not worth its errors."""
+CHEAPEN: Final = (
+    "cut more, or search on the full network; if the machine was busy with other things, check again in a new folder"
+)
 GOOD: Final = 0.8
 """The share of the noise ceiling that a good proxy's rank correlation reaches."""
 SURE: Final = 0.3
@@ -50,7 +53,7 @@ def verdict(proxy: RankCorrelation | None, ceiling: RankCorrelation | None, cost
         return Verdict("unclear", f"too few to tell: {why}; check more configurations, or train them for longer")
     if cost_ratio < CHEAPER:
         why = f"a trial on it is only {cost_ratio:.3g} times as cheap as a training of the full network"
-        return Verdict("don't", f"don't use this proxy: {why}; cut more, or search on the full network")
+        return Verdict("don't", f"don't use this proxy: {why}; {CHEAPEN}")
     if proxy.high < WEAK * ceiling.value:
         return Verdict("don't", f"don't use this proxy: {found}")
     if proxy.value >= GOOD * ceiling.value and proxy.low >= SURE:

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunetune.errors import InputError, SearchError
+from prunetune.errors import SearchError
 from prunetune.events import Notice, Observer, silent
+from prunetune.mistakes import check_model_fn, check_train
+from prunetune.watched import watched
 
 if TYPE_CHECKING:
     import optuna
@@ -138,9 +140,8 @@ def work(
     from prunetune.backends.loop import run_trials
     from prunetune.engine import PruningPlan, fresh_proxy
 
-    for name, function in (("model_fn", model_fn), ("train", train)):
-        if not callable(function):
-            raise InputError(f"{name} must be a function; got {type(function).__name__}")
+    check_model_fn(model_fn)
+    check_train(train)
     with joined(storage, study, observer, wait) as (found, settings, order):
         plan = PruningPlan.from_json(order.plan)
         fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
@@ -202,6 +203,24 @@ def on_proxy(
     return objective
 
 
+def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
+    """The plan that the study's trials were made with, or now ``cut``: a measured budget may give another each time.
+
+    Raises PlanError if ``model_fn`` builds another network than the plan was made for.
+    """
+    from prunetune.backends.texts import read_text, write_text
+    from prunetune.engine import PruningPlan, fresh_proxy
+
+    kept = read_text(study, PLAN)
+    if kept is None:
+        plan = cut()
+        write_text(study, PLAN, plan.to_json())
+        return plan
+    plan = PruningPlan.from_json(kept)
+    fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
+    return plan
+
+
 def unread_note(names: Sequence[str]) -> str:
     """What a person should know of a train function that never looked at these properties of its report."""
     attributes = " and ".join(f"report.{name}" for name in names)
@@ -215,7 +234,7 @@ def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report
     """The score from the train function; how long it took, and nothing else, is noted in the trial."""
     started = time.perf_counter()
     try:
-        return train(model, params, report)
+        return watched(train, model, params, report)
     finally:
         report.add("train_seconds", time.perf_counter() - started)
 

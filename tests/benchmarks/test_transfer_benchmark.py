@@ -62,13 +62,22 @@ def test_a_small_run_goes_on_and_its_tables_come_from_its_rows(
     smoke = ["--scale", "smoke", "--json", str(summary)]
     assert transfer.main([*smoke, "--rows", str(rows), "--seconds", "0"]) == 0
     begun = len(transfer.read(rows))
+    others = [tmp_path / "2.csv", tmp_path / "3.csv"]
+    for number, other in enumerate(others, 2):
+        assert transfer.main([*smoke, "--shard", f"{number}/3", "--rows", str(other)]) == 0
+    assert not {*map(transfer._key, transfer.read(others[0]))} & {*map(transfer._key, transfer.read(others[1]))}
+    text = rows.read_text() + "".join(other.read_text().partition("\n")[2] for other in others)
+    rows.write_text(text)
     assert transfer.main([*smoke, "--rows", str(rows)]) == 0
     ended = transfer.read(rows)
     assert begun < len(ended) == len(list(transfer.jobs(transfer.SCALES["smoke"])))
     table = capsys.readouterr().out.splitlines()[-1]
     assert "a random pick" in table
     before = summary.read_text()
-    assert transfer.main([*smoke, "--from", str(rows)]) == 0
+    lines = rows.read_text().splitlines(keepends=True)
+    others[0].write_text("".join(lines[:9]))
+    others[1].write_text("".join([lines[0], *lines[5:]]))  # four of them twice
+    assert transfer.main([*smoke, "--from", *map(str, others)]) == 0
     found = json.loads(summary.read_text())
     assert found["proxies"] == json.loads(before)["proxies"]
     assert set(found["proxies"]["resnet8: uniform"]) == {"cost", "spearman", "regret_points", "regret_points_confirmed"}

@@ -19,6 +19,7 @@ from prunetune.events import Event, Notice
 from prunetune.transfer import transfers
 from prunetune.transfer.base import Width, widths
 from prunetune.transfer.groups import plain_groups, proxy_groups
+from tiny_tune import touch
 
 
 class Mlp(nn.Module):
@@ -326,6 +327,7 @@ def test_a_search_corrects_the_proxy_and_leaves_the_full_network(tmp_path: Any) 
         groups = report.param_groups(model, lr=params["lr"])
         rates = {name: rate / params["lr"] for name, (rate, _) in by_parameter(model, groups).items()}
         seen.append((model.get_parameter("first.weight").shape[0], rates["first.weight"], rates["last.weight"]))
+        touch(model)
         return 0.5
 
     result = tune_with(train, "mup", tmp_path / "run")
@@ -335,15 +337,20 @@ def test_a_search_corrects_the_proxy_and_leaves_the_full_network(tmp_path: Any) 
     assert "<p>Transfer 'mup': learning rates on the proxy were corrected for its width.</p>" in page_of(result)
 
 
+def never_asks(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+    touch(model)
+    return 0.5
+
+
 def test_a_train_function_that_never_asks_is_told_so_once(tmp_path: Any) -> None:
     events: list[Event] = []
-    result = tune_with(lambda model, params, report: 0.5, "mup", tmp_path / "run", n_trials=3, observer=events.append)
+    result = tune_with(never_asks, "mup", tmp_path / "run", n_trials=3, observer=events.append)
     (notice,) = [event.message for event in events if isinstance(event, Notice)]
     assert notice.startswith("warning: transfer='mup' asked for, but the train function never called report.param_g")
     assert "transfer 'mup' had no effect: the train function never called" in result.record["search"]["notes"][-1]
     assert "<p>Transfer 'mup' had no effect: the train function never called" in page_of(result)
     events.clear()
-    result = tune_with(lambda model, params, report: 0.5, "identity", tmp_path / "other", observer=events.append)
+    result = tune_with(never_asks, "identity", tmp_path / "other", observer=events.append)
     assert not any(isinstance(event, Notice) for event in events)
     assert result.record["search"]["notes"][-1].startswith("transfer 'identity': proxy and full network got the same")
 

@@ -15,14 +15,14 @@ from optuna.trial import FrozenTrial, TrialState
 from prunetune.backends.checks import whole_number
 from prunetune.backends.crew import RETRIES, Crew, is_finished
 from prunetune.backends.lives import Pulse, Watch, beating
-from prunetune.backends.notes import study_notes
+from prunetune.backends.notes import direction_warning, study_notes
 from prunetune.backends.reannealed import Objective, reannealed, rungs_of
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.signals import uninterrupted
 from prunetune.backends.study import StudySettings, count_outcomes, finished_trials, outcome, top_trials, worst_score
 from prunetune.backends.trial import Ending, Report, attempt
 from prunetune.errors import InputError, SearchError, StorageError
-from prunetune.events import Notice, Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, silent
+from prunetune.events import Notice, Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, Warned, silent
 
 FAILURES_ALLOWED: Final = 5
 MESSAGE_LENGTH: Final = 2_000
@@ -105,6 +105,7 @@ class _Loop:
     crew: Crew
     warned: bool
     ran: int = 0
+    told_direction: bool = False
 
     def run_one(self) -> None:
         claimed: tuple[optuna.Trial, Report] | None = None
@@ -130,6 +131,7 @@ class _Loop:
         if self._record(trial, report, ending, seconds):
             self._tell_observer(ending, report, seconds)
             self._stop_if_hopeless(ending, trial.number)
+            self._warn_of_direction()
         else:
             gone = f"trial {trial.number} was given up by another worker, to which this process seemed dead"
             self.observer(Notice(f"{gone}; its result is dropped"))
@@ -192,6 +194,11 @@ class _Loop:
             )
         score = ending.score if ending.outcome == "complete" else report.score
         self.observer(TrialEnded(self.phase, report.number, ending.outcome, score, seconds, message))
+
+    def _warn_of_direction(self) -> None:
+        if not self.told_direction and self.phase == "search" and (warning := direction_warning(self.study)):
+            self.told_direction = True
+            self.observer(Warned(warning))
 
     def _stop_if_hopeless(self, ending: Ending, number: int) -> None:
         if ending.outcome != "failed":

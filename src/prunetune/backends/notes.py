@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from optuna.pruners import BasePruner, NopPruner
+from optuna.study import StudyDirection
 
 from prunetune.backends.rungs import Rungs
 from prunetune.backends.stateless import STARTUP
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 FEW: Final = 1.0
 """A trial pruner that is expected to stop fewer trials might as well not be there."""
+
+SCORED: Final = 6  # trials with two reports that it takes to say whether training makes scores better
+NEARLY_ALL: Final = 0.9
 
 
 def study_notes(study: Study, settings: StudySettings, n_trials: int) -> tuple[str, ...]:
@@ -33,6 +38,26 @@ def study_notes(study: Study, settings: StudySettings, n_trials: int) -> tuple[s
         rungs = getattr(pruner, "rungs", None)
         found.append(combination_warning(settings.optimizer, settings.trial_pruner, rungs, n_trials))
     return tuple(note for note in found if note)
+
+
+def direction_warning(study: Study) -> str:
+    """Whether scores get worse by training in nearly all trials: then they may be losses, or the direction is wrong.
+
+    If training changed nothing, so that every trial's scores rose or fell by chance, ``SCORED`` trials would all fall
+    once in 2**SCORED searches.
+    """
+    curves = [list(trial.intermediate_values.values()) for trial in study.get_trials(deepcopy=False)]
+    changes = [curve[-1] - curve[0] for curve in curves if len(curve) > 1 and math.isfinite(curve[-1] - curve[0])]
+    maximize = study.direction == StudyDirection.MAXIMIZE
+    worse = sum(change < 0 if maximize else change > 0 for change in changes)
+    if len(changes) < SCORED or worse < NEARLY_ALL * len(changes):
+        return ""
+    falls, other, returns = ("fall", "minimize", "a loss") if maximize else ("rise", "maximize", "an accuracy")
+    return (
+        f"warning: in {worse} of {len(changes)} trials the scores {falls} from the first report to the last, though "
+        f"direction is {'maximize' if maximize else 'minimize'!r}; if the train function returns {returns}, search "
+        f"with direction={other!r}"
+    )
 
 
 def _of_trial_pruner(pruner: BasePruner, settings: StudySettings, n_trials: int) -> str:

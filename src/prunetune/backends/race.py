@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from prunetune.backends.checks import whole_number
 from prunetune.backends.trial import TOLD
 
-Curve: TypeAlias = Sequence[tuple[int, float]]
+Curve: TypeAlias = Sequence[tuple[float, float]]
 """(epoch, score), in order."""
 
 PROXY_CURVE: Final = "proxy_curve"
-"""User attribute of a trial: the ``Curve`` that the same hyperparameters had on a proxy."""
+"""User attribute of a trial: the ``Curve`` of the same hyperparameters on a proxy, by the epochs of this network."""
 BEHIND: Final = "behind"
 """User attribute of a trial that was stopped: how far behind it was, and by how much others still moved."""
 QUARTERS: Final = 4
@@ -116,9 +116,7 @@ class Race(BasePruner):
         if there is None:
             return None
         margin = max(movement([*_curve(each), (self.epochs + 1, _value(each))], epoch) for each in finished)
-        proxy = trial.user_attrs.get(PROXY_CURVE)
-        if proxy:  # it may have been trained for another number of epochs
-            margin = max(margin, movement(proxy, epoch * proxy[-1][0] / self.epochs))
+        margin = max(margin, movement(trial.user_attrs.get(PROXY_CURVE, ()), epoch))
         own = max(sign * score for score in trial.intermediate_values.values())
         return Standing(sign * there - own, margin)
 

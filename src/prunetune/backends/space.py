@@ -135,7 +135,10 @@ def _check_range(distribution: Float | Int) -> None:
     if not distribution.low < distribution.high:
         raise InputError(f"{distribution}: low must be below high (for one fixed value use Categorical([value]))")
     if distribution.log and distribution.low <= 0:
-        raise InputError(f"{distribution}: a log range must begin above 0")
+        raise InputError(
+            f"{distribution}: a log range must begin above 0, which has no logarithm; give the smallest value worth "
+            "trying, such as 1e-6, or leave log out"
+        )
 
 
 class SearchSpace(Mapping[str, Distribution]):

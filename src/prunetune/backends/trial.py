@@ -15,7 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from prunetune.backends.checks import real_number, whole_number
 from prunetune.backends.space import Params
 from prunetune.errors import InputError, StorageError
-from prunetune.events import EpochEnded, Observer, Phase
+from prunetune.events import EpochEnded, Observer, Phase, Warned
 
 Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
 GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
@@ -131,6 +131,10 @@ class Report:
     def note(self, name: str, value: Any) -> None:
         """Store ``value`` (plain JSON values only) as the trial's user attribute ``name``."""
         self._trial.set_user_attr(name, value)
+
+    def warn(self, sentence: str) -> None:
+        """Tell the observer of what is most likely a mistake in the train function."""
+        self._observer(Warned(sentence))
 
     def add(self, name: str, value: float) -> None:
         """Add ``value`` to the trial's user attribute ``name``, in which a sum over its trainings is kept."""
@@ -262,6 +266,7 @@ def attempt(objective: Callable[[Params, Report], float], params: Params, report
     except Exception as error:  # the user's code may raise anything, and the study goes on
         misuse = isinstance(error, Misuse)
         message = str(error) if misuse else f"{type(error).__name__}: {error}"
+        message = "; ".join([message, *getattr(error, "__notes__", ())])
         trace = "".join(traceback.format_exception(error))
         return report.stopped or Ending("failed", message=message, traceback=trace, misuse=misuse)
     return report.stopped or _judge(returned)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,12 +14,15 @@ import torch
 from prunetune.backends import Categorical, SearchSpace
 from prunetune.backends.storage import without_password
 from prunetune.checking import CONFIGURATIONS, CheckResult, check
+from prunetune.comparison.compare import CompareResult, compare
+from prunetune.comparison.settings import Comparison
 from prunetune.config import Config, fidelity_of, parse_config, read_config, search_space
 from prunetune.data import ImageData, datasets
 from prunetune.data._files import Say, silently
 from prunetune.data._reduced import subset_size
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
+from prunetune.fidelity import FULL
 from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.jobs.local_workers import LocalWorkers
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 EXAMPLE_BATCH: Final = 128  # images that FLOPs are counted and a step is timed on
+CONFIGURED: Final = "configured"  # the proxy of [pruning], in a comparison
 FREE: Final = {"data.download"}  # what may be different when a run goes on, since it changes no result
 
 
@@ -90,6 +95,39 @@ def launch_check(
         observer=observer,
         configurations=configurations,
         check_epochs=epochs,
+    )
+
+
+def launch_compare(config: Config, *, observer: Observer = silent, say: Say = silently) -> CompareResult:
+    """Compare what the ``[compare]`` of ``config`` says, in its run folder; see ``prunetune.compare`` and ``launch``.
+
+    The proxy of a ``[pruning]`` that was given takes part. Raises InputError for a fidelity: of that, rivals are made.
+    """
+    if fidelity_of(config) != FULL:
+        raise InputError("compare trains proxies in full, and makes rivals of what [fidelity] would leave out; drop it")
+    asked = config.compare
+    proxies = {CONFIGURED: _pruning(config)} if "pruning" in config.model_fields_set else {}
+    comparison = Comparison(**asked.settings(), proxies=proxies)
+    model_fn, job, data = _prepare(config, say)
+    keep_config(config)
+    device = choose_device(config.run.device)
+
+    def build(name: str) -> nn.Module:
+        return models[name](data.num_classes, data.channels).to(device)
+
+    return compare(
+        model_fn,
+        job,
+        search_space(config),
+        example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
+        epochs=config.search.epochs,
+        run_dir=config.run.folder,
+        comparison=comparison,
+        smaller={name: partial(build, name) for name in asked.smaller},
+        seed=config.search.seed,
+        evaluate=job.evaluate,
+        data=ScoringBatches(data, config.search.seed),
+        observer=observer,
     )
 
 

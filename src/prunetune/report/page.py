@@ -22,7 +22,7 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -36,7 +36,7 @@ from plotly.offline import get_plotlyjs
 
 from prunetune import __version__
 from prunetune.report import figures, tables, words
-from prunetune.report.prose import headline, lead
+from prunetune.report.prose import headline, lead, raced, refinement
 from prunetune.report.run import Run
 from prunetune.report.tables import Table
 from prunetune.report.theme import DARK, DARK_OF, LIGHT, template
@@ -102,7 +102,11 @@ def _plain(title: str) -> str:
 
 def write_page(run: Run, path: Path) -> Path:
     """Path of the page, complete or not written at all: it is renamed into place."""
-    page = render(run)
+    return write_whole(render(run), path)
+
+
+def write_whole(page: str, path: Path) -> Path:
+    """Put ``page`` into the file at ``path``, as a whole."""
     beside = path.with_name(f".writing-{path.name}")
     beside.unlink(missing_ok=True)
     try:
@@ -117,20 +121,29 @@ def write_page(run: Run, path: Path) -> Path:
 def render(run: Run) -> str:
     """The page as text."""
     album = Album()
-    script = _asset("report.js")
-    packed, plotly_hash = _plotly()
     context = {
         "run": run,
         "result": run.result,
         "headline": headline(run),
         "lead": lead(run),
         "tables": tables,
-        "words": words,
         "pictures": _pictures(run, album),
         "slices": _slices(run, album),
         "trust": trust_sentences(run),
+        "raced": raced(run),
+        "refined": refinement(run),
         "rank_correlation": figures.rank_correlation(run),
         "exact_params": json.dumps(run.chosen.params, indent=2, ensure_ascii=False) if run.chosen else "",
+    }
+    return framed("report.html.j2", context, album)
+
+
+def framed(name: str, context: Mapping[str, Any], album: Album) -> str:
+    """The page that the template of that name makes in the frame that all pages share, with the album's pictures."""
+    script = _asset("report.js")
+    packed, plotly_hash = _plotly()
+    shared = {
+        "words": words,
         "light": LIGHT,
         "dark": DARK,
         "css": Markup(_asset("report.css")),
@@ -148,7 +161,7 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(context)
+    return environment.get_template(name).render({**context, **shared})
 
 
 def _pictures(run: Run, album: Album) -> dict[str, Picture]:

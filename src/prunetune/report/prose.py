@@ -11,6 +11,7 @@ from prunetune.transfer.notes import transfer_sentence
 STATUS = {
     "searching": "This run has not finished: it is still searching, or was stopped while it did.",
     "confirming": "This run has not finished: it is still confirming, or was stopped while it did.",
+    "refining": "This run has not finished: it is still refining, or was stopped while it did.",
     "failed": "This run failed. What it had recorded by then is below.",
 }
 
@@ -52,6 +53,8 @@ def _sentence(run: Run) -> str:
     chosen = run.chosen
     if chosen is None:
         return "No trial has been completed, so there are no best hyperparameters yet."
+    if chosen.refine_trial is not None:
+        return f"Trial {chosen.refine_trial} of the refinement on the full network won: it beat all that was confirmed."
     name = f"Trial {chosen.trial}" if chosen.trial is not None else "One configuration"
     if run.result.winner is None:
         return f"{name} is the best on the proxy so far; nothing has been decided on the full network."
@@ -130,14 +133,14 @@ def _score(run: Run) -> Fact:
     chosen = run.chosen
     if chosen is None:
         return Fact("validation score", NONE)
-    on_base = any(run.won(row) for row in run.result.confirmation or ())
+    on_base = chosen.refine_trial is not None or any(run.won(row) for row in run.result.confirmation or ())
     return Fact("validation score", number(chosen.score), "on the full network" if on_base else "on the proxy")
 
 
 def tuning_seconds(run: Run) -> float | None:
-    """Seconds that finding the hyperparameters took, from pruning to confirmation."""
+    """Seconds that finding the hyperparameters took, from pruning to confirmation and refinement."""
     time = run.result.time
-    phases = (time.prune, time.measure, time.search, time.confirm) if time else ()
+    phases = (time.prune, time.measure, time.search, time.confirm, time.refine) if time else ()
     known = [seconds for seconds in phases if seconds is not None]
     return sum(known) if known else None
 
@@ -147,7 +150,44 @@ def _phases(run: Run) -> str:
     if time is None:
         return ""
     parts = [("pruning", time.prune), ("search", time.search), ("confirmation", time.confirm)]
+    parts.append(("refinement", time.refine))
     return ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts if seconds)
+
+
+def raced(run: Run) -> str:
+    """What the race saved, in a sentence; nothing where there was none."""
+    found = run.result.raced
+    if found is None:
+        return ""
+    if not found.stopped:
+        return "They raced each other: none was so far behind the best that it was stopped."
+    them = "one was" if found.stopped == 1 else f"{found.stopped} were"
+    return (
+        f"They raced each other: {them} stopped when clearly behind the best, which saved {number(found.epochs_saved)} "
+        f"epochs on the full network, about {duration(found.seconds_saved)}. What was stopped cannot win."
+    )
+
+
+def refinement(run: Run) -> str:
+    """Where the refinement looked and what it brought, in sentences; nothing where there was none."""
+    found = run.result.refinement
+    if found is None:
+        return ""
+    before = [row.base_score for row in run.result.confirmation or () if row.base_score is not None]
+    scores = [row.base_score for row in found.trials if row.base_score is not None]
+    many = f"{len(found.trials)} trials were" if len(found.trials) != 1 else "One trial was"
+    told = f"{found.told.get('base', 0)} trainings of the full network and {found.told.get('proxy', 0)} of the proxy"
+    text = f"{many} run on the full network itself, in ranges around the best; the optimizer was told of {told} before."
+    if before and scores:
+        best_before, best = (min(each, key=run.rank_key) for each in (before, scores))
+        gain = abs(best - best_before)
+        won = run.rank_key(best) < run.rank_key(best_before)
+        text += f" The best is {number(gain)} {'better than' if won else 'short of'} the best that was confirmed."
+    if found.raced and found.raced.stopped:
+        saved = f"{number(found.raced.epochs_saved)} epochs, about {duration(found.raced.seconds_saved)}"
+        them = "One was" if found.raced.stopped == 1 else f"{found.raced.stopped} were"
+        text += f" {them} stopped when clearly behind, which saved {saved}."
+    return text
 
 
 def saving(spent: float | None, estimate: float) -> Fact:

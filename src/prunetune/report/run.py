@@ -134,11 +134,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial of the search with its hyperparameters; ``score`` is the one that it was chosen by."""
+    """A trial of the search with its hyperparameters; ``score`` is the one that it was chosen by.
+
+    Or one of the refinement, ``refine_trial``.
+    """
 
     trial: int | None = None
     params: Params = field(default_factory=dict)
     score: float | None = None
+    refine_trial: int | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,39 @@ class Confirmation:
     seconds: float | None = None
     epochs: float | None = None
     seed: Any = None
+
+
+@dataclass(frozen=True)
+class Raced:
+    """What the race saved on the full network: trainings that it stopped, their epochs and (an estimate) seconds."""
+
+    stopped: int = 0
+    epochs_saved: float = 0
+    seconds_saved: float = 0
+
+
+@dataclass(frozen=True)
+class Refined:
+    """One trial of the refinement, on the base."""
+
+    refine_trial: int
+    params: Params = field(default_factory=dict)
+    base_score: float | None = None
+    outcome: str | None = None
+    message: str = ""
+    seconds: float | None = None
+    epochs: float | None = None
+    seed: Any = None
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """More trials on the base: in which ranges, how many others the optimizer was told of, and how they ended."""
+
+    space: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, int] = field(default_factory=dict)
+    trials: tuple[Refined, ...] = ()
+    raced: Raced | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +244,7 @@ class Time:
     measure: float | None = None
     search: float | None = None
     confirm: float | None = None
+    refine: float | None = None
     total: float | None = None
     search_on_base_estimate: float | None = None
     estimate_basis: str | None = None
@@ -236,6 +274,10 @@ class Result:
     cost: Cost | None = None
     search: Search | None = None
     confirmation: tuple[Confirmation, ...] | None = None
+    race: bool | None = None
+    raced: Raced | None = None
+    refine: int | None = None
+    refinement: Refinement | None = None
     winner: Choice | None = None
     trust: Trust | None = None
     time: Time | None = None
@@ -262,6 +304,11 @@ class Run:
         winner = self.result.winner
         return winner is not None and row.trial == winner.trial and row.base_score is not None
 
+    def refined_won(self, row: Refined) -> bool:
+        """Whether this trial of the refinement is the winner."""
+        winner = self.result.winner
+        return winner is not None and row.refine_trial == winner.refine_trial
+
     @property
     def estimate_basis(self) -> str:
         """How the estimate of the search on the full network was made, or why there is none."""
@@ -281,7 +328,7 @@ class Run:
         if not scored:
             return None
         best = min(scored, key=lambda trial: self.rank_key(trial.score))
-        return Choice(best.number, dict(best.params), best.score)
+        return Choice(trial=best.number, params=dict(best.params), score=best.score)
 
     def rank_key(self, score: float | None) -> float:
         """A key that sorts scores best first, and what has no score last."""

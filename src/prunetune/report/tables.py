@@ -162,6 +162,35 @@ def confirmation(run: Run) -> Table:
     return limited(Table("Confirmed on the full network", head, rows, words=2, marked=marked))
 
 
+def refinement(run: Run) -> Table:
+    """Every trial of the refinement."""
+    found = run.result.refinement.trials if run.result.refinement else ()
+    names = list(dict.fromkeys(name for row in found for name in row.params))
+    messages = any(row.message for row in found)
+    rows = tuple(
+        (
+            f"{row.refine_trial}" + (" (winner)" if run.refined_won(row) else ""),
+            outcome(row.outcome or ""),
+            number(row.base_score),
+            duration(row.seconds),
+            *(number(row.params.get(name)) for name in names),
+            *((clip(row.message),) if messages else ()),
+        )
+        for row in found
+    )
+    marked = next((i for i, row in enumerate(found) if run.refined_won(row)), None)
+    head = ("trial", "outcome", "score on the full network", "time", *map(clip, names))
+    head += (MESSAGE,) if messages else ()
+    return limited(Table("Refined on the full network", head, rows, words=2, marked=marked))
+
+
+def refined_space(run: Run) -> Table:
+    """The ranges of the refinement."""
+    found = run.result.refinement.space if run.result.refinement else {}
+    rows = tuple((clip(name), _range(value)) for name, value in found.items())
+    return limited(Table("Ranges of the refinement", ("hyperparameter", "range"), rows, words=2))
+
+
 def curves(caption: str, found: Sequence[Trial]) -> Table:
     """Learning curves, an epoch a column, at most fifty of them."""
     curve_of = {trial.number: dict(trial.curve) for trial in found if trial.curve}
@@ -218,6 +247,8 @@ def settings(run: Run) -> Table:
         ("epochs of a full training", result.epochs),
         ("rungs", result.rungs if result.rungs != "truncated" else None),
         ("configurations to confirm", result.confirm),
+        ("race on the full network", None if result.race is None else "yes" if result.race else "no"),
+        ("trials of the refinement", result.refine or None),
     ]
     if pruning:
         pairs += [

@@ -105,6 +105,7 @@ def phase_seconds(run: Run) -> list[tuple[str, float, str]]:
         ("measure steps", time.measure, LIGHT["pruned"]),
         ("search on the proxy", time.search, LIGHT["kept"]),
         ("train in full" if run.result.confirm == 0 else "confirm", time.confirm, LIGHT["best"]),
+        ("refine", time.refine, LIGHT["failed"]),
     ]
     phases = [(label, seconds, color) for label, seconds, color in named if seconds]
     rest = (time.total or 0.0) - sum(seconds for _, seconds, _ in phases)

@@ -1,0 +1,252 @@
+"""``compare``: which proxy, which optimizer, or no proxy at all? Measured on one network and dataset, at equal cost."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from prunetune import record as parts
+from prunetune.backends import Distribution, resolve_space
+from prunetune.backends.seeds import derive_seed
+from prunetune.backends.study import StudySettings
+from prunetune.checking import draw_configurations
+from prunetune.comparison.judge import (
+    RANDOM,
+    Reference,
+    Row,
+    Searched,
+    cost_of,
+    first_choices,
+    judged,
+    random_pick,
+    searched,
+)
+from prunetune.comparison.rivals import HAVE_THEIR_OWN_COST
+from prunetune.comparison.settings import BASE, FEWEST, Comparison, Way
+from prunetune.comparison.trainings import Functions, Trained, Trainings, key
+from prunetune.errors import InputError
+from prunetune.events import Observer, silent
+from prunetune.mistakes import check_train
+from prunetune.record import Record
+from prunetune.runfolder import FORMAT, RunFolder
+from prunetune.tuner import build_base
+from prunetune.workers import ModelFunction, TrainFunction, digest
+
+if TYPE_CHECKING:
+    from prunetune.engine import ExampleInputs, PruningPlan
+    from prunetune.plugins.base import Batch, Loss
+    from prunetune.run import EvaluateFunction
+
+ANY_COST: Final = "any"
+"""The group of rivals whose cost was given."""
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What a comparison came to."""
+
+    run_dir: Path
+    rows: tuple[Row, ...]
+    """The full network itself first (the ceiling), then proxies, then rivals; of each way one row an optimizer."""
+    random_pick: float
+    """The regret of a choice without looking."""
+    record: Record
+    """All of ``compare.json``."""
+
+
+def compare(
+    model_fn: ModelFunction,
+    train: TrainFunction,
+    space: str | Mapping[str, Distribution] = "paper",
+    *,
+    example_inputs: ExampleInputs,
+    epochs: int,
+    run_dir: str | Path = "runs/compare",
+    comparison: Comparison = Comparison(),  # noqa: B008  # frozen
+    smaller: Mapping[str, ModelFunction] | None = None,
+    direction: Literal["maximize", "minimize"] = "maximize",
+    seed: int = 0,
+    evaluate: EvaluateFunction | None = None,
+    data: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
+    observer: Observer = silent,
+) -> CompareResult:
+    """Train the same configurations on the full network, on its proxies and in rivals' ways, and say who is right.
+
+    The truth of a configuration is the full network's mean score over ``comparison.truth_seeds`` trainings that choose
+    nothing. Every way is judged by its rank correlation with the truth, and by its regret: the best truth of all
+    configurations that anyone considered, minus that of its choice. What was trained is kept in the run folder: a
+    comparison that was stopped goes on, and one with another scorer, size, rival or more configurations or seeds trains
+    only what is new. Writes ``compare.json`` and ``compare.html``. Decision 24 has the reasons.
+
+    Parameters
+    ----------
+    model_fn, train, space, example_inputs, epochs, data, loss
+        As for ``prunetune.tune``. For the rival "less-data" the train function must heed ``report.data``.
+    comparison
+        What is compared.
+    smaller
+        Networks that stand in for the full one, by name: smaller members of its family. They are trained in full.
+    evaluate
+        ``evaluate(model) -> {"accuracy": 0.9}``, of the full network on data that chose nothing: the truth is the mean
+        of its first value, which must be better in the same direction. Without it, the truth is made of scores.
+
+    Raises
+    ------
+    InputError
+        An argument is impossible, or the run folder cannot be used.
+    TraceError
+        The model does not run on the example inputs.
+    SearchError
+        Every training of one kind failed.
+
+    Example
+    -------
+    Which scorer, and are proxies better than fewer epochs? ::
+
+        comparison = prunetune.Comparison(scorers=("synflow", "3sp", "uniform"), rivals=("fewer-epochs",))
+        found = prunetune.compare(MyNet, train, space, example_inputs=images, epochs=40, comparison=comparison)
+        for row in found.rows:
+            print(row.name, row.search_cost, row.regret.mean)
+    """
+    from prunetune.objective import proxy_of
+
+    found = resolve_space(space)
+    settings = StudySettings(found, epochs, direction, RANDOM, "none", seed)
+    check_train(train)
+    for name, function in (("evaluate", evaluate or train), *(smaller or {}).items()):
+        if not callable(function):
+            raise InputError(f"{name} must be a function; got {type(function).__name__}")
+    build_base(model_fn, seed)  # raises InputError for a function that does not build networks
+    points = draw_configurations(found, comparison.configurations, seed)
+    if len(points) < FEWEST:
+        raise InputError(f"the search space has {len(points)} configurations in all, and a comparison takes {FEWEST}")
+
+    def cut(way: Way, stream: str) -> PruningPlan:
+        assert way.pruning is not None
+        draws = derive_seed(seed, f"compare-cut-{stream}", 0)
+        return proxy_of(model_fn, example_inputs, way.pruning, seed=draws, data=data, loss=loss).plan
+
+    with RunFolder(run_dir) as folder:
+        functions = Functions(model_fn, train, evaluate, smaller or {})
+        trainings = Trainings(folder, settings, functions, cut, observer)
+        result = _Comparing(comparison, trainings, points).go()
+        return _written(result, folder, settings, comparison, parts.machine(model_fn()))
+
+
+@dataclass(frozen=True)
+class _Result:
+    rows: list[Row]
+    reference: Reference
+    costs: Mapping[str, float]
+    notes: list[str]
+
+
+class _Comparing:
+    """One comparison from start or restart to end: the full network first, then proxies, rivals, and searches."""
+
+    def __init__(self, asked: Comparison, trainings: Trainings, points: Sequence[dict[str, Any]]) -> None:
+        self.asked = asked
+        self.trainings = trainings
+        self.points = points
+        self.seeds = [str(number) for number in range(asked.seeds)]
+
+    def go(self) -> _Result:
+        reference = self._reference([[] for _ in self.seeds])
+        trained = {BASE: self._judge(BASE)}
+        proxies = self.asked.proxy_ways()
+        trained |= {way: self._judge(way) for way in proxies}
+        costs = self._costs({way: trained[way] for way in proxies}, reference)
+        rivals = self.asked.rival_ways(costs, self.trainings.settings.epochs)
+        rivals += [Way(f"smaller: {name}", "rival", smaller=name) for name in self.trainings.functions.smaller]
+        trained |= {way: self._judge(way) for way in rivals}
+        optimizers = [name for name in self.asked.optimizers if name != RANDOM]
+        searches = [self._search(way, name) for way in (*proxies, *rivals) for name in optimizers]
+        chosen = [[params for each in searches for params in each.choices[seed]] for seed in range(len(self.seeds))]
+        reference = self._reference(chosen) if searches else reference
+        rows = []
+        for way, each in trained.items():
+            row = judged(way, each, reference, self.asked.confirm)
+            rows += [row] if RANDOM in self.asked.optimizers or way == BASE else []
+            rows += [searched(search, row, reference) for search in searches if search.way == way]
+        return _Result(rows, reference, costs, self.trainings.notes)
+
+    def _reference(self, others: Sequence[Sequence[Mapping[str, Any]]]) -> Reference:
+        """What the full network makes of the configurations and of others, by seed, that searches have chosen."""
+        every = {key(point): point for point in (*self.points, *itertools.chain(*others))}
+        points = list(every.values())
+        truths = [self.trainings.of(BASE, f"truth-{number}", points) for number in range(self.asked.truth_seeds)]
+        choosers = [
+            self.trainings.of(BASE, seed, [*self.points, *mine]) for seed, mine in zip(self.seeds, others, strict=True)
+        ]
+        return Reference(
+            {name: place for place, name in enumerate(every)},
+            points,
+            [np.array([each.test for each in trained]) for trained in truths],
+            [{key(each.params): each for each in trained} for trained in choosers],
+            len(self.points),
+        )
+
+    def _judge(self, way: Way) -> list[list[Trained]]:
+        return [self.trainings.of(way, seed, self.points) for seed in self.seeds]
+
+    def _search(self, way: Way, optimizer: str) -> Searched:
+        trials = tuple(self.trainings.search(way, seed, optimizer, len(self.points)) for seed in self.seeds)
+        return Searched(way, optimizer, trials, first_choices(trials, self.asked.confirm))
+
+    def _costs(self, proxies: Mapping[Way, list[list[Trained]]], reference: Reference) -> dict[str, float]:
+        """What rivals are to cost, by group of proxies. It stays what it was first, lest they be trained again."""
+        if self.asked.cost is not None:
+            return {ANY_COST: self.asked.cost}
+        if not set(self.asked.rivals) - HAVE_THEIR_OWN_COST:
+            return {ANY_COST: 1.0} if self.asked.rivals else {}
+        folder = self.trainings.folder
+        kept: dict[str, dict[str, float]] = folder.read_json(folder.equal_cost) or {}
+        mine = kept.setdefault(digest(json.dumps(self.trainings.settings.fingerprint(), sort_keys=True))[:16], {})
+        groups = dict.fromkeys(way.group for way in proxies)
+        for group in groups:
+            if group not in mine:
+                measured = [cost_of(trained, reference) for way, trained in proxies.items() if way.group == group]
+                mine[group] = min(1.0, sum(measured) / len(measured))
+        folder.write_json(folder.equal_cost, kept)
+        return {group: mine[group] for group in groups}
+
+
+def _written(
+    result: _Result, folder: RunFolder, settings: StudySettings, comparison: Comparison, machine: Record
+) -> CompareResult:
+    from prunetune.report.comparison import write_comparison
+
+    reference, truth = result.reference, result.reference.truth
+    pick = random_pick(reference)
+    record: Record = {
+        "format": FORMAT,
+        "seed": settings.seed,
+        "epochs": settings.epochs,
+        "direction": settings.direction,
+        "space": settings.space.to_dict(),
+        "comparison": comparison.to_record(),
+        "machine": machine,
+        "versions": parts.versions(),
+        "seconds_of_a_full_training": reference.seconds,
+        "equal_cost": dict(result.costs),
+        "random_pick_regret": pick,
+        "rows": [asdict(row) for row in result.rows],
+        "configurations": [
+            {"params": dict(point), "truth": float(value), "considered_by_all": place < reference.common}
+            for place, (point, value) in enumerate(zip(reference.points, truth, strict=True))
+        ],
+        "notes": result.notes,
+    }
+    if settings.direction == "minimize":
+        for each in record["configurations"]:
+            each["truth"] = -each["truth"]
+    folder.write_json(folder.comparison, record)
+    write_comparison(record, folder.path.name, folder.comparison_page)
+    return CompareResult(folder.path, tuple(result.rows), pick, record)

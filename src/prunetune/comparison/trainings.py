@@ -1,0 +1,266 @@
+"""The trainings of a comparison: each is done once, kept in the run folder's studies, and found there the next time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from prunetune.comparison.settings import Way
+from prunetune.errors import InputError, SearchError
+from prunetune.events import Notice, Observer
+from prunetune.runfolder import RunFolder
+from prunetune.watched import watched
+from prunetune.workers import ModelFunction, TrainFunction, digest, kept_plan, on_proxy, seed_all
+
+if TYPE_CHECKING:
+    import optuna
+    from torch import nn
+
+    from prunetune.backends.study import StudySettings
+    from prunetune.backends.trial import Report
+    from prunetune.engine import PruningPlan
+    from prunetune.run import EvaluateFunction
+
+    Objective = Callable[[dict[str, Any], Report], float]
+    Cut = Callable[[Way, str], PruningPlan]
+
+WHICH: Final = "configuration"  # user attribute of a trial: ``key`` of its hyperparameters
+SECONDS: Final = "compare_seconds"
+TEST: Final = "test"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training: scores are better the higher, -inf where it came to nothing."""
+
+    params: dict[str, Any]
+    outcome: str
+    score: float
+    test: float
+    """On data that chose nothing, where there is some and the network is the full one; else ``score``."""
+    seconds: float
+    """Of the processor on a CPU, of the clock elsewhere."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it came to a score."""
+        return self.outcome == "complete"
+
+
+def key(params: Mapping[str, Any]) -> str:
+    """A short name of a configuration."""
+    return digest(json.dumps(dict(params), sort_keys=True))[:16]
+
+
+class EnoughSeen(Exception):
+    """The training has come as far as it was meant to."""
+
+
+class StoppingReport:
+    """A report that ends the training after so many of its epochs, with ``EnoughSeen``."""
+
+    def __init__(self, report: Report, after: int) -> None:
+        self._report = report
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._report, name)
+
+    def __call__(self, score: float, epoch: int) -> None:
+        self._report(score, epoch)
+        if epoch >= self._after:
+            raise EnoughSeen
+
+
+@dataclass(frozen=True)
+class Functions:
+    """What is the user's: how networks are built, trained and evaluated."""
+
+    model_fn: ModelFunction
+    train: TrainFunction
+    evaluate: EvaluateFunction | None
+    smaller: Mapping[str, ModelFunction]
+
+
+class Trainings:
+    """All trainings of a comparison in ``folder``. ``settings`` are those of a full training; ``cut`` makes plans."""
+
+    def __init__(
+        self, folder: RunFolder, settings: StudySettings, functions: Functions, cut: Cut, observer: Observer
+    ) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.functions = functions
+        self.cut = cut
+        self.observer = observer
+        self.notes: list[str] = []
+        self.sign = 1.0 if settings.direction == "maximize" else -1.0
+
+    def of(self, way: Way, seed: str, points: Sequence[Mapping[str, Any]]) -> list[Trained]:
+        """These configurations trained in that way, in order; what is there is not trained again.
+
+        A training that failed is tried again at the next start, with another seed.
+        """
+        wanted = {key(point): dict(point) for point in points}
+        with self._study(way, seed, "random") as (study, settings):
+            from optuna.trial import TrialState
+
+            from prunetune.backends.study import finished_trials
+
+            waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            known = {*_usable(study), *(trial.user_attrs[WHICH] for trial in waiting)}
+            new = [name for name in wanted if name not in known]
+            for name in new:
+                study.enqueue_trial(wanted[name], user_attrs={WHICH: name})
+            if new or waiting:
+                self._run(study, settings, way, seed, len(finished_trials(study)) + len(waiting) + len(new))
+            found = {**_failed(study), **_usable(study)}
+        return [self._trained(wanted[key(point)], found.get(key(point))) for point in points]
+
+    def search(self, way: Way, seed: str, optimizer: str, trials: int) -> list[Trained]:
+        """The trials of a search in that way, in the order in which they were run."""
+        from prunetune.backends.study import finished_trials
+
+        with self._study(way, seed, optimizer) as (study, settings):
+            if len(finished_trials(study)) < trials:
+                self._run(study, settings, way, f"{seed}, {optimizer}", trials)
+            found = finished_trials(study)[:trials]
+        return [self._trained(self.settings.space.plain(trial.params), trial) for trial in found]
+
+    @contextlib.contextmanager
+    def _study(self, way: Way, seed: str, optimizer: str) -> Iterator[tuple[optuna.Study, StudySettings]]:
+        from prunetune.backends.study import open_study
+
+        epochs = self.settings.epochs if way.cheaper is None else way.cheaper.epochs
+        settings = replace(self.settings, epochs=epochs, optimizer=optimizer, trial_pruner="none")
+        same = {**settings.fingerprint(), **way.identity(), "compare": seed}
+        name = f"compare-{digest(json.dumps(same, sort_keys=True))[:16]}"
+        with open_study(self.folder.storage, name, settings, observer=self.observer) as study:
+            yield study, settings
+
+    def _run(self, study: optuna.Study, settings: StudySettings, way: Way, seed: str, total: int) -> None:
+        from prunetune.backends.loop import run_trials
+
+        self.observer(Notice(f"{way.name}, seed {seed}"))
+        objective = self._objective(study, way, seed.partition(",")[0])
+        run_trials(study, objective, settings, n_trials=total, phase="compare", observer=self.observer, retries=0)
+
+    def _objective(self, study: optuna.Study, way: Way, seed: str) -> Objective:
+        mine = self.functions
+        if way.pruning is None:
+            return self._on_full(way)
+        plan = kept_plan(study, lambda: self.cut(way, seed), mine.model_fn)
+        inner = on_proxy(mine.model_fn, mine.train, plan, way.pruning.weights, way.pruning.transfer)
+
+        def objective(params: dict[str, Any], report: Report) -> float:
+            with clocked(report):
+                return inner(params, report)
+
+        return objective
+
+    def _on_full(self, way: Way) -> Objective:
+        """The objective on the full network or what stands in for it; no weights are kept."""
+        from prunetune.transfer.groups import plain_groups
+
+        mine = self.functions
+        build = mine.model_fn if way.smaller is None else mine.smaller[way.smaller]
+
+        def objective(params: dict[str, Any], report: Report) -> float:
+            seed_all(report.seed)
+            report.give_groups(plain_groups)
+            stop = None if way.cheaper is None else way.cheaper.stop_after
+            report.ask(resolution=1.0, data=1.0 if way.cheaper is None else way.cheaper.data)
+            with clocked(report):
+                model = build()
+                score = _train(mine.train, model, params, report, stop)
+            self._look_at(way, report, stop)
+            if way.kind == "base" and mine.evaluate is not None and math.isfinite(score):
+                report.note(TEST, _first(mine.evaluate(model.eval())))
+            return score
+
+        return objective
+
+    def _look_at(self, way: Way, report: Report, stop: int | None) -> None:
+        """Note what the train function did not heed, since such a rival is none at equal cost."""
+        for name in report.unread:
+            self._note(f"{way.name}: the train function never read report.{name}, so it trained with all of it")
+        if stop is not None and report.epoch < stop and report.stopped is None:
+            self._note(f"{way.name}: the train function did not report every epoch, so it could not be stopped")
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            self.observer(Notice(f"warning: {sentence}"))
+
+    def _trained(self, params: dict[str, Any], trial: optuna.trial.FrozenTrial | None) -> Trained:
+        from prunetune.backends.study import outcome
+
+        if trial is None:
+            return Trained(params, "failed", -math.inf, -math.inf, math.nan)
+        ended = str(outcome(trial))
+        seconds = trial.user_attrs.get(SECONDS, math.nan)
+        if ended != "complete" or trial.value is None:
+            return Trained(params, ended, -math.inf, -math.inf, seconds)
+        return Trained(
+            params, ended, self.sign * trial.value, self.sign * trial.user_attrs.get(TEST, trial.value), seconds
+        )
+
+
+def top(trained: Sequence[Trained], count: int) -> list[dict[str, Any]]:
+    """The best ``count`` configurations, no two alike. Raises SearchError if there is none."""
+    best: dict[str, dict[str, Any]] = {}
+    for each in sorted((each for each in trained if each.complete), key=lambda each: -each.score):
+        best.setdefault(key(each.params), each.params)
+    if not best:
+        raise SearchError("no trial of a search came to a score; there is nothing to choose from")
+    return list(best.values())[:count]
+
+
+def _train(train: TrainFunction, model: nn.Module, params: dict[str, Any], report: Report, stop: int | None) -> float:
+    if stop is None:
+        return watched(train, model, params, report)
+    try:
+        return watched(train, model, params, StoppingReport(report, stop))  # type: ignore[arg-type]
+    except EnoughSeen:
+        return math.nan if report.score is None else report.score
+
+
+@contextlib.contextmanager
+def clocked(report: Report) -> Iterator[None]:
+    """Note the seconds of the block: of the processor, or of the clock where a GPU does the work."""
+    on_gpu = torch.cuda.is_initialized() or torch.backends.mps.is_available()  # type: ignore[no-untyped-call]
+    clock = time.perf_counter if on_gpu else time.process_time
+    started = clock()
+    try:
+        yield
+    finally:
+        report.note(SECONDS, clock() - started)
+
+
+def _first(values: Mapping[str, float]) -> float:
+    for value in values.values():
+        return float(value)
+    raise InputError("evaluate returned no value; it must return at least one, of which the first is taken")
+
+
+def _usable(study: optuna.Study) -> dict[str, optuna.trial.FrozenTrial]:
+    """The last trial of each configuration that came to a score or diverged."""
+    return _with(study, ("complete", "diverged"))
+
+
+def _failed(study: optuna.Study) -> dict[str, optuna.trial.FrozenTrial]:
+    return _with(study, ("failed",))
+
+
+def _with(study: optuna.Study, outcomes: Sequence[str]) -> dict[str, optuna.trial.FrozenTrial]:
+    from prunetune.backends.study import outcome
+
+    trials = study.get_trials(deepcopy=False)
+    return {t.user_attrs[WHICH]: t for t in trials if WHICH in t.user_attrs and outcome(t) in outcomes}

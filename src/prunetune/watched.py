@@ -1,0 +1,114 @@
+"""A training, watched: what the train function did with the model that it was given, in one sentence if it was wrong.
+
+Nothing is looked at between the first step and the last, so nothing waits for the device there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from prunetune.backends.checks import real_number
+from prunetune.errors import InputError
+
+if TYPE_CHECKING:
+    from prunetune.backends.trial import Report
+
+Train: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
+
+UNTOUCHED: Final = (
+    "warning: the train function left the model that it was given as it was: train that very model, in place. Does it "
+    "train another one, or a copy? Is the batch larger than the dataset, so that a loader with drop_last is empty? "
+    "Are all parameters frozen?"
+)
+UNSEEN: Final = (
+    "warning: the batch norms of the model saw no batch in training mode, though it was trained: call model.train() "
+    "before each epoch, for measuring leaves it in evaluation mode (model.eval()), and some networks come in it"
+)
+_DEVICE: Final = re.compile(r"same device|should be the same|Expected object of device|is on (cpu|cuda|mps)")
+
+
+def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Report) -> float:
+    """The score from the train function; what is most likely wrong with it is told at the first trial.
+
+    A model that is as it was before is no error: scores may come from elsewhere, and nothing that is known here says
+    that they do not. But its weights would be kept as the trained ones.
+    """
+    first = report.number == 0
+    before = _copies(model) if first else {}
+    try:
+        score = train(model, params, report)
+    except Exception as error:
+        if hint := explain(error, model, params):
+            error.add_note(hint)
+        raise
+    finally:
+        if first and _never_in_training_mode(model, before):
+            report.warn(UNSEEN)
+    if first and _is_score(score) and not _is_touched(model, before):
+        report.warn(UNTOUCHED)
+    return score
+
+
+def _is_score(returned: object) -> bool:
+    """Whether the trial has come to a score: no other ending says that anything was trained."""
+    try:
+        return math.isfinite(real_number("the score", returned))
+    except InputError:
+        return False
+
+
+def explain(error: Exception, model: nn.Module, params: Mapping[str, Any]) -> str:
+    """What is usually behind an error that a train function raises; empty for those that speak for themselves."""
+    text = str(error)
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str) and error.args[0] not in params:
+        return f"params has what is in the search space: {', '.join(params)}"
+    if isinstance(error, RuntimeError | ValueError) and _DEVICE.search(text):
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        return f"the model is on {device}; move each batch there: batch.to(next(model.parameters()).device)"
+    if isinstance(error, UnboundLocalError | ZeroDivisionError):
+        return (
+            "has a loop no round? A DataLoader with drop_last and a batch size over the dataset's size yields nothing"
+        )
+    return ""
+
+
+def _copies(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, on the CPU, so that they take no memory on the device."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in _tensors(model)}
+
+
+def _tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _is_touched(model: nn.Module, before: Mapping[str, Tensor]) -> bool:
+    """Whether anything is different, or at least has a gradient: a tiny learning rate may change no bit."""
+    if any(parameter.grad is not None for parameter in model.parameters()):
+        return True
+    now = dict(_tensors(model))
+    return not before or now.keys() != before.keys() or any(_differ(now[name], before[name]) for name in before)
+
+
+def _differ(now: Tensor, before: Tensor) -> bool:
+    return now.shape != before.shape or not torch.equal(now.detach().cpu(), before)
+
+
+def _never_in_training_mode(model: nn.Module, before: Mapping[str, Tensor]) -> bool:
+    """Whether the model was trained while no batch norm counted a batch."""
+    counters = [
+        f"{path}.num_batches_tracked" if path else "num_batches_tracked"
+        for path, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.num_batches_tracked is not None
+    ]
+    now = dict(_tensors(model))
+    if not counters or any(name not in before or _differ(now[name], before[name]) for name in counters):
+        return False
+    return any(parameter.grad is not None for parameter in model.parameters())

@@ -1,0 +1,109 @@
+"""The examples that meet other tools, each against the real one: short, quick, and better than a guess."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import mlflow
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.datasets import load_digits
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+INTEGRATIONS = (
+    "optuna_study.py",
+    "plain_loop.py",
+    "lightning_module.py",
+    "huggingface_trainer.py",
+    "timm_own_images.py",
+    "log_elsewhere.py",
+)
+
+
+def run(name: str, *arguments: object, cwd: Path) -> float:
+    """The accuracy that an example ends with, which a guess has one in ten of."""
+    command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    found = re.fullmatch(r"best on the (proxy|full network): \{'.*\}, accuracy (\S+)", done.stdout.splitlines()[-1])
+    assert found, done.stdout
+    return float(found[2])
+
+
+@pytest.mark.parametrize("name", INTEGRATIONS)
+def test_an_example_has_25_lines_of_code_at_most(name: str) -> None:
+    """Besides the imports, texts and comments."""
+    text = (EXAMPLES / name).read_text()
+    beside = (ast.Import, ast.ImportFrom)
+    skipped = {
+        line
+        for node in ast.parse(text).body
+        if isinstance(node, beside) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    no_code = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = [each for each in tokenize.generate_tokens(io.StringIO(text).readline) if each.type not in no_code]
+    lines = {line for each in tokens for line in range(each.start[0], each.end[0] + 1)} - skipped
+    assert 0 < len(lines) <= 25
+
+
+@pytest.mark.parametrize("name", ["optuna_study.py", "lightning_module.py", "huggingface_trainer.py"])
+def test_where_somebody_else_searches_two_lines_are_prunetunes(name: str) -> None:
+    text = (EXAMPLES / name).read_text().partition("import prunetune\n")[2]
+    ours = [line for line in text.splitlines() if "prunetune." in line or "build_proxy" in line]
+    assert len(ours) == 2
+    assert ours[0].endswith("# the first line")
+    assert ours[1].endswith("# the second line: it was build()")
+
+
+def test_a_plain_loop(tmp_path: Path) -> None:
+    assert run("plain_loop.py", tmp_path / "run", cwd=tmp_path) > 0.5
+    assert (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_lightning(tmp_path: Path) -> None:
+    assert run("lightning_module.py", cwd=tmp_path) > 0.5
+    assert not list(tmp_path.iterdir())
+
+
+def test_huggingfaces_trainer(tmp_path: Path) -> None:
+    assert run("huggingface_trainer.py", cwd=tmp_path) > 0.3
+
+
+def test_timm_on_images_of_ones_own(tmp_path: Path) -> None:
+    digits = load_digits()
+    for number in range(120):
+        folder = tmp_path / "images" / str(digits.target[number])
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray((digits.images[number] * 15).astype("uint8"))
+        picture.resize((32, 32)).save(folder / f"{number}.png")
+    score = run("timm_own_images.py", tmp_path / "images", tmp_path / "run", cwd=tmp_path)
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert score == pytest.approx(record["winner"]["score"], abs=5e-4)
+    assert score * 24 == pytest.approx(round(score * 24), abs=0.02)  # a share of the 24 images that were held back
+    assert load_file(tmp_path / "run" / "weights.safetensors")["fc.weight"].shape[0] == 10
+
+
+def test_mlflow_and_tensorboard_have_every_epoch(tmp_path: Path) -> None:
+    assert run("log_elsewhere.py", tmp_path, cwd=tmp_path) > 0.5
+    runs = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["0"])
+    names = sorted(each.info.run_name for each in runs)
+    assert names == ["confirm-0", "search-0", "search-1"]
+    assert {each.info.status for each in runs} == {"FINISHED"}
+    full = next(each for each in runs if each.info.run_name == "confirm-0")
+    assert full.data.params.keys() == {"learning_rate", "momentum", "batch_size"}
+    assert full.data.tags["outcome"] == "complete"
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    curve = board.Scalars("confirm/0")
+    assert [point.step for point in curve] == [1, 2]
+    assert curve[-1].value == pytest.approx(full.data.metrics["score"])

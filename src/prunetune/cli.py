@@ -92,6 +92,9 @@ def run(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
     ] = False,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Measure electricity and CO2, which needs codecarbon.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -100,12 +103,16 @@ def run(
     Example: prunetune run examples/run.toml --workers 2
     """
     with _exit_statuses(
-        f"prunetune run {config}" + (f" --workers {workers}" if workers > 1 else "") + " --download" * download
+        f"prunetune run {config}"
+        + (f" --workers {workers}" if workers > 1 else "")
+        + " --download" * download
+        + " --energy" * energy
     ):
-        from prunetune.config import read_config, with_download
+        from prunetune.config import read_config, with_download, with_energy
 
         asked = read_config(config)
-        _run(with_download(asked) if download else asked, workers, quiet=quiet, as_json=as_json)
+        asked = with_download(asked) if download else asked
+        _run(with_energy(asked) if energy else asked, workers, quiet=quiet, as_json=as_json)
 
 
 @app.command()

@@ -213,10 +213,25 @@ HYPERPARAMETERS = ("batch_size", "learning_rate", "lr_decay", "momentum", "weigh
 
 
 class Run(Section):
-    """``[run]``: the folder that everything is written to, and the device (auto: a GPU if there is one)."""
+    """``[run]``: the folder that everything is written to, and the device (auto: a GPU if there is one).
+
+    ``energy``: whether electricity is measured (unless given, where codecarbon is installed), and CO2, if codecarbon
+    knows the grid of the ``country``, a three-letter ISO code.
+    """
 
     folder: str
     device: str = "auto"
+    energy: bool | None = None
+    country: str | None = None
+
+    @field_validator("country")
+    @classmethod
+    def _country_code(cls, country: str | None) -> str | None:
+        if country is not None and not re.fullmatch("[A-Z]{3}", country):
+            raise ValueError(
+                f"run.country is {country!r}, but it must be a three-letter ISO code, such as 'KOR' or 'DEU'"
+            )
+        return country
 
     @field_validator("device")
     @classmethod
@@ -262,6 +277,11 @@ def with_download(config: Config) -> Config:
     asked = config.model_copy(update={"data": config.data.model_copy(update={"download": True})})
     _check_names(asked)
     return asked
+
+
+def with_energy(config: Config) -> Config:
+    """The same configuration with ``run.energy = true``."""
+    return config.model_copy(update={"run": config.run.model_copy(update={"energy": True})})
 
 
 def parse_config(content: Mapping[str, Any]) -> Config:

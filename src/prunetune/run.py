@@ -15,6 +15,7 @@ from torch import nn
 
 from prunetune import record as parts
 from prunetune.confirm import SEARCH_STUDY, confirm
+from prunetune.energy import Meter
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.fidelity import FULL, Fidelity, TrialCost, cost_of, pixels_of, split
@@ -90,6 +91,7 @@ class Run:
         train: TrainFunction,
         evaluate: EvaluateFunction | None,
         observer: Observer,
+        meter: Meter,
     ) -> None:
         self.settings = settings
         self.folder = folder
@@ -97,6 +99,7 @@ class Run:
         self.train = train
         self.evaluate = evaluate
         self.observer = observer
+        self.meter = meter
         self.record: Record = {}
         self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
         self.clock = time.perf_counter()
@@ -116,9 +119,11 @@ class Run:
         self.record.update(asked)
         self.record.setdefault("id", uuid.uuid4().hex)
         with self._recording():
-            self._search(plan)
-            confirm(self)
-            refine(self)
+            with self._metered("search"):
+                self._search(plan)
+            with self._metered("confirm"):
+                confirm(self)
+                refine(self)
             self._test()
             self.record["status"] = "finished"
         self._write_report()
@@ -303,6 +308,13 @@ class Run:
         self.observer(PhaseStarted(phase))
         yield messages.append
         self.observer(PhaseEnded(phase, time.perf_counter() - started, messages[-1]))
+
+    @contextlib.contextmanager
+    def _metered(self, phase: str) -> Iterator[None]:
+        """The energy of the block, where it is measured, in the record; what starting that takes is no training."""
+        with self.meter.measured(self.record, phase):
+            self.lap("measure")
+            yield
 
     def set_status(self, status: str) -> None:
         self.record["status"] = status

@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunetune.energy import energy_sentence
 from prunetune.progress import duration
 
 
@@ -179,6 +180,8 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
         saved = raced(refinement.get("raced", nothing))
         table.add_row("refinement", f"{duration(time['refine'])} on the full network{saved}")
     table.add_row("in all", duration(time["total"]))
+    if "energy" in record:
+        table.add_row("energy", energy_sentence(record["energy"]))
     winner = record["winner"]
     title = "best hyperparameters"
     for name, value in winner["params"].items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from prunetune.backends import Distribution, check_optimizer, resolve_space
+from prunetune.energy import Meter
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
@@ -39,6 +40,8 @@ def tune(
     evaluate: EvaluateFunction | None = None,
     data: Iterable[Batch] | None = None,
     loss: Loss | None = None,
+    energy: bool | None = None,
+    country: str | None = None,
     observer: Observer = silent,
 ) -> TuneResult:
     """Find the hyperparameters of a network on its pruned proxy, and train the full network with the best.
@@ -67,13 +70,17 @@ def tune(
         ``evaluate(model) -> {"accuracy": 0.9}``, of the winner in evaluation mode, on data that chose nothing.
     data, loss
         For scorers that need them, see ``prunetune.prune``.
+    energy, country
+        Whether to measure electricity and CO2; None is where codecarbon is installed. ``country`` ("KOR") is whose grid
+        it is, see ``prunetune.energy.Meter``.
     run_dir
         The run folder; see ``RunFolder``.
 
     Raises
     ------
     InputError
-        An argument is impossible, or the run folder cannot be used or belongs to a run with other settings.
+        An argument is impossible, the run folder cannot be used or belongs to a run with other settings, or energy
+        is to be measured without codecarbon.
     TraceError
         The model does not run on the example inputs.
     SearchError
@@ -91,6 +98,7 @@ def tune(
     """
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
+    meter = Meter(energy, country)
     check_optimizer(search.optimizer)
     check_train(train)
     if evaluate is not None and not callable(evaluate):
@@ -99,7 +107,7 @@ def tune(
     if pruning.weights != "sliced":
         check_unmasked(base)
     with RunFolder(run_dir) as folder:
-        run = Run(settings, folder, model_fn, train, evaluate, observer)
+        run = Run(settings, folder, model_fn, train, evaluate, observer, meter)
         return run.go(base, example_inputs, ScoringData(data, loss))
 
 

@@ -65,6 +65,8 @@ def launch(config: Config, *, workers: int = 1, observer: Observer = silent, say
             seed=config.search.seed,
             evaluate=job.evaluate,
             data=ScoringBatches(data, config.search.seed),
+            energy=config.run.energy,
+            country=config.run.country,
             observer=crowd,
         )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
+from prunetune.energy import energy_sentence
 from prunetune.errors import InputError
 from prunetune.report.trials import Trial, read_trials
 
@@ -251,6 +252,25 @@ class Time:
 
 
 @dataclass(frozen=True)
+class PhaseEnergy:
+    """Electricity of a phase, and CO2 where the grid is known."""
+
+    kwh: float
+    co2_kg: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What a run took, who measured it, and by which country's grid."""
+
+    by: str
+    country: str | None = None
+    search: PhaseEnergy | None = None
+    confirm: PhaseEnergy | None = None
+
+
+@dataclass(frozen=True)
 class Result:
     """The contents of ``result.json``. What a run has not come to yet is None or empty."""
 
@@ -281,6 +301,7 @@ class Result:
     winner: Choice | None = None
     trust: Trust | None = None
     time: Time | None = None
+    energy: Energy | None = None
     test: dict[str, float | None] | None = None
 
 
@@ -316,6 +337,12 @@ class Run:
             self.result.time.estimate_basis if self.result.time else None
         ) or "the run does not say how it was made"
         return basis.removeprefix("an estimate: ")
+
+    @property
+    def energy(self) -> str | None:
+        """What the run took, in words; None where it was not measured."""
+        found = self.result.energy
+        return None if found is None else energy_sentence(asdict(found))
 
     @property
     def chosen(self) -> Choice | None:

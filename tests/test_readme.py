@@ -15,7 +15,7 @@ BLOCKS = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTAL
 def test_the_blocks_run_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in BLOCKS:

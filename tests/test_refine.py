@@ -22,7 +22,7 @@ from prunetune.backends.narrow import holds, narrowed
 from prunetune.backends.trial import Report
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, PhaseStarted, TrialEnded
-from tiny_tune import SMALL, SPACE, make_quick, net, never, read_record, tiny_tune, touch, train, width
+from tiny_tune import SMALL, SPACE, make_quick, net, never, read_record, tiny_tune, train, width
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -85,9 +85,9 @@ PAPER_NETWORKS: Final = {
 
 PRESETS: Final[Mapping[str, Preset]] = {
     "smoke": Preset(
-        {"VGG16-BN": "vgg3-bn, narrow", "ResNet56": "resnet8", "ResNet8": "resnet8"},
+        {"VGG16-BN": "vgg3-bn, narrow", "ResNet56": "resnet8"},
         {"CIFAR10": ("digits", 8)},
-        96, 48, 1, 2, 2, 1, ("tpe",), (16, 32),
+        96, 48, 1, 1, 1, 1, ("tpe",), (16, 32),
     ),
     "cpu": Preset(
         {

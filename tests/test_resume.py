@@ -61,7 +61,7 @@ def test_a_finished_run_says_so_and_returns_its_result(tmp_path: Path) -> None:
         ({"pruning": Pruning(scorer="magnitude", ratio=0.25)}, "pruning.ratio = 0.5, now it is 0.25"),
         ({"pruning": Pruning(scorer="magnitude")}, "pruning.percentile = None, now it is 85.0"),
         (
-            {"search": Search(n_trials=4, confirm=2, trial_pruner="none", race=False)},
+            {"search": Search(n_trials=4, confirm=2, trial_pruner="none")},
             "optimizer = 'optuna:random', now it is 'optuna",
         ),
     ],
@@ -122,7 +122,7 @@ def test_another_space_on_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_short_and_a_full_optimizer_name_are_the_same_setting(tmp_path: Path) -> None:
     tiny_tune(tmp_path)
-    search = Search(n_trials=4, confirm=2, optimizer="optuna:random", trial_pruner="none")
+    search = Search(n_trials=4, confirm=2, optimizer="optuna:random", trial_pruner="none", race=False)
     assert tiny_tune(tmp_path, search=search).already_finished
 
 

@@ -66,7 +66,7 @@ def url(tmp_path: Path) -> str:
 def options(url: str, **search: Any) -> dict[str, Any]:
     given = {"n_trials": 6, "confirm": 2, "optimizer": "random", "trial_pruner": "none", "storage": url, **search}
     pruning = Pruning(scorer="magnitude", ratio=0.5)
-    return {"example_inputs": INPUTS, "epochs": 2, "pruning": pruning, "search": Search(**given)}
+    return {"example_inputs": INPUTS, "epochs": 2, "pruning": pruning, "search": Search(**{"race": False, **given})}
 
 
 def begin(folder: Path, url: str, trials: int = 2, **search: Any) -> None:

@@ -132,6 +132,15 @@ def test_a_machine_without_sensors(codecarbon: list[Tracker], monkeypatch: pytes
         pass
 
 
+def test_who_asks_is_told_that_nothing_came(codecarbon: list[Tracker], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tracker, "stop", lambda self: None)  # as it does when it failed somewhere and hid that
+    told = pytest.warns(UserWarning, match="codecarbon measured nothing of the phase 'search'")
+    with told, Meter(True).measured({}, "search"):
+        pass
+    with Meter().measured({}, "search"):
+        pass
+
+
 def test_not_where_it_is_not_wanted(codecarbon: list[Tracker], tmp_path: Path) -> None:
     assert "energy" not in run(tmp_path / "run", energy=False)
     assert not codecarbon

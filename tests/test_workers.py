@@ -74,7 +74,7 @@ def options(url: str, **search: Any) -> dict[str, Any]:
         **search,
     }
     pruning = Pruning(scorer="magnitude", ratio=0.5)
-    return {"example_inputs": INPUTS, "epochs": 2, "pruning": pruning, "search": Search(**given)}
+    return {"example_inputs": INPUTS, "epochs": 2, "pruning": pruning, "search": Search(**{"race": False, **given})}
 
 
 def begin(folder: Path, url: str, trials: int = 2, **search: Any) -> None:

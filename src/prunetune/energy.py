@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -65,6 +66,8 @@ class Meter:
             found = None if tracker is None else _stopped(tracker)
             if found is not None:
                 record["energy"] = _added(record.get("energy"), phase, found)
+            elif self.asked:
+                warnings.warn(f"codecarbon measured nothing of the phase {phase!r}", stacklevel=3)
 
     def _started(self) -> Any:
         """A tracker that runs; None, unless it was asked for, where this machine cannot be measured."""
@@ -141,11 +144,15 @@ def _check_country(code: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what codecarbon logs before it is told not to; its logger stays as it was."""
+    """Without what codecarbon logs before it is told not to, and what its libraries warn of; a warning that is an error
+    would end it, which it hides.
+    """
     logger = logging.getLogger("codecarbon")
     before = logger.level, logger.disabled
     logger.disabled = True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.level, logger.disabled = before

@@ -122,7 +122,7 @@ def test_another_space_on_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_short_and_a_full_optimizer_name_are_the_same_setting(tmp_path: Path) -> None:
     tiny_tune(tmp_path)
-    search = Search(n_trials=4, confirm=2, optimizer="optuna:random", trial_pruner="none", race=False)
+    search = replace(SMALL, optimizer="optuna:random")
     assert tiny_tune(tmp_path, search=search).already_finished
 
 

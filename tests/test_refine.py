@@ -22,7 +22,7 @@ from prunetune.backends.narrow import holds, narrowed
 from prunetune.backends.trial import Report
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, PhaseStarted, TrialEnded
-from tiny_tune import SMALL, SPACE, make_quick, net, never, read_record, tiny_tune, train, width
+from tiny_tune import SMALL, SPACE, make_quick, net, never, read_record, tiny_tune, touch, train, width
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -136,6 +136,7 @@ def test_the_winner_is_the_best_of_what_was_confirmed_and_refined(tmp_path: Path
 def test_without_the_race_all_run_to_their_end_and_what_is_no_better_takes_no_place(tmp_path: Path) -> None:
     def worse(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         """By 5, from the first epoch on, at which the race would have stopped it."""
+        touch(model)
         less = 5.0 if report._phase == "refine" else 0.0
         for epoch in range(1, report.epochs + 1):
             report(width(model) + params["lr"] - less, epoch)
@@ -183,6 +184,7 @@ def test_refined_trials_race_the_confirmed_ones_and_those_that_were_stopped_are_
     """Of four epochs. The first confirmation is level at 20; the second, and what is refined, stops after one at 10."""
 
     def level(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        touch(model)
         high = width(model) == 8 or (report._phase == "confirm" and report.number == 0)
         for epoch in range(1, report.epochs + 1):
             report(20.0 if high else 10.0, epoch)

@@ -64,7 +64,15 @@ def url(tmp_path: Path) -> str:
 
 
 def options(url: str, **search: Any) -> dict[str, Any]:
-    given = {"n_trials": 6, "confirm": 2, "optimizer": "random", "trial_pruner": "none", "storage": url, **search}
+    given = {
+        "n_trials": 6,
+        "confirm": 2,
+        "race": False,
+        "optimizer": "random",
+        "trial_pruner": "none",
+        "storage": url,
+        **search,
+    }
     pruning = Pruning(scorer="magnitude", ratio=0.5)
     return {"example_inputs": INPUTS, "epochs": 2, "pruning": pruning, "search": Search(**{"race": False, **given})}
 

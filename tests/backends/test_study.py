@@ -91,6 +91,27 @@ def test_a_strangers_study_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_study_that_its_maker_signs_and_begins_at_this_moment_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four workers one took another's first trial for a stranger's, once in some hundred starts."""
+    study = optuna.create_study(storage=_url(tmp_path), study_name="search", direction="maximize")
+    get_trials = optuna.Study.get_trials
+
+    def meanwhile(self: optuna.Study, *args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(optuna.Study, "get_trials", get_trials)
+        with open_study(_url(tmp_path / "other"), "search", SETTINGS) as other:
+            study.set_user_attr("prunetune", other.user_attrs["prunetune"])
+        study.add_trial(optuna.create_trial(value=1.0))
+        return get_trials(self, *args, **kwargs)
+
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr(optuna.Study, "get_trials", meanwhile)
+    with open_study(_url(tmp_path), "search", SETTINGS) as opened:
+        assert len(opened.trials) == 1
+    study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("content", [b"this is no database at all" * 100, None])
 def test_a_storage_that_cannot_be_opened_is_one_sentence(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunetune.allocator import keep_freed_memory
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
     from prunetune.checking import CheckResult, check
     from prunetune.comparison.compare import CompareResult, compare
@@ -41,6 +42,7 @@ _HOMES = {
     "TuneResult": "prunetune.tuner",
     "check": "prunetune.checking",
     "compare": "prunetune.comparison.compare",
+    "keep_freed_memory": "prunetune.allocator",
     "proxy_objective": "prunetune.objective",
     "proxy_of": "prunetune.objective",
     "prune": "prunetune.pruning",
@@ -65,6 +67,7 @@ __all__ = [
     "TuneResult",
     "check",
     "compare",
+    "keep_freed_memory",
     "proxy_objective",
     "proxy_of",
     "prune",

@@ -13,6 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
+from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import whole_number
 from prunetune.errors import InputError, SearchError
@@ -121,6 +122,7 @@ def check(
     """
     from prunetune.objective import proxy_of
 
+    keep_freed_memory()
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
     wanted = whole_number("configurations", configurations, minimum=FEWEST)

@@ -2,7 +2,8 @@
 
 How long a step takes on a CPU depends on what its process has allocated before: glibc gives large blocks back to the
 system, and faults their pages in again at the next step, unless a process has freed such blocks already, as scoring
-and cutting do. What counts is a process that trains, so that is what is measured.
+and cutting do. What counts is a process that trains, so that is what is measured: one that does nothing else, and that
+keeps what is freed, as ours do (`prunetune.allocator`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import cloudpickle
 import torch
 from torch import nn
 
+from prunetune.allocator import keep_freed_memory
 from prunetune.engine import ExampleInputs, step_time
 from prunetune.engine.cost import Clock
 
@@ -71,6 +73,7 @@ def main(order: str, answer: str) -> None:
     """What the other process does."""
     models, inputs, seconds, clock, threads = pickle.loads(Path(order).read_bytes())
     torch.set_num_threads(threads)
+    keep_freed_memory()
     Path(answer).write_bytes(pickle.dumps(step_time(models, inputs, seconds=seconds, clock=clock)))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, check_optimizer, resolve_space
 from prunetune.energy import Meter
 from prunetune.errors import InputError
@@ -106,6 +107,7 @@ def tune(
     base = build_base(model_fn, seed)
     if pruning.weights != "sliced":
         check_unmasked(base)
+    keep_freed_memory()
     with RunFolder(run_dir) as folder:
         run = Run(settings, folder, model_fn, train, evaluate, observer, meter)
         return run.go(base, example_inputs, ScoringData(data, loss))

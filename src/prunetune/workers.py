@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prunetune.allocator import keep_freed_memory
 from prunetune.errors import SearchError
 from prunetune.events import Notice, Observer, silent
 from prunetune.mistakes import check_model_fn, check_train
@@ -142,6 +143,7 @@ def work(
 
     check_model_fn(model_fn)
     check_train(train)
+    keep_freed_memory()
     with joined(storage, study, observer, wait) as (found, settings, order):
         plan = PruningPlan.from_json(order.plan)
         fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network

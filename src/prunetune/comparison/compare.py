@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from prunetune import record as parts
+from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, resolve_space
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.study import StudySettings
@@ -117,6 +118,7 @@ def compare(
     """
     from prunetune.objective import proxy_of
 
+    keep_freed_memory()
     found = resolve_space(space)
     settings = StudySettings(found, epochs, direction, RANDOM, "none", seed)
     check_train(train)

@@ -105,6 +105,10 @@ def flops_of_units(graph: DependencyGraph) -> NDArray[np.float64]:
     return saved
 
 
+MOST_TURNS = 200
+"""Of a measurement: a median of more is no better."""
+
+
 def step_time(
     models: Mapping[str, nn.Module],
     example_inputs: ExampleInputs,
@@ -114,7 +118,9 @@ def step_time(
 ) -> dict[str, float]:
     """Median seconds of one training step (forward and backward) of each model on the example inputs.
 
-    The models take turns for about `seconds` in all, so that a machine that slows down does so for all of them.
+    The models take turns for about `seconds` in all, and `MOST_TURNS` at most, so that a machine that slows down does
+    so for all of them: the first one's seconds are the median of its steps, the others' that times the median of their
+    ratios to it, turn by turn.
     Weights, buffers, gradients and the random state are as before. `time.process_time` as the clock does not count what
     other processes do meanwhile, nor what a device does.
     """
@@ -128,7 +134,9 @@ def step_time(
             model.train()
             training_step(model, args, kwargs, device, clock)  # warm-up
         deadline = time.perf_counter() + seconds
-        while time.perf_counter() < deadline or min(map(len, times.values())) < 3:
+        turns = 0
+        while turns < 3 or (turns < MOST_TURNS and time.perf_counter() < deadline):
+            turns += 1
             for name, model in models.items():
                 times[name].append(training_step(model, args, kwargs, device, clock))
     for name, model in models.items():
@@ -136,7 +144,23 @@ def step_time(
             buffer.copy_(saved[name][key])
         for module, training in modes[name].items():
             module.training = training
-    return {name: statistics.median(values) for name, values in times.items()}
+    return _paired_medians(times)
+
+
+def _paired_medians(times: Mapping[str, list[float]]) -> dict[str, float]:
+    """The median of the first one's seconds, and for each that times the median of its ratios to it.
+
+    >>> _paired_medians({"base": [4.0, 6.0, 5.0], "proxy": [2.0, 3.0, 2.5]})  # the second turn was a slow one
+    {'base': 5.0, 'proxy': 2.5}
+    """
+    first = next(iter(times.values()))
+    middle = statistics.median(first)
+    if not all(first):  # a clock that stands still
+        return {name: statistics.median(values) for name, values in times.items()}
+    return {
+        name: middle * statistics.median(own / beside for own, beside in zip(values, first, strict=True))
+        for name, values in times.items()
+    }
 
 
 def training_step(

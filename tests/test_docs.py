@@ -7,14 +7,21 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import plotly.graph_objects
 import pytest
+import torch
+from torch import nn
+
+import prunetune
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in (DOCS, DOCS / "howto", DOCS / "how") for path in folder.glob("*.md"))
-WITH_CODE = [path for path in PAGES if "```python\n" in path.read_text(encoding="utf-8")]
+WITH_CODE = [path for path in PAGES if re.search(r"^```py(thon)?$", path.read_text(encoding="utf-8"), re.MULTILINE)]
 COMMANDS = {"python": sys.executable, "prunetune": f"{sys.executable} -m prunetune"}
 TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
 
@@ -48,14 +55,61 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda path: path.stem)
 def test_the_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Block after block; ``py`` is what needs something of the reader's own."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "a_page"}
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+    for block in re.findall(r"```py(?:thon)?\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        if page.stem in READERS_OWN:
+            names |= READERS_OWN[page.stem](tmp_path, monkeypatch)
         exec(compile(block, page.name, "exec"), names)
 
 
+def _a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A run to look at, and no browser to show its pictures in."""
+    search = prunetune.Search(n_trials=2, confirm=1)
+    prunetune.tune(*_PROBLEM, **_asked(folder / "runs" / "demo"), search=search)
+    monkeypatch.setattr(plotly.graph_objects.Figure, "show", lambda figure: figure.to_json())
+    return {}
+
+
+def _a_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A network, how to train it, and a storage."""
+    build, train, space = _PROBLEM
+    url = f"sqlite:///{folder / 'shared.db'}"
+    return {"MyNet": build, "train": train, "space": space, "URL": url, "others": _asked(folder / "run")} | {
+        "prunetune": prunetune
+    }
+
+
+def _asked(run_dir: Path) -> dict[str, Any]:
+    return {"example_inputs": torch.ones(4, 8), "epochs": 3, "run_dir": run_dir}
+
+
+def _train(model: nn.Module, params: dict[str, Any], report: prunetune.Report) -> float:
+    optimizer = torch.optim.SGD(report.param_groups(model, lr=params["learning_rate"]))
+    inputs = torch.eye(8)
+    for epoch in range(1, report.epochs + 1):
+        optimizer.zero_grad()
+        loss = (model(inputs) - inputs).square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        report(-loss.item(), epoch)
+    return -loss.item()
+
+
+_PROBLEM = (
+    lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)),
+    _train,
+    {"learning_rate": prunetune.Float(1e-3, 1.0, log=True)},
+)
+READERS_OWN: dict[str, Callable[[Path, pytest.MonkeyPatch], dict[str, object]]] = {
+    "read-the-report": _a_run,
+    "several-machines": _a_search,
+}
+
+
 def test_there_are_pages_with_code() -> None:
-    assert {"proxy-size", "write-a-scorer", "write-an-optimizer", "wont-trace", "index-algebra"} <= {
+    assert {"proxy-size", "write-a-scorer", "write-an-optimizer", "wont-trace", "index-algebra", *READERS_OWN} <= {
         page.stem for page in WITH_CODE
     }
 

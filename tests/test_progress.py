@@ -91,6 +91,22 @@ def test_time_left_is_the_pace_so_far_times_what_is_left() -> None:
     assert "about 36.0 s left" in tally.line()
 
 
+def test_the_whole_job_is_this_phase_and_what_follows() -> None:
+    """As above, four epochs in 60 s by then; what follows takes as long as 20 more: 300 s. A trial's last one: 15 s."""
+    clock = Clock()
+    tally = tally_of([PhaseStarted("search", total=5, done=1, after=20.0), *SEARCH[1:8]], clock)
+    clock.now += 60
+    tally.update(EpochEnded("search", 3, 1, 2, 0.5))
+    assert tally.trial_seconds_left() == pytest.approx(15)
+    assert tally.job_seconds_left() == pytest.approx(36 + 300)
+    assert tally.line().endswith("about 36.0 s left (whole job: 5 min 36 s)")
+
+
+def test_where_nothing_follows_there_is_no_whole_job() -> None:
+    assert tally_of(SEARCH[:3]).job_seconds_left() is None
+    assert tally_of([PhaseStarted("search", total=5, after=20.0)]).job_seconds_left() is None
+
+
 def test_nothing_is_estimated_before_anything_has_ended() -> None:
     assert tally_of(SEARCH[:2]).seconds_left() is None
     assert tally_of([PhaseStarted("prune")]).seconds_left() is None

@@ -1,29 +1,154 @@
-"""The README's code runs as it stands, block after block, those apart that name the reader's own things."""
+"""The README's code runs as it stands, block after block; what is the reader's own (`MyNet`, a database) is given."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "MyNet" not in block]
+from prunetune.cli import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(*languages: str) -> list[str]:
+    return re.findall(rf"```(?:{'|'.join(languages)})\n(.*?)```", README, re.DOTALL)
+
+
+TINY = """
+[model]
+name = "resnet8"
+[data]
+name = "digits"
+image_size = 8
+[search]
+n_trials = 2
+epochs = 1
+confirm = 1
+[search.space.learning_rate]
+low = 1e-3
+high = 0.5
+log = true
+[run]
+folder = "runs/example"
+"""
+"""A configuration that takes seconds, in the place of the one that the README names."""
+
+
+def readers_own() -> dict[str, Any]:
+    """A network with images of the README's shape, whose brightness says the class, and the functions that it calls."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (16,), generator=generator)
+    images = torch.randn(16, 3, 32, 32, generator=generator) * 0.1 + labels.view(-1, 1, 1, 1)
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 4, stride=8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10))
+
+    def train_one_epoch(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def evaluate(model: nn.Module) -> float:
+        with torch.no_grad():
+            return (model(images).argmax(1) == labels).float().mean().item()
+
+    return {"MyNet": build, "train_one_epoch": train_one_epoch, "evaluate": evaluate}
 
 
 def test_the_blocks_run_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(BLOCKS) == 7
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    for block in BLOCKS:
+    names, scores = readers_own(), {}
+    for number, block in enumerate(blocks("python")):
         exec(compile(block, "README.md", "exec"), names)
+        if "prunetune.tune(" in block:
+            scores[number] = names["result"].score
+    (score,) = scores.values()
     assert "layer4.1.conv2" in capsys.readouterr().out
+    assert json.loads((tmp_path / "runs/mine/result.json").read_text())["winner"]["score"] == score
+    assert (tmp_path / "runs/compare/compare.html").stat().st_size > 10_000
     assert (tmp_path / "groups.svg").stat().st_size > 1000
     assert names["cost"](names["graph"], names["plan"]).parameters == sum(
         p.numel() for p in names["again"].parameters()
     )
     both = names["apply"](names["both"], names["model"])
     assert sum(p.numel() for p in both.parameters()) == names["second"].cost.proxy.parameters
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the configuration that the README's commands name; their environment is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "run.toml").write_text(TINY)
+    before = dict(os.environ)
+    yield tmp_path
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def lines_of(block: str) -> list[list[str]]:
+    """The commands of a block, in words; `make demo` and `make test` are not ours to run here."""
+    words = [shlex.split(line, comments=True) for line in block.splitlines()]
+    return [each for each in words if each and each[0] != "make"]
+
+
+def test_the_commands_work_one_after_another(shell: Path) -> None:
+    asked = [words for block in blocks("sh") for words in lines_of(block)]
+    assert {words[1] for words in asked if words[0] == "prunetune"} >= {
+        "prune", "init", "check", "run", "report", "worker", "list",
+    }  # fmt: skip
+    for words in asked:
+        if words[0] == "export":  # a database of the reader's: here the one of the run
+            name = words[1].partition("=")[0]
+            os.environ[name] = f"sqlite:///{shell / 'runs/example/study.db'}"
+            continue
+        assert words[0] == "prunetune"
+        done = CliRunner().invoke(app, words[1:], catch_exceptions=False)
+        assert done.exit_code == 0, (words, done.output)
+    assert (shell / "plan.json").exists()
+    assert (shell / "mine.toml").exists()
+    assert json.loads((shell / "runs/example/result.json").read_text())["status"] == "finished"
+
+
+def test_the_check_prints_what_is_shown(shell: Path) -> None:
+    """The figures are another run's; the lines, their heads and the order are these."""
+    (block,) = blocks("console")
+    command, *shown = block.splitlines()
+    words = shlex.split(command.removeprefix("$ "))
+    smaller = {"--configurations": "4", "--epochs": "1"}
+    words = [smaller.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    done = CliRunner().invoke(app, words[1:], catch_exceptions=False, env={"COLUMNS": "100"})
+    assert done.exit_code == 0, done.output
+    heads = [re.split(r"\d", line)[0].strip() for line in shown if not line.startswith(("…", "use this", "it is"))]
+    printed = [" ".join(line.split()) for line in done.output.splitlines()]
+    for head in heads:
+        assert any(line.startswith(" ".join(head.split())) for line in printed), (head, done.output)
+    assert re.search(r"^(use this|use a larger|don't use|cannot say)", done.output, re.MULTILINE), done.output
+
+
+def test_a_plugin_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry point is the one of examples/plugin, which the contract's line then finds by name."""
+    import tomllib
+
+    (asked,) = blocks("toml")
+    (name,) = tomllib.loads(asked)["project"]["entry-points"]["prunetune.scorers"]
+    real = tomllib.loads((ROOT / "examples/plugin/pyproject.toml").read_text())["project"]["entry-points"]
+    assert name in real["prunetune.scorers"]
+    names: dict[str, Any] = {}
+    (block,) = blocks("py")
+    exec(compile(block, "README.md", "exec"), names)
+    (suite,) = [value for each, value in names.items() if each.startswith("Test")]
+    assert [mark.args[1] for mark in suite.pytestmark] == [(name,)]

@@ -59,6 +59,7 @@ def confirm(run: Run) -> None:
                 phase=phase,
                 observer=run.after_trials(update),
                 retries=0,  # what has no confirmation is queued above, at the next start
+                after=float(asked.refine * settings.epochs),
             )
         finally:
             update()

@@ -18,7 +18,8 @@ class PhaseStarted:
     """A phase begins; ``total`` trials are to be finished in it and ``done`` already are (from an earlier start).
 
     ``best`` is the best score of these; ``notes`` are sentences that a user should read before: what the trial pruner
-    will do, what does not go together.
+    will do, what does not go together. ``after`` is the work of the phases that follow, as far as it can be foreseen,
+    in epochs of this one: a training of the full network counts as many as take its time.
     """
 
     phase: Phase
@@ -26,6 +27,7 @@ class PhaseStarted:
     done: int = 0
     notes: tuple[str, ...] = ()
     best: float | None = None
+    after: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -84,18 +84,23 @@ class Tally:
     trial: int | None = None
     epoch: int = 0
     epochs: int = 0
+    after: float = 0.0
+    _epochs_seen: int = field(default=0, repr=False)
     _started: float = field(default=0.0, repr=False)
     _finished: int = field(default=0, repr=False)
 
     def update(self, event: Event) -> None:
         """Take note of ``event``."""
         if isinstance(event, PhaseStarted):
-            fresh = Tally(self.maximize, self.clock, event.phase, event.total, event.done, best=event.best)
+            fresh = Tally(
+                self.maximize, self.clock, event.phase, event.total, event.done, best=event.best, after=event.after
+            )
             self.__dict__.update(fresh.__dict__)
             self._started = self.clock()
         elif isinstance(event, TrialStarted):
             self.trial, self.epoch = event.number, 0
         elif isinstance(event, EpochEnded):
+            self._epochs_seen += event.epoch - self.epoch
             self.trial, self.epoch, self.epochs = event.number, event.epoch, event.epochs
         elif isinstance(event, TrialEnded):
             self._end_trial(event)
@@ -127,6 +132,19 @@ class Tally:
         pace = (self.clock() - self._started) / (self._finished + running)
         return pace * max(0.0, self.total - self.done - running)
 
+    def _epochs_take(self, epochs: float) -> float | None:
+        """Seconds of so many epochs at the pace of this phase so far; None before one has ended."""
+        return (self.clock() - self._started) / self._epochs_seen * epochs if self._epochs_seen else None
+
+    def trial_seconds_left(self) -> float | None:
+        """The time that the running trial takes if it is not stopped."""
+        return self._epochs_take(self.epochs - self.epoch) if self.epoch else None
+
+    def job_seconds_left(self) -> float | None:
+        """The time left of this phase and of those that follow; None where nothing follows, or nothing is known yet."""
+        phase, rest = self.seconds_left(), self._epochs_take(self.after)
+        return phase + rest if self.after and phase is not None and rest is not None else None
+
     def line(self) -> str:
         """The state in a few words: best so far, trials that did not finish, time left."""
         parts = []
@@ -137,7 +155,8 @@ class Tally:
                 parts.append(f"{count} {word}")
         left = self.seconds_left()
         if left is not None and self.total is not None and self.done < self.total:
-            parts.append(f"about {duration(left)} left")
+            job = self.job_seconds_left()
+            parts.append(f"about {duration(left)} left" + ("" if job is None else f" (whole job: {duration(job)})"))
         return ", ".join(parts)
 
 
@@ -239,7 +258,9 @@ class LiveProgress:
             name = trial_name(event.phase, event.number, self._tally, over=False)
             self._trial = self._bars.add_task(name, total=None, count="")
         elif isinstance(event, EpochEnded) and self._trial is not None:
-            count = f"{event.epoch}/{event.epochs} epochs"
+            left = self._tally.trial_seconds_left()
+            at_most = f", {duration(left)} left" if left else ""
+            count = f"{event.epoch}/{event.epochs} epochs{at_most}"
             self._bars.update(self._trial, total=event.epochs, completed=event.epoch, count=count)
         elif isinstance(event, TrialEnded):
             self._end_trial()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from prunetune.engine import Cost, DependencyGraph, Frozen, PruningPlan
+from prunetune.engine import Cost, DependencyGraph, Frozen, Group, PruningPlan
 from prunetune.engine.selection import Scores
 
 
@@ -23,11 +23,15 @@ class LayerChange:
 
 @dataclass(frozen=True)
 class GroupChange:
-    """Number of units of a group before and after."""
+    """Number of units of a group before and after, and the layers that it ties together."""
 
     name: str
     before: int
     after: int
+    made_by: tuple[int, ...] = ()
+    """Places in `PruneResult.layers` of the weights whose outputs the units are."""
+    read_by: tuple[int, ...] = ()
+    """Places of those that lose input channels with them."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,16 @@ class PruneResult:
     def groups(self) -> list[GroupChange]:
         """Every group of channels that are cut together."""
         keep = self._widths.kept(self.graph)
-        return [GroupChange(g.name, len(g), int(keep[np.asarray(g.units)].sum())) for g in self.graph.groups]
+        place = {layer.name: i for i, layer in enumerate(self.layers)}
+
+        def change(group: Group) -> GroupChange:
+            made = {place[name] for name, _ in group.producers if name in place}
+            made_axes = set(group.producers)
+            read = {place[axis[0]] for axis in group.axes if axis[0] in place and axis not in made_axes}
+            kept = int(keep[np.asarray(group.units)].sum())
+            return GroupChange(group.name, len(group), kept, tuple(sorted(made)), tuple(sorted(read)))
+
+        return [change(group) for group in self.graph.groups]
 
     @property
     def frozen(self) -> tuple[Frozen, ...]:

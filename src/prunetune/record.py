@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +39,18 @@ def versions() -> Record:
         "optuna": optuna.__version__,
         "python": platform.python_version(),
     }
+
+
+def command() -> str | None:
+    """How this process was started, for people to do it again; None in a notebook and wherever there is no command.
+
+    What looks like a password in a URL is not shown.
+    """
+    script = Path(sys.argv[0])
+    if not sys.argv[0] or sys.argv[0].startswith("-") or script.name == "ipykernel_launcher.py":
+        return None
+    words = ["prunetune", *sys.argv[1:]] if script.name == "prunetune" else ["python", *sys.orig_argv[1:]]
+    return shlex.join(re.sub(r"(://[^:/@]*):[^@\s]*@", r"\1:***@", word) for word in words)
 
 
 def machine(model: nn.Module) -> Record:

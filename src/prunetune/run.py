@@ -23,6 +23,7 @@ from prunetune.record import Record
 from prunetune.refine import refine
 from prunetune.runfolder import FORMAT, RunFolder, load_weights
 from prunetune.settings import Settings
+from prunetune.trust import AUTO_LIMIT
 from prunetune.workers import (
     UNREAD,
     ModelFunction,
@@ -170,6 +171,7 @@ class Run:
             "format": FORMAT,
             "status": "searching",
             **asked,
+            "command": parts.command(),
             "versions": parts.versions(),
             "machine": parts.machine(base),
             "pruning": {**asked["pruning"], **parts.pruning_part(result), "plan_sha256": digest(plan_text)},
@@ -232,7 +234,14 @@ class Run:
             self.set_status("searching")
             observer = self.after_trials(update)
             try:
-                run_trials(study, objective, settings, n_trials=asked.n_trials, observer=observer)
+                run_trials(
+                    study,
+                    objective,
+                    settings,
+                    n_trials=asked.n_trials,
+                    observer=observer,
+                    after=self._work_after_search(),
+                )
             finally:
                 with contextlib.suppress(StorageError):  # the record has what was known before it was gone
                     update()
@@ -241,6 +250,15 @@ class Run:
             if not top_trials(study, 1):
                 raise SearchError(f"no trial on the proxy came to a score; {_fates(self.record['search']['trials'])}")
         self.write_best("proxy", self.record["search"]["best"])
+
+    def _work_after_search(self) -> float:
+        """The trainings of the full network, in epochs of the proxy; "auto" is taken to be the most that it may be."""
+        asked, predicted = self.settings.search, self.record["cost"]["trial"]["predicted"]
+        if predicted is None:  # a record of an earlier version
+            return 0.0
+        confirmations = AUTO_LIMIT if asked.confirm == "auto" else max(1, asked.confirm)
+        trainings = confirmations + asked.refine
+        return float(trainings * self.settings.study().epochs / predicted["total"])
 
     def _order(self, plan: PruningPlan) -> Order:
         """What workers need; the job is there if the run was started from a configuration."""

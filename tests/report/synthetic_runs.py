@@ -44,7 +44,7 @@ RESULT: dict[str, Any] = {
             {"name": "conv1", "before": [64, 3, 3, 3], "after": [10, 3, 3, 3]},
             {"name": "fc", "before": [10, 64], "after": [10, 10]},
         ],
-        "groups": [{"name": "conv1", "before": 64, "after": 10}],
+        "groups": [{"name": "conv1", "before": 64, "after": 10, "made_by": [0], "read_by": [1]}],
         "frozen": [{"node": "output", "reason": "the model returns it"}],
     },
     "cost": {

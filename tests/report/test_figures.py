@@ -262,3 +262,52 @@ def luminance(colour: str) -> float:
 
 def test_contrast_of_black_and_white() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+def network(*groups: dict[str, Any]) -> dict[str, Any]:
+    """The pruning of five layers; a chain with one residual stage."""
+    layers = [{"name": f"{name}.weight", "before": [8, 8], "after": [4, 4]} for name in ("stem", "a", "b", "c", "fc")]
+    return {"layers": layers, "groups": [{"before": 8, "after": 2, **group} for group in groups]}
+
+
+STAGES = network(
+    {"name": "a.weight", "made_by": [1], "read_by": [2]},
+    {"name": "stem.weight", "made_by": [0, 2], "read_by": [1, 3]},
+    {"name": "c.weight", "made_by": [3], "read_by": [4]},
+)
+
+
+def test_the_dependency_graph_has_a_dot_where_a_layer_makes_or_reads_channels(
+    make_run: MakeRun, result: dict[str, Any]
+) -> None:
+    figure = figures.dependencies(load_run(make_run({**result, "pruning": STAGES})))
+    dots = {
+        label: {point for trace in figure.data if trace.name == label for point in points(trace)}
+        for label in ("makes the channels", "reads them")
+    }
+    # The stage, which begins first, has lane 0; the others lie inside it or begin in its last row.
+    assert dots["makes the channels"] == {(0, "stem"), (0, "b"), (1, "a"), (1, "c")}
+    assert dots["reads them"] == {(0, "a"), (0, "c"), (1, "b"), (1, "fc")}
+    assert list(figure.layout.yaxis.categoryarray) == ["stem", "a", "b", "c", "fc"]
+    (said,) = {text for trace in figure.data for text in trace.hovertext or () if text.endswith("made by c")}
+    assert said == "<b>c.weight</b><br>8 → 2 channels, 25.0 % kept<br>made by c"
+
+
+def test_a_place_that_no_layer_has_is_not_drawn(make_run: MakeRun, result: dict[str, Any]) -> None:
+    strange = network({"name": "x", "made_by": [0, 99], "read_by": [-1]})
+    figure = figures.dependencies(load_run(make_run({**result, "pruning": strange})))
+    assert {point for trace in figure.data if trace.name for point in points(trace)} == {(0, "stem")}
+
+
+def test_a_run_that_does_not_know_its_dependencies_says_so(make_run: MakeRun, result: dict[str, Any]) -> None:
+    with pytest.raises(figures.NothingToShow, match="not recorded which layers share channels"):
+        figures.dependencies(load_run(make_run({**result, "pruning": network({"name": "old"})})))
+
+
+def test_layers_of_one_name_have_rows_of_their_own(make_run: MakeRun, result: dict[str, Any]) -> None:
+    long = "part_with_a_long_name"
+    layers = [{"name": f"{i}{long * 3}{i}.weight", "before": [4, 4], "after": [2, 2]} for i in (11, 11)]
+    group = {"name": "g", "before": 4, "after": 2, "made_by": [0], "read_by": [1]}
+    pruning = {"layers": layers, "groups": [group]}
+    rows = figures.dependencies(load_run(make_run({**result, "pruning": pruning}))).layout.yaxis.categoryarray
+    assert len(set(rows)) == 2

@@ -39,6 +39,7 @@ def run_trials(
     observer: Observer = silent,
     pulse: Pulse = Pulse(),  # noqa: B008  # frozen
     retries: int = RETRIES,
+    after: float = 0.0,
 ) -> int:
     """Run trials until ``n_trials`` are finished in ``study``; returns how many were run here.
 
@@ -63,6 +64,8 @@ def run_trials(
         How soon a dead worker is noticed; the same for all workers of a study.
     retries
         How often hyperparameters are tried again whose process died.
+    after
+        For ``PhaseStarted``: the work that follows these trials, in epochs of theirs.
 
     Raises
     ------
@@ -80,7 +83,7 @@ def run_trials(
     started = time.perf_counter()
     finished = finished_trials(study)
     best = next((trial.value for trial in top_trials(study, 1)), None)
-    observer(PhaseStarted(phase, total(), len(finished), study_notes(study, settings, total()), best))
+    observer(PhaseStarted(phase, total(), len(finished), study_notes(study, settings, total()), best, after))
     crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in finished})
     warned = settings.trial_pruner == "none" or phase != "search"  # on the full network it is known by then
     loop = _Loop(study, objective, settings, total, phase, observer, crew, warned)

@@ -179,6 +179,11 @@ def _pictures(run: Run, album: Album) -> dict[str, Picture]:
             tables.groups(run),
             "Stacked bars: for each group of layers, how many channels the proxy kept and how many were removed.",
         ),
+        "dependencies": (
+            figures.dependencies,
+            tables.dependencies(run),
+            "Graph: a row for each layer, a lane for each group of channels, a dot where a layer makes or reads them.",
+        ),
         "layers_cut": (
             figures.layers_cut,
             tables.layers(run),

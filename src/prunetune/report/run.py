@@ -36,11 +36,20 @@ class Layer:
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that are pruned together: how many the base and the proxy have."""
+    """Channels that are pruned together: how many the base and the proxy have, and the layers that they tie together.
+
+    ``made_by`` and ``read_by`` are places in ``Pruning.layers``.
+    """
 
     name: str
     before: int
     after: int
+    made_by: tuple[int, ...] = ()
+    read_by: tuple[int, ...] = ()
+
+    def rows(self, layers: int) -> list[int]:
+        """Places of all its layers, in order; those that ``layers`` has no room for are not of this run."""
+        return sorted({row for row in (*self.made_by, *self.read_by) if 0 <= row < layers})
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,19 @@ def groups(run: Run) -> Table:
     return limited(Table("Channels by group", ("group", "full network", "proxy", "kept"), rows))
 
 
+def dependencies(run: Run) -> Table:
+    """Layers that make and that read the channels of each group."""
+    pruning = run.result.pruning
+    named = [layer.name.removesuffix(".weight") for layer in (pruning.layers if pruning else ())]
+
+    def listed(places: Sequence[int]) -> str:
+        return clip(", ".join(named[place] for place in places if 0 <= place < len(named)) or NONE)
+
+    found = [group for group in (pruning.groups if pruning else ()) if group.rows(len(named))]
+    rows = tuple((clip(g.name), listed(g.made_by), listed(g.read_by)) for g in found)
+    return limited(Table("Layers that share channels", ("group", "made by", "read by"), rows, words=3))
+
+
 def layers(run: Run) -> Table:
     """Weight shapes before and after, by layer."""
     found = run.result.pruning.layers if run.result.pruning else ()

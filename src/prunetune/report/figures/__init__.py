@@ -9,6 +9,7 @@ from prunetune.report.figures.base import NothingToShow
 from prunetune.report.figures.confirm import confirmation, confirmation_curves, rank_correlation
 from prunetune.report.figures.cost import proxy_cost, time_spent
 from prunetune.report.figures.cut import groups_cut, layers_cut
+from prunetune.report.figures.dependencies import dependencies
 from prunetune.report.figures.rungs import rungs
 from prunetune.report.figures.search import (
     importances,
@@ -22,6 +23,7 @@ __all__ = [
     "NothingToShow",
     "confirmation",
     "confirmation_curves",
+    "dependencies",
     "groups_cut",
     "importances",
     "layers_cut",

@@ -31,13 +31,18 @@
   };
 
   const config = { responsive: true, displaylogo: false, displayModeBar: false, plotlyServerURL: "" };
+  const zoomConfig = {
+    ...config,
+    displayModeBar: true,
+    modeBarButtons: [["zoomIn2d", "zoomOut2d", "pan2d", "resetScale2d"]],
+  };
   const drawn = new Set();
   const draw = (id) => {
     const { data, layout } = figures[id];
     const whole = { data, layout: { ...layout, template, ...(touch ? { dragmode: false } : {}) } };
     const figure = dark.matches ? recoloured(whole, false) : structuredClone(whole); // plotly writes into what it is given
     drawn.add(id);
-    return Plotly.react(id, figure.data, figure.layout, config);
+    return Plotly.react(id, figure.data, figure.layout, layout.meta?.zoomable ? zoomConfig : config);
   };
   const shown = (id) => !document.getElementById(id).closest("details:not([open])");
 

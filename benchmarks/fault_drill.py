@@ -8,6 +8,7 @@ them, none begun twice, none still running, and the hyperparameters of the dead 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import random
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
+from torch import nn
 
 from benchmarks.postgres import postgres
 from prunetune.backends import Float, SearchSpace, crew, storage
@@ -34,6 +36,7 @@ from prunetune.backends.storage import without_password
 from prunetune.backends.study import StudySettings, open_study, outcome
 from prunetune.backends.trial import Report
 from prunetune.events import Event, TrialEnded
+from prunetune.record import machine, versions
 
 SPACE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(1e-4, 1.0, log=True)})
 SETTINGS = StudySettings(SPACE, epochs=3, optimizer="random", trial_pruner="none")
@@ -201,6 +204,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found to this file")
     given = parser.parse_args()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -214,6 +218,18 @@ def main() -> None:
         )
         for failure in found.failures:
             print("WRONG:", failure)
+        if given.json is not None:
+            plain = {
+                "storage": without_password(url).partition(":")[0],
+                **{name: getattr(given, name) for name in ("trials", "workers", "kills", "seed")},
+                "killed": found.kills,
+                "seconds": found.seconds,
+                **{name: len(getattr(found, name)) for name in ("finished", "interrupted", "retried")},
+                "failures": list(found.failures),
+                "machine": machine(nn.Linear(1, 1)),
+                "versions": versions(),
+            }
+            given.json.write_text(json.dumps(plain, indent=1) + "\n")
         if found.failures:
             raise SystemExit(1)
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import functools
+import json
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ from benchmarks.processes import Outcome, Report, Task, run_all
 from prunetune import PruningPlan, keep_freed_memory, prune
 from prunetune.engine import apply
 from prunetune.errors import BudgetError
+from prunetune.record import machine, versions
 from prunetune.zoo import models
 
 CLASSES = 10
@@ -61,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=128, help="images of 32x32 in a step (128)")
     parser.add_argument("--seconds", type=float, default=40.0, help="for which steps are timed (40)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
     parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
@@ -68,6 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in fnmatch.filter(NETWORKS, options.model):
         rows.append(judge(name, options))
         print(f"{name:<24} {rows[-1]['measured here'] or rows[-1]['failure']}", file=sys.stderr, flush=True)
+    if options.json is not None:
+        where = {**machine(nn.Linear(1, 1)), "threads": options.threads}
+        found = {"machine": where, "versions": versions(), "batch": options.batch, "rows": rows}
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
     print(table(HEADER, [[row[column] for column in HEADER] for row in rows], markdown=options.markdown))
     return int(any(abs(row["off by, %"] or 0.0) > MOST_OFF for row in rows))
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from torch import nn
+
 from benchmarks.fault_drill import Drill, Found, run
 from benchmarks.postgres import postgres
+from prunetune.record import machine, versions
 
 
 def overlap(found: Found) -> float:
@@ -33,7 +37,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of a trial")
     parser.add_argument("--trials", type=int, default=12, help="of each worker")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
     given = parser.parse_args()
+    rows = []
     print("| storage | workers | trials | s | times as fast as one | trials at a time |\n|---|---|---|---|---|---|")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -49,6 +55,19 @@ def main() -> None:
                 pace = pace or rate / workers
                 row = (name, workers, len(found.finished), f"{found.seconds:.1f}", f"{rate / pace:.2f}")
                 print("|", *(f"{cell} |" for cell in (*row, f"{overlap(found):.2f}")), flush=True)
+                rows.append(
+                    {
+                        "storage": name,
+                        "workers": workers,
+                        "trials": len(found.finished),
+                        "seconds": found.seconds,
+                        "times_as_fast_as_one": rate / pace,
+                        "trials_at_a_time": overlap(found),
+                    }
+                )
+    if given.json is not None:
+        where = {"machine": machine(nn.Linear(1, 1)), "versions": versions()}
+        given.json.write_text(json.dumps({**where, "trial_seconds": given.seconds, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

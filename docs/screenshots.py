@@ -26,10 +26,15 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     for name, (width, height) in SIZES.items():
         with tempfile.TemporaryDirectory() as profile:
+            frame = Path(profile, "frame.html")  # no window is as narrow as a phone, but a frame in it may be
+            style = f"border:0;width:{width}px;height:{height}px"
+            frame.write_text(
+                f'<body style="margin:0"><iframe src="{page.absolute().as_uri()}" style="{style}"></iframe>'
+            )
             command = [
                 browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-                "--virtual-time-budget=20000", f"--user-data-dir={profile}", f"--window-size={width},{height}",
-                f"--screenshot={PICTURES / f'report-{name}.png'}", page.absolute().as_uri(),
+                "--allow-file-access-from-files", "--virtual-time-budget=20000", f"--user-data-dir={profile}",
+                f"--window-size={width},{height}", f"--screenshot={PICTURES / f'report-{name}.png'}", frame.as_uri(),
             ]  # fmt: skip
             subprocess.run(command, check=True, capture_output=True)
 

@@ -82,7 +82,7 @@ def _a_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object
 
 
 def _asked(run_dir: Path) -> dict[str, Any]:
-    return {"example_inputs": torch.ones(4, 8), "epochs": 3, "run_dir": run_dir}
+    return {"example_inputs": torch.ones(4, 8), "epochs": 1, "run_dir": run_dir}
 
 
 def _train(model: nn.Module, params: dict[str, Any], report: prunetune.Report) -> float:

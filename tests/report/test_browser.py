@@ -49,6 +49,10 @@ def test_every_figure_is_drawn_and_nothing_fails(seen: subprocess.CompletedProce
     assert "ERR_" not in seen.stderr
 
 
+def test_the_dependency_graph_has_buttons_to_zoom(seen: subprocess.CompletedProcess[str]) -> None:
+    assert seen.stdout.count('data-title="Zoom in"') == 1
+
+
 def test_links_within_the_page_lead_somewhere(seen: subprocess.CompletedProcess[str]) -> None:
     targets = set(re.findall(r'href="#([^"]+)"', seen.stdout))
     assert targets

@@ -283,11 +283,11 @@ def test_the_dependency_graph_has_a_dot_where_a_layer_makes_or_reads_channels(
     figure = figures.dependencies(load_run(make_run({**result, "pruning": STAGES})))
     dots = {
         label: {point for trace in figure.data if trace.name == label for point in points(trace)}
-        for label in ("makes the channels", "reads them")
+        for label in ("makes", "reads")
     }
     # The stage, which begins first, has lane 0; the others lie inside it or begin in its last row.
-    assert dots["makes the channels"] == {(0, "stem"), (0, "b"), (1, "a"), (1, "c")}
-    assert dots["reads them"] == {(0, "a"), (0, "c"), (1, "b"), (1, "fc")}
+    assert dots["makes"] == {(0, "stem"), (0, "b"), (1, "a"), (1, "c")}
+    assert dots["reads"] == {(0, "a"), (0, "c"), (1, "b"), (1, "fc")}
     assert list(figure.layout.yaxis.categoryarray) == ["stem", "a", "b", "c", "fc"]
     (said,) = {text for trace in figure.data for text in trace.hovertext or () if text.endswith("made by c")}
     assert said == "<b>c.weight</b><br>8 → 2 channels, 25.0 % kept<br>made by c"

@@ -44,6 +44,12 @@ from prunetune.report.trials import parameters
 from prunetune.report.trust import trust_sentences
 
 MAX_SLICES = 24
+NOTES = {
+    "dependencies": (
+        "A lane for each group of channels, filled where a layer makes them, open where it reads them. "
+        "The buttons zoom; drag to move."
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ class Album:
         title = _plain(figure.layout.title.text)
         height = int(figure.layout.height)
         figure.layout.title = None
-        figure.update_layout(margin={"t": 36 if _has_legend(figure) else 12})  # the page has the title
+        buttons = 26 if figure.layout.meta else 0  # of a figure that can be zoomed into, above its legend
+        figure.update_layout(margin={"t": buttons + (36 if _has_legend(figure) else 12)})  # the page has the title
         plain = json.loads(figure.to_json())
         plain["layout"].pop("template", None)
         self.data[name] = plain
@@ -231,7 +238,7 @@ def _pictures(run: Run, album: Album) -> dict[str, Picture]:
         ),
     }
     return {
-        name: album.picture(name, functools.partial(draw, run), label=label, table=table)
+        name: album.picture(name, functools.partial(draw, run), label=label, table=table, note=NOTES.get(name, ""))
         for name, (draw, table, label) in asked.items()
     }
 

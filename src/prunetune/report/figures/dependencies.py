@@ -35,7 +35,7 @@ def dependencies(run: Run) -> go.Figure:
     height = min(MAX_HEIGHT, ROW_HEIGHT * len(layers) + 110)
     figure = blank("Which layers are cut together", height=height)
     _draw_layers(figure, groups, lanes, names)
-    for kind, label in ((True, "makes the channels"), (False, "reads them")):
+    for kind, label in ((True, "makes"), (False, "reads")):
         for number, colour in enumerate(COLOURS):
             ours = [(group, lane) for i, (group, lane) in enumerate(zip(groups, lanes, strict=True))
                     if i % len(COLOURS) == number]  # fmt: skip

@@ -77,7 +77,9 @@ def pruning_part(result: PruneResult) -> Record:
     return {
         "seconds": result.seconds,
         "layers": [{"name": x.name, "before": list(x.before), "after": list(x.after)} for x in result.layers],
-        "groups": [asdict(group) for group in result.groups],
+        "groups": [
+            {**asdict(group), "made_by": list(group.made_by), "read_by": list(group.read_by)} for group in result.groups
+        ],
         "measurements": [
             {"base_seconds": m.base_seconds, "proxy_seconds": m.proxy_seconds, "speedup": m.speedup}
             for m in result.measurements

@@ -378,3 +378,31 @@ def test_many_may_be_the_first_on_an_empty_storage(url: str, tmp_path: Path) -> 
     with open_study(url.format(tmp_path), "search", SETTINGS) as study:
         assert len(finished_trials(study)) == 8
         assert len(optuna.get_all_study_names(study._storage)) == 1
+
+
+def _journal_mode(path: Path) -> str:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    return str(mode)
+
+
+def test_commits_are_written_ahead_while_a_file_is_in_use_and_it_is_one_plain_file_afterwards(tmp_path: Path) -> None:
+    """A commit is synchronised once, not three times, and no less: 2 is "full"."""
+    file = tmp_path / "s.db"
+    url = f"sqlite:///{file}"
+    with open_study(url, "search", SETTINGS) as study:
+        assert _journal_mode(file) == "wal"
+        database: Any = study._storage  # a patient one, around Optuna's cache, around the database
+        with database._storage._backend.engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 10_000
+        with open_study(url, "search", SETTINGS) as other:
+            other.add_trial(optuna.create_trial(value=1.0))
+        assert _journal_mode(file) == "wal"  # the first still has it open
+        study.add_trial(optuna.create_trial(value=2.0))
+        assert [trial.value for trial in study.trials] == [1.0, 2.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["s.db"]
+    assert _journal_mode(file) == "delete"
+    file.chmod(0o444)
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (2,)

@@ -111,7 +111,7 @@ def compare(
     -------
     Which scorer, and are proxies better than fewer epochs? ::
 
-        comparison = prunetune.Comparison(scorers=("synflow", "3sp", "uniform"), rivals=("fewer-epochs",))
+        comparison = prunetune.Comparison(scorers=("synflow", "uniform"), rivals=("fewer-epochs",))
         found = prunetune.compare(MyNet, train, space, example_inputs=images, epochs=40, comparison=comparison)
         for row in found.rows:
             print(row.name, row.search_cost, row.regret.mean)

@@ -193,14 +193,12 @@ def _device_times(device: str, dtype: torch.dtype, threads: int) -> StepTimeMode
 def _measured(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judged: Judged, value: Value) -> Found:
     """What of one network is to go for a speed-up, or the nearest to it that was measured."""
     assert budget.speedup is not None
-    ranking = budget.ranking(judged.graph, judged.scores)
-
-    target = budget.speedup
+    target, ranking = budget.speedup, budget.ranking(judged.graph, judged.scores)
 
     def measure(below: int) -> Measurement:
         return measured(model, example_inputs, judged, ranking, below, target)
 
-    return find_speedup(ranking, budget.speedup, lambda keep: value(judged.graph, keep), measure)
+    return find_speedup(ranking, target, lambda keep: value(judged.graph, keep), measure)
 
 
 def _is_fast_enough(found: Found, budget: Budget) -> bool:
@@ -214,13 +212,13 @@ def measured(
     model: nn.Module, example_inputs: ExampleInputs, judged: Judged, ranking: Ranking, below: int, target: float
 ) -> Measurement:
     """Seconds of a step of the user's network, and of what is left of `judged` when so many units have gone."""
+    with torch.inference_mode(False):
+        proxy = apply(PruningPlan.of(judged.graph, ranking.mask(below)), judged.model)
 
     def timed(seconds: float) -> Measurement:
         times = fresh_step_time({"base": model, "proxy": proxy}, example_inputs, seconds=seconds)
         return Measurement(below, times["base"], times["proxy"])
 
-    with torch.inference_mode(False):
-        proxy = apply(PruningPlan.of(judged.graph, ranking.mask(below)), judged.model)
     found = timed(MEASURE_SECONDS)
     return timed(LONG_SECONDS) if abs(found.speedup / target - 1) <= NEAR else found
 

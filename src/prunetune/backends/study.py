@@ -189,11 +189,9 @@ def _make_or_load(
     except optuna.exceptions.DuplicatedStudyError:
         study = _load(database, name, settings)
         deadline = time.monotonic() + MAKER_SECONDS  # its maker may not have come to writing down what it is
-        while time.monotonic() < deadline:
-            begun = bool(study.get_trials(deepcopy=False))  # before the fingerprint, which is there when trials begin
-            if FINGERPRINT in study.user_attrs:
-                break
-            if begun:
+        while FINGERPRINT not in study.user_attrs and time.monotonic() < deadline:
+            # looked for once more after the trials: its maker may have signed and begun since
+            if study.get_trials(deepcopy=False) and FINGERPRINT not in study.user_attrs:
                 raise SearchError(f"the study {name!r} was not made by prunetune; choose another storage") from None
             time.sleep(0.1)
     else:

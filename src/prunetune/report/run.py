@@ -168,19 +168,25 @@ class Search:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Confirmation:
-    """One configuration trained on the base, with the score that it had on the proxy."""
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One configuration trained on the base, and how that ended."""
 
-    trial: int
     params: Params = field(default_factory=dict)
-    proxy_score: float | None = None
     base_score: float | None = None
     outcome: str | None = None
     message: str = ""
     seconds: float | None = None
     epochs: float | None = None
     seed: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation(Training):
+    """One of the best of the search, with the score that it had on the proxy."""
+
+    trial: int
+    proxy_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -192,18 +198,11 @@ class Raced:
     seconds_saved: float = 0
 
 
-@dataclass(frozen=True)
-class Refined:
-    """One trial of the refinement, on the base."""
+@dataclass(frozen=True, kw_only=True)
+class Refined(Training):
+    """One trial of the refinement."""
 
     refine_trial: int
-    params: Params = field(default_factory=dict)
-    base_score: float | None = None
-    outcome: str | None = None
-    message: str = ""
-    seconds: float | None = None
-    epochs: float | None = None
-    seed: Any = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from prunetune.report.figures.base import LOOKS, thinned
 from prunetune.report.figures.cost import MEASURES, phase_seconds
 from prunetune.report.figures.rungs import ended_at
 from prunetune.report.figures.search import importance_values
-from prunetune.report.run import Run
+from prunetune.report.run import Run, Training
 from prunetune.report.trials import Trial, parameters
 from prunetune.report.words import NONE, clip, duration, number, percent, ratio
 
@@ -155,46 +155,41 @@ def trials(run: Run) -> Table:
 def confirmation(run: Run) -> Table:
     """Every confirmation, with its scores on both networks."""
     found = run.result.confirmation or ()
-    names = list(dict.fromkeys(name for row in found for name in row.params))
-    messages = any(row.message for row in found)
-    rows = tuple(
-        (
-            f"{row.trial}" + (" (winner)" if run.won(row) else ""),
-            outcome(row.outcome or ""),
-            number(row.proxy_score),
-            number(row.base_score),
-            duration(row.seconds),
-            *(number(row.params.get(name)) for name in names),
-            *((clip(row.message),) if messages else ()),
-        )
-        for row in found
-    )
-    marked = next((i for i, row in enumerate(found) if run.won(row)), None)
-    head = ("trial", "outcome", "score on the proxy", "score on the full network", "time", *map(clip, names))
-    head += (MESSAGE,) if messages else ()
-    return limited(Table("Confirmed on the full network", head, rows, words=2, marked=marked))
+    numbers = [str(row.trial) for row in found]
+    won = next((i for i, row in enumerate(found) if run.won(row)), None)
+    on_proxy = {"score on the proxy": [number(row.proxy_score) for row in found]}
+    return _trainings("Confirmed on the full network", found, numbers, won, on_proxy)
 
 
 def refinement(run: Run) -> Table:
     """Every trial of the refinement."""
     found = run.result.refinement.trials if run.result.refinement else ()
+    numbers = [str(row.refine_trial) for row in found]
+    won = next((i for i, row in enumerate(found) if run.refined_won(row)), None)
+    return _trainings("Refined on the full network", found, numbers, won, {})
+
+
+def _trainings(
+    caption: str, found: Sequence[Training], numbers: Sequence[str], won: int | None, more: Mapping[str, Sequence[str]]
+) -> Table:
+    """Trainings of the full network, the winner marked; ``more`` are columns before its score."""
     names = list(dict.fromkeys(name for row in found for name in row.params))
     messages = any(row.message for row in found)
     rows = tuple(
         (
-            f"{row.refine_trial}" + (" (winner)" if run.refined_won(row) else ""),
+            numbers[i] + (" (winner)" if i == won else ""),
             outcome(row.outcome or ""),
+            *(column[i] for column in more.values()),
             number(row.base_score),
             duration(row.seconds),
             *(number(row.params.get(name)) for name in names),
             *((clip(row.message),) if messages else ()),
         )
-        for row in found
+        for i, row in enumerate(found)
     )
-    marked = next((i for i, row in enumerate(found) if run.refined_won(row)), None)
-    head = ("trial", "outcome", "score on the full network", "time", *map(clip, names))
+    head = ("trial", "outcome", *more, "score on the full network", "time", *map(clip, names))
     head += (MESSAGE,) if messages else ()
-    return limited(Table("Refined on the full network", head, rows, words=2, marked=marked))
+    return limited(Table(caption, head, rows, words=2, marked=won))
 
 
 def refined_space(run: Run) -> Table:

@@ -49,8 +49,19 @@ def test_every_figure_is_drawn_and_nothing_fails(seen: subprocess.CompletedProce
     assert "ERR_" not in seen.stderr
 
 
-def test_the_dependency_graph_has_buttons_to_zoom(seen: subprocess.CompletedProcess[str]) -> None:
-    assert seen.stdout.count('data-title="Zoom in"') == 1
+def test_the_button_zooms_into_the_dependency_graph_and_no_other_figure_has_it(page: Path, tmp_path: Path) -> None:
+    """By a half on each axis, which is plotly's step."""
+    probe = tmp_path / "probe.html"
+    probe.write_text(
+        f'<iframe src="{page.as_uri()}" style="width:800px;height:800px"></iframe><script>'
+        "onload = () => setTimeout(() => { const inside = document.querySelector('iframe').contentDocument;"
+        "const size = () => Math.abs(inside.getElementById('figure-dependencies')._fullLayout.yaxis.range"
+        ".reduce((a, b) => b - a)); const before = size();"
+        "const buttons = inside.querySelectorAll('[data-title=\"Zoom in\"]'); buttons[0].click();"
+        "setTimeout(() => { document.title = buttons.length + ' ' + size() / before }, 500) }, 3000)</script>"
+    )
+    found = look(probe, (1400, 1800), "--dump-dom", "--allow-file-access-from-files").stdout
+    assert re.findall(r"<title>(.*?)</title>", found)[0] == "1 0.5"
 
 
 def test_links_within_the_page_lead_somewhere(seen: subprocess.CompletedProcess[str]) -> None:

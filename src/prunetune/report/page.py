@@ -47,7 +47,7 @@ MAX_SLICES = 24
 NOTES = {
     "dependencies": (
         "A lane for each group of channels, filled where a layer makes them, open where it reads them. "
-        "The buttons zoom; drag to move."
+        "Buttons zoom; with the crossed arrows on, drag to move."
     )
 }
 

@@ -35,12 +35,10 @@ def dependencies(run: Run) -> go.Figure:
     height = min(MAX_HEIGHT, ROW_HEIGHT * len(layers) + 110)
     figure = blank("Which layers are cut together", height=height)
     _draw_layers(figure, groups, lanes, names)
-    for kind, label in ((True, "makes"), (False, "reads")):
-        for number, colour in enumerate(COLOURS):
-            ours = [(group, lane) for i, (group, lane) in enumerate(zip(groups, lanes, strict=True))
-                    if i % len(COLOURS) == number]  # fmt: skip
-            if ours:
-                _draw_groups(figure, ours, names, colour, label, made=kind, first=number == 0)
+    placed = list(zip(groups, lanes, strict=True))
+    for made in (True, False):
+        for first, colour in enumerate(COLOURS[: len(placed)]):
+            _draw_groups(figure, placed[first :: len(COLOURS)], names, colour, made=made, in_legend=first == 0)
     figure.update_xaxes(visible=False, range=[-0.7, max(lanes) + 0.7])
     figure.update_yaxes(
         type="category",
@@ -92,12 +90,12 @@ def _draw_groups(
     groups: Sequence[tuple[Group, int]],
     names: Sequence[str],
     colour: str,
-    label: str,
     *,
     made: bool,
-    first: bool,
+    in_legend: bool,
 ) -> None:
     """The dots of these groups where layers make their channels (and their lanes), or where layers read them."""
+    label = "makes" if made else "reads"
     if made:
         x: list[float | None] = []
         y: list[str | None] = []
@@ -122,7 +120,7 @@ def _draw_groups(
         hoverinfo="text",
         name=label,
         legendgroup=label,
-        showlegend=first,
+        showlegend=in_legend,
     )
 
 

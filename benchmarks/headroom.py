@@ -24,7 +24,7 @@ from torch import nn
 
 from benchmarks.engine_report import table
 from benchmarks.pipeline import RECIPES, pictures
-from prunetune import PruneResult, prune
+from prunetune import PruneResult, keep_freed_memory, prune
 from prunetune.data import ImageData
 from prunetune.fresh import fresh_step_time
 from prunetune.jobs import ImageClassification
@@ -104,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # trials are trained in this process, as `tune` trains them
     result: dict[str, Any] = {}
     for result in run(options):
         if options.json is not None:

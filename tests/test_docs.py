@@ -58,9 +58,9 @@ def test_the_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
     """Block after block; ``py`` is what needs something of the reader's own."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "a_page"}
+    if page.stem in READERS_OWN:
+        names |= READERS_OWN[page.stem](tmp_path, monkeypatch)
     for block in re.findall(r"```py(?:thon)?\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        if page.stem in READERS_OWN:
-            names |= READERS_OWN[page.stem](tmp_path, monkeypatch)
         exec(compile(block, page.name, "exec"), names)
 
 
@@ -76,9 +76,8 @@ def _a_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object
     """A network, how to train it, and a storage."""
     build, train, space = _PROBLEM
     url = f"sqlite:///{folder / 'shared.db'}"
-    return {"MyNet": build, "train": train, "space": space, "URL": url, "others": _asked(folder / "run")} | {
-        "prunetune": prunetune
-    }
+    own = {"MyNet": build, "train": train, "space": space, "URL": url, "others": _asked(folder / "run")}
+    return {"prunetune": prunetune, **own}
 
 
 def _asked(run_dir: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -39,6 +40,13 @@ confirm = 1
 low = 1e-3
 high = 0.5
 log = true
+[compare]
+scorers = ["uniform"]
+sizes = [0.1]
+rivals = ["less-data"]
+configurations = 4
+seeds = 1
+truth_seeds = 1
 [run]
 folder = "runs/example"
 """
@@ -114,15 +122,34 @@ def lines_of(block: str) -> list[list[str]]:
     return [each for each in words if each and each[0] != "make"]
 
 
+def help_examples() -> list[list[str]]:
+    """The command in the help text of every command."""
+    texts = [
+        inspect.cleandoc(command.callback.__doc__ or "") for command in app.registered_commands if command.callback
+    ]
+    found = [re.findall(r"^Example: (.*)$", text, re.MULTILINE) for text in texts]
+    assert all(len(each) == 1 for each in found)
+    return [shlex.split(each[0].replace("runs/demo", "runs/example")) for each in found]
+
+
 def test_the_commands_work_one_after_another(shell: Path) -> None:
+    """The README's, then those in the help texts that are not in it.
+
+    But for the demo, which takes minutes, and the dashboard, a server, which tests/test_dashboard.py starts.
+    """
     asked = [words for block in blocks("sh") for words in lines_of(block)]
+    asked += [["unset", "PRUNETUNE_STUDY"]]
+    asked += [words for words in help_examples() if words not in asked and words[1] not in ("demo", "dashboard")]
     assert {words[1] for words in asked if words[0] == "prunetune"} >= {
-        "prune", "init", "check", "run", "report", "worker", "list",
+        "prune", "init", "check", "compare", "run", "report", "worker", "list",
     }  # fmt: skip
     for words in asked:
         if words[0] == "export":  # a database of the reader's: here the one of the run
             name = words[1].partition("=")[0]
             os.environ[name] = f"sqlite:///{shell / 'runs/example/study.db'}"
+            continue
+        if words[0] == "unset":
+            del os.environ[words[1]]
             continue
         assert words[0] == "prunetune"
         done = CliRunner().invoke(app, words[1:], catch_exceptions=False)

@@ -154,7 +154,7 @@ folder.close()
 folder.close()
 started = time.monotonic()
 with RunFolder(sys.argv[1]):
-    print(time.monotonic() - started < 0.1)
+    print(time.monotonic() - started < 5)
 os.kill(worker, signal.SIGKILL)
 """
 

@@ -174,7 +174,7 @@ def compare(
     Long: the full network is trained on every configuration with several seeds. The same command again goes on after a
     stop, and trains only what is new in [compare]. Writes compare.html and compare.json into the run folder.
 
-    Example: prunetune compare examples/compare.toml
+    Example: prunetune compare examples/run.toml
     """
     with _exit_statuses(f"prunetune compare {config}" + " --download" * download):
         from rich.console import Console

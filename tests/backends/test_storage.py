@@ -147,7 +147,7 @@ def test_a_journals_stale_lock_is_taken(tmp_path: Path, caplog: pytest.LogCaptur
     started = time.monotonic()
     lock.acquire()
     lock.release()
-    assert 1 <= time.monotonic() - started < 5
+    assert 1 <= time.monotonic() - started < 20
     assert not (tmp_path / "j.log.lock").is_symlink()
 
 

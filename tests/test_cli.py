@@ -115,8 +115,8 @@ def test_the_folder_has_everything(finished: tuple[Path, str]) -> None:
 
 def test_a_finished_run_says_so_and_shows_its_tables_again(finished: tuple[Path, str]) -> None:
     folder, printed = finished
-    again = prunetune("run", write_config(folder))
-    assert again.returncode == 0
+    again = CliRunner().invoke(app, ["run", str(write_config(folder))])
+    assert again.exit_code == 0
     assert "is finished already" in again.stdout
     assert again.stdout.endswith(printed[printed.index("Cost") :])
 
@@ -180,7 +180,7 @@ def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, sent: signal.Signals, status: int) -> None:
-    config = write_config(tmp_path, "n_trials = 3", "n_trials = 4")
+    config = write_config(tmp_path, "n_trials = 3\nepochs = 2", "n_trials = 4\nepochs = 1")
     command = [sys.executable, "-u", "-m", "prunetune", "run", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     killer = threading.Timer(240, process.kill)
@@ -199,8 +199,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, sent: sig
     process.stderr.close()
     assert complaint.splitlines()[-1] == f"Stopped; what is finished is kept. Go on with: prunetune run {config}"
     assert "Traceback" not in complaint
-    resumed = prunetune("run", config)
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = CliRunner().invoke(app, ["run", str(config)])
+    assert resumed.exit_code == 0, resumed.stderr
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     counts = record["search"]["trials"]
     assert counts["complete"] + counts["pruned"] + counts["diverged"] == 4

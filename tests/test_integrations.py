@@ -6,8 +6,6 @@ import ast
 import io
 import json
 import re
-import subprocess
-import sys
 import tokenize
 from pathlib import Path
 
@@ -17,6 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from scripts import run_script
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 INTEGRATIONS = (
@@ -31,11 +31,9 @@ INTEGRATIONS = (
 
 def run(name: str, *arguments: object, cwd: Path) -> float:
     """The accuracy that an example ends with, which a guess has one in ten of."""
-    command = [sys.executable, "-W", "ignore", str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    found = re.fullmatch(r"best on the (proxy|full network): \{'.*\}, accuracy (\S+)", done.stdout.splitlines()[-1])
-    assert found, done.stdout
+    printed = run_script(EXAMPLES / name, *arguments, cwd=cwd)
+    found = re.fullmatch(r"best on the (proxy|full network): \{'.*\}, accuracy (\S+)", printed.splitlines()[-1])
+    assert found, printed
     return float(found[2])
 
 

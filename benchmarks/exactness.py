@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import functools
+import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from benchmarks.engine_models import FAMILIES, Family
 from benchmarks.engine_report import table
 from benchmarks.processes import Outcome, Report, Task, run_all
 from prunetune import prune
+from prunetune.record import machine, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "engine"))
 
@@ -32,6 +34,7 @@ from oracle import error_of_architecture, randomise
 EXACT = 1e-9
 LARGE = 400_000_000
 """Parameters, of which three copies in float64 are too much for a machine with 16 GiB."""
+VERDICTS = ("exact", "WRONG", "not judged")
 JUDGED = ("classification", "segmentation", "video", "timm", "transformers")
 BEYOND_ZEROS = {
     **dict.fromkeys(("davit_tiny", "xcit_nano_12_p16_224", "edgenext_xx_small"), "softmax over channels"),
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--family", nargs="+", choices=JUDGED, default=list(JUDGED), metavar="NAME")
     parser.add_argument("--model", default="*", metavar="GLOB", help="only the models whose names match")
     parser.add_argument("--timeout", type=float, default=300.0, metavar="S", help="seconds a model")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict to this file")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
@@ -57,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     counts = {name: [0, 0, 0] for name in options.family}  # exact, wrong or failed, not judged
     worst = dict.fromkeys(options.family, 0.0)
+    found: list[dict[str, Any]] = []
     for task, outcome in run_all(tasks):
         family, model = task.key
         verdict = _verdict(outcome)
@@ -64,14 +69,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error = outcome.values.get("error")
         worst[family] = max(worst[family], error or 0.0)
         said = f"error {error:.1e}" if error is not None else outcome.failure
-        print(f"{family:<14} {model:<32} {('exact', 'WRONG', 'not judged')[verdict]:<10} {said}", flush=True)
+        print(f"{family:<14} {model:<32} {VERDICTS[verdict]:<10} {said}", flush=True)
+        found.append(_row(family, model, verdict, error, outcome.failure))
     for model, reason in BEYOND_ZEROS.items():
         if "timm" in counts and fnmatch.fnmatch(model, options.model):
             counts["timm"][2] += 1
             print(f"{'timm':<14} {model:<32} not judged {reason}")
+            found.append(_row("timm", model, 2, None, reason))
     rows = [[name, *counts[name], f"{worst[name]:.1e}"] for name in options.family]
     print(f"\n{table(['family', 'exact', 'wrong', 'not judged', 'largest error'], rows, markdown=False)}")
+    if options.json is not None:
+        where = {"machine": machine(nn.Linear(1, 1)), "versions": versions(), "seeds": [0]}
+        options.json.write_text(json.dumps({"benchmark": "exactness", **where, "models": found}, indent=1) + "\n")
     return int(any(wrong for _, wrong, _ in counts.values()))
+
+
+def _row(family: str, model: str, verdict: int, error: float | None, reason: str | None) -> dict[str, Any]:
+    return {"family": family, "model": model, "verdict": VERDICTS[verdict], "error": error, "reason": reason}
 
 
 def _verdict(outcome: Outcome) -> int:

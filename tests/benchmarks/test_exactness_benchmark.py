@@ -1,0 +1,30 @@
+"""``python -m benchmarks.exactness`` on two networks, and on one that is not judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import exactness
+from benchmarks.exactness import main
+
+
+def test_its_verdicts_are_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "exactness.json"
+    assert main(["--family", "timm", "--model", "convnextv2_atto"]) == 0
+    assert main(["--family", "classification", "--model", "squeezenet1_1", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    (row,) = found["models"]
+    assert (row["family"], row["model"], row["verdict"]) == ("classification", "squeezenet1_1", "exact")
+    assert row["error"] < 1e-9
+    assert found["seeds"] == [0]
+    printed = capsys.readouterr().out
+    assert "convnextv2_atto" in printed
+    assert "not judged response normalisation over channels" in printed
+
+
+def test_one_that_is_wrong_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exactness, "EXACT", 0.0)
+    assert main(["--family", "classification", "--model", "squeezenet1_1"]) == 1

@@ -17,6 +17,9 @@ from random import Random
 from typing import Any
 
 import torch
+from torch import nn
+
+from prunetune.record import machine, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "engine"))
 
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = summary(found, failures, time.monotonic() - start)
     print(text(record))
     if options.json is not None:
+        record |= {"first_seed": options.seed, "machine": machine(nn.Linear(1, 1)), "versions": versions()}
         options.json.write_text(json.dumps(record, indent=1) + "\n")
     return 1 if failures else 0
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.exactness`` on two networks, and on one that is not judged."""
+"""``python -m benchmarks.exactness`` on a network, and on one that is not judged."""
 
 from __future__ import annotations
 

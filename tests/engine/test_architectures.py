@@ -26,7 +26,7 @@ with warnings.catch_warnings():
 
 SMALL = 64
 TIMM = {  # name: image size
-    **dict.fromkeys(("resnetv2_50", "regnetx_002", "regnety_002", "efficientnet_b0"), SMALL),
+    **dict.fromkeys(("resnetv2_50", "resnetv2_50x1_bit", "regnetx_002", "regnety_002", "efficientnet_b0"), SMALL),
     **dict.fromkeys(("mobilenetv3_small_050", "mobilenetv4_conv_small", "convnext_atto", "ghostnet_050"), SMALL),
     **dict.fromkeys(("densenet121", "dla46_c", "hrnet_w18_small", "repvgg_a0", "nfnet_l0", "cspresnet50"), SMALL),
     **dict.fromkeys(("ese_vovnet19b_slim", "res2net50_14w_8s", "selecsls42b", "skresnet18"), SMALL),

@@ -10,21 +10,21 @@ import argparse
 import fnmatch
 import functools
 import gc
-import json
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import lines
 from benchmarks.engine_measure import measure, run_small
 from benchmarks.engine_models import FAMILIES, Family
 from benchmarks.engine_report import Row, report
 from benchmarks.engine_rivals import ENGINES, Engine, prunetune
 from benchmarks.processes import Outcome, Task, run_all
 
+MEASURED_WITH = ("torchvision", "timm", "transformers", "torch-pruning", "torch-kirigami")
 Key = tuple[str, str, str]
 """Family, model, engine."""
 
@@ -36,23 +36,20 @@ def main(arguments: Sequence[str] | None = None, families: Mapping[str, Family] 
     engines = {name: ENGINES[name] for name in options.engine}
     if options.percentile is not None:
         engines[f"prunetune p{options.percentile:g}"] = prunetune(options.percentile)
-    done = _earlier(options, parser)
+    done = {(row["family"], row["model"], row["engine"]): row for row in lines.earlier(options, parser)}
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     warm_up(engines)
     chosen = {name: families[name] for name in options.family}
     rows = list(done.values())
-    file = options.json.open("a") if options.json else None
     try:
-        for row in _measure(chosen, engines, options, set(done)):
-            rows.append(row)
-            print(_line(row), file=sys.stderr, flush=True)
-            if file is not None:
-                print(json.dumps(row), file=file, flush=True)
+        with lines.sitting(options.json, *MEASURED_WITH, threads=1, timeout=options.timeout) as write:
+            for row in _measure(chosen, engines, options, set(done)):
+                rows.append(row)
+                print(_line(row), file=sys.stderr, flush=True)
+                write(row)
     finally:
         gc.unfreeze()
-        if file is not None:
-            file.close()
     print(report(rows, {n: e.version for n, e in engines.items()}, markdown=options.markdown))
     return 0
 
@@ -66,19 +63,9 @@ def _parser(families: Mapping[str, Family]) -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds a model and engine")
     parser.add_argument("--limit", type=float, default=120.0, metavar="S", help="likewise, where depth is measured")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time; timings want 1")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every result to this file, a line each")
-    parser.add_argument("--resume", action="store_true", help="keep the results that FILE has, and add the others")
+    lines.add_arguments(parser, resume=True)
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
     return parser
-
-
-def _earlier(options: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[Key, Row]:
-    if options.json is None or not options.json.exists():
-        return {}
-    if not options.resume:
-        parser.error(f"{options.json} exists; add --resume to go on with it, or name another file")
-    rows = [json.loads(line) for line in options.json.read_text().splitlines()]
-    return {(row["family"], row["model"], row["engine"]): row for row in rows}
 
 
 def warm_up(engines: Mapping[str, Engine]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import multiprocessing
 import sys
 import time
@@ -13,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Final, TypeAlias
 
 import optuna
 import torch
 
+from benchmarks import lines
 from benchmarks import optimizer_natives as natives
 from benchmarks.optimizer_overhead import overhead
 from benchmarks.optimizer_report import report
@@ -32,6 +31,7 @@ Key: TypeAlias = tuple[str, str, str, str, int]
 Job: TypeAlias = tuple[Key, Callable[[], Row]]
 
 WORKERS: Final = 4
+SEARCHED_WITH: Final = ("numpy", "scikit-learn", "nevergrad", "scikit-optimize", "cmaes")
 KEY: Final = ("part", "table", "optimizer", "trial_pruner", "seed")
 
 
@@ -40,21 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     _quiet()
-    rows = _earlier(options, parser)
+    rows = lines.earlier(options, parser)
     done = {tuple(row[name] for name in KEY) for row in rows}
-    file = options.json.open("a", encoding="utf-8") if options.json else None
-    try:
+    with lines.sitting(options.json, *SEARCHED_WITH, jobs=options.jobs) as write:
         waiting = [(key, job) for key, job in _jobs(options) if key not in done]
         for row in _rows(waiting, options.jobs):
             rows.append(row)
             print(
                 f"{' '.join(str(row[name]) for name in KEY)}: {row['cpu_seconds']:.1f} s", file=sys.stderr, flush=True
             )
-            if file is not None:
-                print(json.dumps(row, separators=(",", ":")), file=file, flush=True)
-    finally:
-        if file is not None:
-            file.close()
+            write(row)
     print(report(rows, markdown=options.markdown))
     return 0
 
@@ -95,22 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=20, help="searches of each kind (20)")
     parser.add_argument("--trials", type=int, default=50, help="full trials, or their epochs, of a search (50)")
     parser.add_argument("--jobs", type=int, default=1, help="searches at a time (1); more spoil the overhead's times")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every result to this file, a line each")
-    parser.add_argument("--resume", action="store_true", help="keep the results that FILE has, and add the others")
+    lines.add_arguments(parser, resume=True)
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
     return parser
 
 
 def _full_names() -> list[str]:
     return [name for name in optimizers.names() if full_name(name) == name]
-
-
-def _earlier(options: argparse.Namespace, parser: argparse.ArgumentParser) -> list[Row]:
-    if options.json is None or not options.json.exists():
-        return []
-    if not options.resume:
-        parser.error(f"{options.json} exists; add --resume to go on with it, or name another file")
-    return [json.loads(line) for line in options.json.read_text(encoding="utf-8").splitlines()]
 
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import argparse
 import copy
 import fnmatch
-import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks import lines
 from benchmarks.engine_report import table
 from prunetune import PruneResult, prune
 from prunetune.data import datasets
@@ -76,12 +75,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=128, help="images of a training step (128)")
     parser.add_argument("--train-steps", type=int, default=20, help="for scorers that need a trained network (20)")
     parser.add_argument("--seconds", type=float, default=3.0, help="for which the steps of each proxy are timed (3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every result to this file, a line each")
+    lines.add_arguments(parser, resume=False)
     parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
-    data = batches(options.batch)
+    lines.earlier(options, parser)
     rows: list[dict[str, Any]] = []
+    shared = {"threads": torch.get_num_threads(), "batch": options.batch, "train_steps": options.train_steps, "seed": 0}
+    with lines.sitting(options.json, "torchvision", "scikit-learn", **shared) as write:
+        for row in measured(options):
+            rows.append(row)
+            print(f"{row['network']:<16} {row['scorer']:<20} {row.get('failure') or 'ok'}", file=sys.stderr, flush=True)
+            write(row)
+    print(table(HEADER, [[row.get(column) for column in HEADER] for row in rows], markdown=options.markdown))
+    return 0
+
+
+def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each network and scorer."""
+    data = batches(options.batch)
     for network in fnmatch.filter(NETWORKS, options.model):
         torch.manual_seed(0)
         fresh = NETWORKS[network]()
@@ -90,13 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.scorer:
             needs_training = Need.TRAINED in make_scorer(name).needs
             row = measure(name, trained if needs_training else fresh, graph, data, options.seconds)
-            rows.append({"network": network, "scorer": name, **row})
-            print(f"{network:<16} {name:<20} {row.get('failure') or 'ok'}", file=sys.stderr, flush=True)
-            if options.json:
-                with options.json.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-    print(table(HEADER, [[row.get(column) for column in HEADER] for row in rows], markdown=options.markdown))
-    return 0
+            yield {"network": network, "scorer": name, **row}
 
 
 def batches(size: int) -> list[Batch]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,7 +21,9 @@ import torch
 from scipy.optimize import nnls
 from torch import nn
 
+from benchmarks import lines
 from benchmarks.engine_report import table
+from prunetune import keep_freed_memory
 from prunetune.engine import DependencyGraph, PruningPlan, StepTimeModel, apply, by_percentile, by_ratio, calibrate
 from prunetune.engine.cost import Clock, cost_of, step_time
 from prunetune.engine.selection import Mask, Scores
@@ -72,11 +72,13 @@ def main(arguments: Sequence[str] | None = None, cases: Mapping[str, Case] = CAS
     )
     parser.add_argument("--calibration", type=float, default=10.0, metavar="S", help="for measuring the small networks")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every result to this file, a line each")
+    lines.add_arguments(parser, resume=False)
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
     options = parser.parse_args(arguments)
+    lines.earlier(options, parser)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
+    keep_freed_memory()  # as in the processes in which `prune(speedup=)` measures, and proxies are trained
     # On one thread the process's time is what a step takes if nothing else runs; a device does not count in it.
     clock = time.process_time if options.device == "cpu" else time.perf_counter
     start = time.perf_counter()
@@ -90,8 +92,9 @@ def main(arguments: Sequence[str] | None = None, cases: Mapping[str, Case] = CAS
     if not rows:
         parser.error(f"no network matches {options.model!r}")
     rivals(rows)
-    if options.json:
-        options.json.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with lines.sitting(options.json, "torchvision", threads=1, seeds=[0]) as write:
+        for row in rows:
+            write(row)
     print(report(rows, markdown=options.markdown))
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -19,6 +18,7 @@ from benchmarks.engine import main
 from benchmarks.engine_measure import WrongCutError, kept_indices, layer_shapes
 from benchmarks.engine_models import FAMILIES, TIMM, Case, Family
 from benchmarks.engine_report import exponent, report
+from benchmarks.lines import results
 from benchmarks.processes import Report, Task, measured, run_all
 
 
@@ -63,7 +63,7 @@ def build(name: str) -> Case:
 def run(path: Path, *arguments: str, **families: Family) -> list[dict[str, Any]]:
     options = ["--engine", "prunetune", "--json", str(path), *arguments]
     assert main(options, families or FAMILIES) == 0
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return results(path)
 
 
 def test_the_table_says_what_the_lines_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

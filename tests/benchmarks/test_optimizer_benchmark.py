@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from optuna.trial import TrialState
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.lines import results
 from benchmarks.optimizer_natives import search as native_search
 from benchmarks.optimizer_report import by_seed, difference, interval
 from benchmarks.optimizer_runs import Extent, Record, search
@@ -222,7 +222,7 @@ def test_the_interval_is_that_of_the_mean() -> None:
 
 def run(path: Path, *arguments: str) -> list[dict[str, Any]]:
     assert main(["--json", str(path), *arguments]) == 0
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return results(path)
 
 
 def table_of(printed: str, title: str) -> Sequence[Sequence[str]]:

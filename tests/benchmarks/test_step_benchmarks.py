@@ -14,6 +14,7 @@ from benchmarks import scorers, speedup, step_time
 from benchmarks.lines import results
 from benchmarks.processes import Report
 from prunetune import prune
+from prunetune.engine import calibration
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,8 @@ def test_what_a_scorer_cannot_do_is_said_in_its_row(tmp_path: Path, monkeypatch:
 
 def test_step_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(step_time, "keep_freed_memory", lambda: True)  # of the tests' own process
+    few = list(calibration.micro_networks())[::6]  # of those that the model of the processor is fitted to
+    monkeypatch.setattr(calibration, "micro_networks", lambda: iter(few))
     file = tmp_path / "rows.jsonl"
     cases = {name: step_time.Case(small, 8, size) for name, size in (("a", 8), ("b", 16))}
     assert step_time.main(["--seconds", "0.1", "--calibration", "0.5", "--json", str(file)], cases) == 0

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
+import optuna
+
 from benchmarks.optimizer_runs import Record
 from benchmarks.optimizer_tables import Table
 from prunetune.backends import Float, Int, SearchSpace, optimizers
@@ -18,11 +20,12 @@ Ask: TypeAlias = Callable[[], tuple[Params, Callable[[float], None]]]
 """The next hyperparameters, and how to tell their loss."""
 
 ESTIMATORS: Final[Mapping[str, str]] = {"skopt:gp": "GP", "skopt:forest": "RF", "skopt:et": "ET"}
+CMAES: Final = "optuna:cmaes"
 
 
 def has(optimizer: str) -> bool:
-    """Whether it is Nevergrad's or scikit-optimize's; Optuna's own are what a study of Optuna's has anyway."""
-    return optimizer.startswith(("nevergrad:", "skopt:"))
+    """Whether our adapter does more than to give it a seed, as that of most of Optuna's does."""
+    return optimizer.startswith(("nevergrad:", "skopt:")) or optimizer == CMAES
 
 
 def has_integers(optimizer: str) -> bool:
@@ -54,9 +57,12 @@ def search(table: Table, optimizer: str, seed: int, trials: int, *, integers: bo
     """
     record, losses = Record(), list[float]()
     with quietly():  # what they warn of: losses that are clipped, points that come twice
-        ask = (
-            _skopt(table, optimizer, seed) if optimizer in ESTIMATORS else _nevergrad(table, optimizer, seed, integers)
-        )
+        if optimizer == CMAES:
+            ask = _cmaes(table, seed)
+        elif optimizer in ESTIMATORS:
+            ask = _skopt(table, optimizer, seed)
+        else:
+            ask = _nevergrad(table, optimizer, seed, integers)
         for _ in range(trials):
             params, tell = ask()
             score = float(table.curve(params)[-1])
@@ -92,6 +98,20 @@ def _continuous(space: SearchSpace) -> SearchSpace:
             for name, each in space.items()
         }
     )
+
+
+def _cmaes(table: Table, seed: int) -> Ask:
+    study = optuna.create_study(sampler=optuna.samplers.CmaEsSampler(seed=seed))
+
+    def ask() -> tuple[Params, Callable[[float], None]]:
+        trial = study.ask(table.space.to_optuna())
+
+        def tell(loss: float) -> None:
+            study.tell(trial, loss)
+
+        return trial.params, tell
+
+    return ask
 
 
 def _skopt(table: Table, optimizer: str, seed: int) -> Ask:

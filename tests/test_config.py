@@ -45,7 +45,7 @@ def test_a_scorer_may_be_combined_with_parts() -> None:
 def test_what_is_not_given_is_the_papers() -> None:
     config = parse_config(tomllib.loads(SMALLEST))
     assert config.pruning.scorer == "synflow"
-    assert (config.search.optimizer, config.search.trial_pruner) == ("tpe", "hyperband")
+    assert (config.search.optimizer, config.search.trial_pruner) == ("optuna:cmaes", "asha")
     assert (config.search.n_trials, config.search.epochs, config.search.confirm) == (50, 160, 3)
     assert config.train.schedule == "step"
     assert search_space(config) == spaces["paper"]

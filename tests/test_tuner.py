@@ -375,7 +375,7 @@ def test_a_users_own_network_with_defaults(tmp_path: Path) -> None:
     assert record["search"]["trials"]["pruned"] > 0
     note, transfer = record["search"]["notes"]
     assert "never called report.param_groups" in transfer
-    assert note.startswith("hyperband: 2 brackets, one trial in 3 goes on, stops after epoch: 1; never; expected ")
+    assert note.startswith("asha: 1 bracket, one trial in 3 goes on, stops after epoch: 1; expected ")
     assert note in (tmp_path / "report.html").read_text()
     assert record["cost"]["base"]["step_seconds"] > 0
     assert 0.4 < result.score <= 1

@@ -150,8 +150,8 @@ class Search(Section):
     ``race`` full trainings that are clearly behind are stopped; ``refine`` more trials follow on the full network.
     """
 
-    optimizer: str = "tpe"
-    trial_pruner: str = "hyperband"
+    optimizer: str = "optuna:cmaes"
+    trial_pruner: str = "asha"
     rungs: Literal["truncated", "reannealed"] = "truncated"
     n_trials: int = Field(default=50, ge=1, le=1_000_000)
     epochs: int = Field(default=160, ge=1, le=1_000_000)

@@ -19,8 +19,6 @@ def demo_config(folder: Path) -> Config:
             "data": {"name": "digits", "image_size": 16},
             "pruning": {"scorer": "synflow", "percentile": 85, "floor": 0.15},
             "search": {
-                "optimizer": "tpe",
-                "trial_pruner": "hyperband",
                 "n_trials": 24,
                 "epochs": 6,
                 "seed": 0,

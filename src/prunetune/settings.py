@@ -87,15 +87,15 @@ class Search:
     ``mysql://USER@HOST/NAME``, ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). There it is
     called ``study``, or as the run folder. A password in the URL is shown and written nowhere.
 
-    ``rungs`` says how a trial comes to the epochs at which the trial pruner judges it, 1, 3, 9, … with Hyperband: on
+    ``rungs`` says how a trial comes to the epochs at which the trial pruner judges it, 1, 3, 9, … with ASHA: on
     the way through its schedule ("truncated"), or each time in a training of its own with so many epochs, whose
     schedule is finished ("reannealed"), as long as the train function trains for ``report.epochs``.
     """
 
     n_trials: int = 50
     confirm: int | Literal["auto"] = 3
-    optimizer: str = "tpe"
-    trial_pruner: str = "hyperband"
+    optimizer: str = "optuna:cmaes"
+    trial_pruner: str = "asha"
     direction: Literal["maximize", "minimize"] = "maximize"
     rungs: RungsForm = "truncated"
     storage: str | None = field(default=None, repr=False)

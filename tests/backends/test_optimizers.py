@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cmaes
 import nevergrad
 import numpy as np
 import optuna
@@ -18,7 +20,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from prunetune.backends import Float, SearchSpace, check_optimizer, optimizers
-from prunetune.backends.cmaes import Cmaes
+from prunetune.backends.cmaes import Replayed
 from prunetune.backends.cube import Cube
 from prunetune.backends.grid import axis
 from prunetune.backends.loop import run_trials
@@ -262,6 +264,42 @@ def test_optunas_cma_learns_from_stopped_trials_and_pickles_nothing() -> None:
     assert late < 0.4 * float(np.mean([_bowl(trial.params) for trial in study.trials[:10]]))
 
 
+def test_optunas_cma_begins_with_the_generation_of_the_sobol_points() -> None:
+    """The first ten are the Sobol points of all; where it asks next is where the package cmaes is after these."""
+    study, others = _study(sampler("optuna:cmaes", 3)), _study(sampler("nevergrad:cma", 3))
+    ranges = {name: FloatDistribution(0, 1) for name in "xyz"}
+
+    def loss(params: dict[str, Any]) -> float:
+        return sum((params[name] - optimum) ** 2 for name, optimum in zip("xyz", (0.35, 0.6, 0.5), strict=True))
+
+    for each in (study, others):
+        for _ in range(10):
+            trial = each.ask(ranges)
+            each.tell(trial, loss(trial.params))
+    assert [trial.params for trial in study.trials] == [trial.params for trial in others.trials]
+
+    alone = cmaes.CMA(np.full(3, 0.5), 1 / 6, bounds=np.array([[0.0, 1.0]] * 3))
+    assert alone.population_size == 7
+    alone.tell([(np.array([t.params[name] for name in "xyz"]), loss(t.params)) for t in study.trials[:7]])
+    asked = [study.ask(ranges).params for _ in range(300)]  # none of them is told
+    points = np.array([[params[name] for name in "xyz"] for params in asked])
+    assert points.mean(axis=0) == pytest.approx(alone.mean, abs=0.04)
+    assert np.abs(alone.mean - 0.5).max() > 0.08, "or it might as well be the centre"
+
+
+def test_with_one_hyperparameter_and_with_choices_only() -> None:
+    for ranges in ({"x": FloatDistribution(0, 1)}, {"c": CategoricalDistribution(["a", "b", "c"])}):
+        study = _study(sampler("optuna:cmaes", 0))
+        for _ in range(40):
+            trial = study.ask(ranges)
+            study.tell(trial, abs(trial.params.get("x", 0.0) - 0.2))
+        if "x" in ranges:
+            assert study.best_value < 0.005
+        else:
+            counts = Counter(trial.params["c"] for trial in study.trials)
+            assert min(counts.values()) >= 11 and max(counts.values()) <= 16, "evenly, as Sobol points are"
+
+
 def test_optunas_cma_restores_what_optuna_would_unpickle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside Optuna's own way of storing, which draws one random number less where it finds something stored."""
 
@@ -275,7 +313,7 @@ def test_optunas_cma_restores_what_optuna_would_unpickle(monkeypatch: pytest.Mon
     for patches in ({}, {"_restore_optimizer": unpickled, "_split_optimizer_str": theirs._split_optimizer_str}):
         with monkeypatch.context() as patch:
             for name, method in patches.items():
-                patch.setattr(Cmaes, name, method)
+                patch.setattr(Replayed, name, method)
             study = _study(sampler("optuna:cmaes", 0))
             for _ in range(40):
                 trial = study.ask(RANGES)
@@ -351,7 +389,6 @@ def test_a_grid_beyond_all_bounds_is_refused() -> None:
     [
         ("nevergrad:cma", "nevergrad", "nevergrad>=1.0.12"),
         ("bo", "skopt", "scikit-optimize>=0.10.2"),
-        ("optuna:cmaes", "cmaes", "cmaes>=0.10"),
     ],
 )
 def test_a_missing_library_is_one_sentence(name: str, module: str, command: str) -> None:

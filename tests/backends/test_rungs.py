@@ -9,11 +9,14 @@ import numpy as np
 import optuna
 import pytest
 
-from prunetune.backends import Float, SearchSpace, trial_pruners
+from prunetune.backends import Categorical, Float, SearchSpace, trial_pruners
 from prunetune.backends.loop import run_trials
 from prunetune.backends.rungs import Rungs
 from prunetune.backends.study import StudySettings, open_study
 from prunetune.events import Event, PhaseStarted
+
+CHOICES = {"norm": Categorical([True, False]), "act": Categorical(["relu", "gelu"]), "one": Categorical([1])}
+WITH_CHOICES = SearchSpace({"x": Float(0, 1), **CHOICES})
 
 
 def test_expected_epochs_by_hand() -> None:
@@ -58,7 +61,7 @@ def test_expected_epochs_are_those_of_optunas_trial_pruners(name: str, epochs: i
 
 def _notes(folder: Path, n_trials: int, **options: Any) -> tuple[str, ...]:
     space = SearchSpace({"x": Float(0, 1), "y": Float(0, 1)})
-    settings = StudySettings(space, **{"epochs": 9, "optimizer": "random", **options})
+    settings = StudySettings(**{"space": space, "epochs": 9, "optimizer": "random", **options})
     events: list[Event] = []
 
     def stop(event: Event) -> None:
@@ -109,6 +112,12 @@ def _notes(folder: Path, n_trials: int, **options: Any) -> tuple[str, ...]:
         ),
         (30, {"trial_pruner": "none", "optimizer": "optuna:gp"}, []),
         (30, {"trial_pruner": "hyperband", "optimizer": "skopt:gp"}, ["hyperband: 3 brackets"]),
+        (
+            30,
+            {"trial_pruner": "none", "optimizer": "optuna:cmaes", "space": WITH_CHOICES},
+            ["optuna:cmaes: learns about numbers only; norm, act are tried evenly all along. If good and bad choices"],
+        ),
+        (10, {"trial_pruner": "none", "optimizer": "optuna:cmaes", "space": WITH_CHOICES}, []),
         (
             20,
             {"trial_pruner": "none", "optimizer": "optuna:grid"},

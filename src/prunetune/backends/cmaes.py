@@ -1,4 +1,4 @@
-"""Optuna's CMA-ES, without its pickles."""
+"""Optuna's CMA-ES, begun with Sobol points, and without its pickles."""
 
 from __future__ import annotations
 
@@ -7,28 +7,76 @@ from collections.abc import Mapping
 from typing import Any
 
 from optuna._transform import _SearchSpaceTransform
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import CmaEsSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from prunetune.backends.extras import require
+from prunetune.backends.cube import value_at
 from prunetune.backends.quiet import quietly
+from prunetune.backends.seeds import derive_seed
+from prunetune.backends.stateless import STARTUP, StatelessSampler, sobol
 from prunetune.backends.trial import RETRY_OF
 
 
-class Cmaes(CmaEsSampler):
+class Cmaes(StatelessSampler):
+    """Optuna's sampler after ten Sobol points, which are its first generation.
+
+    Optuna's own begins around the centre of the space, which takes a population to be seen to be no good. Categorical
+    hyperparameters, and those that not every trial has, stay points of the Sobol sequence.
+    """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(seed={self.seed})"
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The numbers that all trials have in common."""
+        return Replayed(self.seed).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A point of the next generation, or of one that is not full yet; nothing before the tenth score."""
+        seed = derive_seed(self.seed, "cmaes", self.draw(study, trial))
+        return Replayed(seed).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The value of a Sobol point whose coordinates are the trial's hyperparameters in turn."""
+        return value_at(sobol(self.seed, self.draw(study, trial), len(trial.params)), param_distribution)
+
+    def note(self, space: Mapping[str, BaseDistribution], n_trials: int) -> str:
+        """What it will not learn about."""
+        names = [
+            name
+            for name, distribution in space.items()
+            if isinstance(distribution, CategoricalDistribution) and not distribution.single()
+        ]
+        if not names or n_trials <= STARTUP:
+            return ""
+        return (
+            f"learns about numbers only; {', '.join(names)} {'is' if len(names) == 1 else 'are'} tried evenly all "
+            "along. If good and bad choices are far apart, take 'tpe'"
+        )
+
+
+class Replayed(CmaEsSampler):
     """Optuna's sampler stores a pickled optimizer in the study, and unpickles what it finds there.
 
     A study may come from a stranger, and what an optimizer knows is what it was told: so here it is told again, one
-    generation after the other.
+    generation after the other. The first is what came before the sampler was asked.
     """
 
     def __init__(self, seed: int) -> None:
         with quietly(ExperimentalWarning):
-            # without them it learns nothing beside Hyperband
-            super().__init__(seed=seed, consider_pruned_trials=True, warn_independent_sampling=False)
+            super().__init__(
+                seed=seed,
+                n_startup_trials=STARTUP,
+                consider_pruned_trials=True,  # without them it learns nothing beside Hyperband
+                warn_independent_sampling=False,
+            )
         self._sampled: tuple[Study, dict[str, BaseDistribution]] | None = None
 
     def sample_relative(
@@ -44,6 +92,10 @@ class Cmaes(CmaEsSampler):
         """Those that it learns from. What repeats a dead worker's trial is of the generation of that one."""
         everything = {trial.number: trial for trial in study._storage.get_all_trials(study._study_id, deepcopy=False)}
         return [_with_its_generation(trial, everything) for trial in super()._get_trials(study)]
+
+    def _get_solution_trials(self, trials: list[FrozenTrial], generation: int) -> list[FrozenTrial]:
+        """A generation. Optuna's first has only trials that were asked for; here it has all that have none."""
+        return [t for t in trials if t.system_attrs.get(self._attr_key_generation, 0) == generation]
 
     def _restore_optimizer(self, completed_trials: list[FrozenTrial]) -> Any:
         assert self._sampled is not None
@@ -75,9 +127,5 @@ def _with_its_generation(trial: FrozenTrial, everything: Mapping[int, FrozenTria
 
 
 def cmaes(seed: int) -> Cmaes:
-    """CMA-ES in Optuna's form, with the package cmaes; categorical hyperparameters stay random."""
-    require("cmaes", "cmaes>=0.10", "the optimizer 'optuna:cmaes'")
+    """Covariance matrix adaptation (Hansen & Ostermeier 2001) in Optuna's form, after ten Sobol points."""
     return Cmaes(seed)
-
-
-cmaes.needs = "cmaes"  # type: ignore[attr-defined]

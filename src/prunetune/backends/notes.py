@@ -31,8 +31,8 @@ def study_notes(study: Study, settings: StudySettings, n_trials: int) -> tuple[s
     """
     sampler, pruner = study.sampler, study.pruner
     found = [_of_trial_pruner(pruner, settings, n_trials)]
-    if hasattr(sampler, "note"):
-        found.append(f"{settings.optimizer}: {sampler.note(settings.space.to_optuna(), n_trials)}")
+    if hasattr(sampler, "note") and (text := sampler.note(settings.space.to_optuna(), n_trials)):
+        found.append(f"{settings.optimizer}: {text}")
     stops_few = isinstance(pruner, NopPruner) or getattr(pruner, "stops_few", False)
     if not stops_few and not getattr(sampler, "learns_from_stopped", True):
         rungs = getattr(pruner, "rungs", None)

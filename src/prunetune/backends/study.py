@@ -54,8 +54,8 @@ class StudySettings:
     space: SearchSpace
     epochs: int
     direction: Direction = "maximize"
-    optimizer: str = "tpe"
-    trial_pruner: str = "hyperband"
+    optimizer: str = "optuna:cmaes"
+    trial_pruner: str = "asha"
     seed: int = 0
     rungs: RungsForm = "truncated"
 

@@ -280,7 +280,8 @@ def test_optunas_cma_begins_with_the_generation_of_the_sobol_points() -> None:
 
     alone = cmaes.CMA(np.full(3, 0.5), 1 / 6, bounds=np.array([[0.0, 1.0]] * 3))
     assert alone.population_size == 7
-    alone.tell([(np.array([t.params[name] for name in "xyz"]), loss(t.params)) for t in study.trials[:7]])
+    best = sorted(study.trials, key=lambda trial: loss(trial.params))[:7]
+    alone.tell([(np.array([t.params[name] for name in "xyz"]), loss(t.params)) for t in best])
     asked = [study.ask(ranges).params for _ in range(300)]  # none of them is told
     points = np.array([[params[name] for name in "xyz"] for params in asked])
     assert points.mean(axis=0) == pytest.approx(alone.mean, abs=0.04)

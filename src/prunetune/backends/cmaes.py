@@ -21,7 +21,7 @@ from prunetune.backends.trial import RETRY_OF
 
 
 class Cmaes(StatelessSampler):
-    """Optuna's sampler after ten Sobol points, which are its first generation.
+    """Optuna's sampler after ten Sobol points, the best of which are its first generation.
 
     Optuna's own begins around the centre of the space, which takes a population to be seen to be no good. Categorical
     hyperparameters, and those that not every trial has, stay points of the Sobol sequence.
@@ -66,7 +66,7 @@ class Replayed(CmaEsSampler):
     """Optuna's sampler stores a pickled optimizer in the study, and unpickles what it finds there.
 
     A study may come from a stranger, and what an optimizer knows is what it was told: so here it is told again, one
-    generation after the other. The first is what came before the sampler was asked.
+    generation after the other. The first is the best of what came before the sampler was asked.
     """
 
     def __init__(self, seed: int) -> None:
@@ -94,8 +94,16 @@ class Replayed(CmaEsSampler):
         return [_with_its_generation(trial, everything) for trial in super()._get_trials(study)]
 
     def _get_solution_trials(self, trials: list[FrozenTrial], generation: int) -> list[FrozenTrial]:
-        """A generation. Optuna's first has only trials that were asked for; here it has all that have none."""
-        return [t for t in trials if t.system_attrs.get(self._attr_key_generation, 0) == generation]
+        """A generation. Optuna's first are trials that were asked for; here the best come first of all that have none.
+
+        These may be more than a population: a study may begin with what another was told.
+        """
+        members = [t for t in trials if t.system_attrs.get(self._attr_key_generation, 0) == generation]
+        if generation == 0:
+            assert self._sampled is not None
+            maximize = self._sampled[0].direction == StudyDirection.MAXIMIZE
+            members.sort(key=lambda trial: trial.value or 0.0, reverse=maximize)
+        return members
 
     def _restore_optimizer(self, completed_trials: list[FrozenTrial]) -> Any:
         assert self._sampled is not None

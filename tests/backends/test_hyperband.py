@@ -66,7 +66,7 @@ def _bracket(number: int) -> int:
 
 
 def _run(tmp_path: Path, score: Callable[[int], float], n_trials: int = 24) -> list[tuple[str, int]]:
-    settings = StudySettings(SearchSpace({"x": Float(0, 1)}), epochs=9, optimizer="random")
+    settings = StudySettings(SearchSpace({"x": Float(0, 1)}), epochs=9, optimizer="random", trial_pruner="hyperband")
 
     def objective(params: dict[str, object], report: Report) -> float:
         for epoch in range(1, report.epochs + 1):

@@ -63,6 +63,10 @@ def _sentence(run: Run) -> str:
     confirmed = [row for row in run.result.confirmation or () if row.base_score is not None]
     if not confirmed:
         return f"{name} was the best on the proxy. It was not compared with others on the full network."
+    if run.result.raced and (stopped := run.result.raced.stopped):
+        them = "one was" if stopped == 1 else f"{stopped} were"
+        everyone = len(confirmed) + stopped
+        return f"{name} won: the best of {everyone} on the full network, of which {them} stopped when clearly behind."
     if len(confirmed) == 1:
         return f"{name} won: the only one that was confirmed on the full network."
     return f"{name} won: the best of {len(confirmed)} configurations that were confirmed on the full network."

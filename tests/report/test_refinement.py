@@ -66,7 +66,7 @@ def test_where_refining_brought_nothing_it_says_so(make_run: MakeRun, refined: d
     refined["winner"] = {"trial": 1, "params": {"lr": 0.2}, "score": 0.95}
     refined["raced"]["stopped"] = 0
     run = load_run(make_run(refined))
-    assert lead(run).sentence == "Trial 1 won: the best of 3 on the full network, of which one was stopped when clearly behind."
+    assert lead(run).sentence == "Trial 1 won: the best of 2 configurations that were confirmed on the full network."
     assert "The best is 0.01 short of the best that was confirmed." in refinement(run)  # 0.94, 0.95
     assert raced(run) == "They raced each other: none was so far behind the best that it was stopped."
     assert tables.refinement(run).marked is None

@@ -53,7 +53,10 @@ def test_it_serves_the_studies_and_ends_cleanly(run: Path) -> None:
             assert len(json.loads(text)["trials"]) == 4
         finally:
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            try:
+                _, err = process.communicate(timeout=60)
+            finally:
+                process.kill()  # or one that does not heed it is waited for without end
     assert (process.returncode, err) == (0, "")
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,14 +13,13 @@ from optuna.samplers import CmaEsSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from prunetune.backends.cube import value_at
 from prunetune.backends.quiet import quietly
 from prunetune.backends.seeds import derive_seed
-from prunetune.backends.stateless import STARTUP, StatelessSampler, sobol
+from prunetune.backends.stateless import STARTUP, SobolSampler
 from prunetune.backends.trial import RETRY_OF
 
 
-class Cmaes(StatelessSampler):
+class Cmaes(SobolSampler):
     """Optuna's sampler after ten Sobol points, the best of which are its first generation.
 
     Optuna's own begins around the centre of the space, which takes a population to be seen to be no good. Categorical
@@ -40,12 +39,6 @@ class Cmaes(StatelessSampler):
         """A point of the next generation, or of one that is not full yet; nothing before the tenth score."""
         seed = derive_seed(self.seed, "cmaes", self.draw(study, trial))
         return Replayed(seed).sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """The value of a Sobol point whose coordinates are the trial's hyperparameters in turn."""
-        return value_at(sobol(self.seed, self.draw(study, trial), len(trial.params)), param_distribution)
 
     def note(self, space: Mapping[str, BaseDistribution], n_trials: int) -> str:
         """What it will not learn about."""

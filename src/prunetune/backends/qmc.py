@@ -10,12 +10,11 @@ from optuna.samplers import QMCSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from prunetune.backends.cube import value_at
 from prunetune.backends.quiet import quietly
-from prunetune.backends.stateless import StatelessSampler, sobol
+from prunetune.backends.stateless import SobolSampler
 
 
-class Qmc(StatelessSampler):
+class Qmc(SobolSampler):
     """Optuna's `QMCSampler`, scrambled by the study's seed, at the place in the sequence that is the trial's draw.
 
     Optuna counts in the study how many points were drawn, so that a trial that is killed leaves a hole.
@@ -30,12 +29,6 @@ class Qmc(StatelessSampler):
     ) -> dict[str, Any]:
         """A point of the sequence."""
         return _At(self.seed, self.draw(study, trial)).sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """The first trial's, and what the first trial did not have."""
-        return value_at(sobol(self.seed, self.draw(study, trial), len(trial.params)), param_distribution)
 
 
 class _At(QMCSampler):

@@ -66,7 +66,17 @@ class StatelessSampler(BaseSampler):
         self._draws.pop(trial.number, None)
 
 
-class CubeSampler(StatelessSampler):
+class SobolSampler(StatelessSampler):
+    """A sampler whose single suggestions are from a scrambled Sobol sequence, at the place of the trial's draw."""
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The value of a Sobol point whose coordinates are the trial's hyperparameters in turn."""
+        return value_at(sobol(self.seed, self.draw(study, trial), len(trial.params)), param_distribution)
+
+
+class CubeSampler(SobolSampler):
     """A sampler that suggests points of the unit cube, from where all trials so far are in it.
 
     The first trials, and hyperparameters that not every trial has, are points of a scrambled Sobol sequence.
@@ -90,12 +100,6 @@ class CubeSampler(StatelessSampler):
         cube = Cube(search_space)
         draw = self.draw(study, trial)
         return cube.decode(self.suggest(cube, tell_all(study, trial, draw), draw))
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """The value of a Sobol point whose coordinates are the trial's hyperparameters in turn."""
-        return value_at(sobol(self.seed, self.draw(study, trial), len(trial.params)), param_distribution)
 
     @abstractmethod
     def suggest(self, cube: Cube, history: Sequence[Told], draw: int) -> Point:

@@ -42,7 +42,7 @@ def test_a_scorer_may_be_combined_with_parts() -> None:
     assert config.pruning.scorer == "magnitude+max+lamp"
 
 
-def test_what_is_not_given_is_the_papers() -> None:
+def test_what_is_not_given_is_the_papers_but_for_the_search() -> None:
     config = parse_config(tomllib.loads(SMALLEST))
     assert config.pruning.scorer == "synflow"
     assert (config.search.optimizer, config.search.trial_pruner) == ("optuna:cmaes", "asha")

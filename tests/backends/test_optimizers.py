@@ -264,6 +264,21 @@ def test_optunas_cma_learns_from_stopped_trials_and_pickles_nothing() -> None:
     assert late < 0.4 * float(np.mean([_bowl(trial.params) for trial in study.trials[:10]]))
 
 
+def test_optunas_cma_begins_with_the_best_that_another_study_was_told() -> None:
+    """As `refine` tells the trials of the search: 30 of no generation, the best of them the last."""
+    study, ranges = _study(sampler("optuna:cmaes", 3), "maximize"), {name: FloatDistribution(0, 1) for name in "xy"}
+    for place in np.linspace(0.9, 0.3, 30):
+        params = {"x": float(place), "y": 0.5}
+        study.add_trial(optuna.create_trial(params=params, distributions=ranges, value=-float(place)))
+    alone = cmaes.CMA(np.full(2, 0.5), 1 / 6, bounds=np.array([[0.0, 1.0]] * 2))
+    best = study.trials[-alone.population_size :]
+    alone.tell([(np.array([t.params["x"], t.params["y"]]), t.params["x"]) for t in best])
+    asked = [study.ask(ranges).params for _ in range(300)]
+    points = np.array([[params["x"], params["y"]] for params in asked])
+    assert points.mean(axis=0) == pytest.approx(alone.mean, abs=0.04)
+    assert alone.mean[0] < 0.4 and np.mean([t.params["x"] for t in study.trials[:6]]) > 0.8
+
+
 def test_optunas_cma_begins_with_the_generation_of_the_sobol_points() -> None:
     """The first ten are the Sobol points of all; where it asks next is where the package cmaes is after these."""
     study, others = _study(sampler("optuna:cmaes", 3)), _study(sampler("nevergrad:cma", 3))

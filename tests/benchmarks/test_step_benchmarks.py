@@ -47,7 +47,7 @@ def test_scorers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert [(row["network"], row["scorer"]) for row in rows] == [("small", "random"), ("small", "slimming")]
     for row in rows:
         assert row["seconds"] > 0 and row["times faster"] > 0
-        assert 15 <= row["parameters, %"] < 85 or row["FLOPs, %"] < 85
+        assert 0 < row["parameters, %"] < 50 and 0 < row["FLOPs, %"] < 50  # p = 85, of two layers of 16 channels
     printed = [line.split("|")[2].strip() for line in capsys.readouterr().out.splitlines()[2:]]
     assert printed == ["random", "slimming"]
 
@@ -76,7 +76,8 @@ def test_step_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         assert (row["again"] is not None) == (row["cut"] == "1")
     full = rows[0]
     assert full["predicted"][step_time.ANCHORED] == pytest.approx(full["measured"]), "that is what anchored means"
-    assert all(method in capsys.readouterr().out for method in ("operations, anchored",))
+    printed = capsys.readouterr().out
+    assert all(method in printed for method in full["predicted"])
 
 
 def test_the_errors_are_of_seconds_and_of_ratios() -> None:

@@ -72,6 +72,12 @@ def test_where_refining_brought_nothing_it_says_so(make_run: MakeRun, refined: d
     assert tables.refinement(run).marked is None
 
 
+def test_those_that_the_race_stopped_are_counted(make_run: MakeRun, refined: dict[str, Any]) -> None:
+    refined["winner"] = {"trial": 1, "params": {"lr": 0.2}, "score": 0.95}
+    sentence = "Trial 1 won: the best of 3 on the full network, of which one was stopped when clearly behind."
+    assert lead(load_run(make_run(refined))).sentence == sentence
+
+
 def test_tables_and_time(make_run: MakeRun, refined: dict[str, Any]) -> None:
     run = load_run(make_run(refined))
     table = tables.refinement(run)

@@ -24,7 +24,7 @@ from benchmarks.engine_report import Row, report
 from benchmarks.engine_rivals import ENGINES, Engine, prunetune
 from benchmarks.processes import Outcome, Task, run_all
 
-MEASURED_WITH = ("torchvision", "timm", "transformers", "torch-pruning", "torch-kirigami")
+MEASURED_WITH = ("torchvision", "timm", "transformers")
 Key = tuple[str, str, str]
 """Family, model, engine."""
 
@@ -41,16 +41,17 @@ def main(arguments: Sequence[str] | None = None, families: Mapping[str, Family] 
     warnings.filterwarnings("ignore")
     warm_up(engines)
     chosen = {name: families[name] for name in options.family}
+    versions = {name: engine.version for name, engine in engines.items()}
     rows = list(done.values())
     try:
-        with lines.sitting(options.json, *MEASURED_WITH, threads=1, timeout=options.timeout) as write:
+        with lines.sitting(options.json, *MEASURED_WITH, engines=versions, threads=1, timeout=options.timeout) as write:
             for row in _measure(chosen, engines, options, set(done)):
                 rows.append(row)
                 print(_line(row), file=sys.stderr, flush=True)
                 write(row)
     finally:
         gc.unfreeze()
-    print(report(rows, {n: e.version for n, e in engines.items()}, markdown=options.markdown))
+    print(report(rows, versions, markdown=options.markdown))
     return 0
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from rich.console import Console
 from torch import nn
 
 import prunetune.engine
+import prunetune.objective
 import prunetune.report
 from prunetune import Categorical, Fidelity, Float, Pruning, Search, SearchSpace, TuneResult, tune, work
 from prunetune.backends.trial import Report
@@ -170,6 +172,8 @@ def test_a_train_function_that_heeds_nothing_is_told_once(tmp_path: Path) -> Non
     note = "warning: nothing read report.resolution and report.data, so trials on the proxy train with all of it"
     assert [isinstance(event, Notice) and event.message.startswith(note) for event in events].count(True) == 1
     assert sum(each.startswith(note) for each in record["search"]["notes"]) == 1
+    with pytest.warns(UserWarning, match="nothing read report.resolution and report.data"):  # nobody observes
+        _tune(tmp_path / "silent", Watched(reads=False))
     record = _tune(tmp_path / "epochs", Watched(reads=False), Fidelity(epochs=0.5)).record
     assert not any("nothing read" in each for each in record["search"]["notes"])
 
@@ -294,3 +298,44 @@ def test_workers_train_on_the_same_images_as_the_run() -> None:
     one, other = of_run.data_at(1.0, 0.1).train_images, of_worker.data_at(1.0, 0.1).train_images
     assert torch.equal(one, other)
     assert of_worker.seed == 7
+
+
+def _objective(train: Watched, fidelity: Fidelity | str) -> prunetune.objective.ProxyObjective:
+    return prunetune.proxy_objective(
+        net, train, SPACE, example_inputs=IMAGES, epochs=4, pruning=HALF, fidelity=fidelity
+    )
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "told"),
+    [
+        ("full", (8, 4, 1.0, 1.0)),
+        (LESS, (8, 2, 0.5, 0.25)),
+        ("faster", (8, 1, 0.5, 1.0)),
+        (Fidelity.for_budget(0.025), (8, 1, 0.5, 1.0)),  # split as above
+    ],
+)
+def test_an_objective_of_ones_own_gets_less_as_well(fidelity: Fidelity | str, told: tuple[Any, ...]) -> None:
+    train = Watched()
+    state = torch.random.get_rng_state()
+    objective = _objective(train, fidelity)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert objective.loss({"lr": 0.5}) == -0.5
+    assert train.told == [told]
+    assert (objective.fidelity.resolution, objective.fidelity.data) == told[2:]
+
+
+def test_an_objective_whose_train_function_heeds_nothing_warns_once() -> None:
+    objective = _objective(Watched(reads=False), LESS)
+    study = optuna.create_study(direction="maximize")
+    with pytest.warns(UserWarning, match="nothing read report.resolution and report.data") as heard:
+        study.optimize(objective, n_trials=2)
+    assert len(heard) == 1
+    assert [trial.user_attrs["unread"] for trial in study.trials] == [["resolution", "data"]] * 2
+
+
+def test_an_objective_refuses_what_the_network_does_not_run_on() -> None:
+    with pytest.raises(InputError, match=re.escape("fidelity.resolution is 0.25, but the network does not run on")):
+        _objective(Watched(), Fidelity(resolution=0.25))
+    with pytest.raises(InputError, match=re.escape("fidelity.cost is 0.001, but a trial costs at least")):
+        _objective(Watched(), Fidelity.for_budget(0.001))

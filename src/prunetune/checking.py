@@ -21,7 +21,7 @@ from prunetune.events import Observer, Phase, silent
 from prunetune.fidelity import AXES, FULL, Fidelity, resolve_fidelity
 from prunetune.ranks import RankCorrelation, spearman
 from prunetune.record import Record
-from prunetune.run import choose_fidelity, unread_notes
+from prunetune.run import unread_notes
 from prunetune.runfolder import FORMAT, RunFolder
 from prunetune.settings import Pruning, Search, Settings
 from prunetune.transfer.notes import transfer_note
@@ -31,12 +31,10 @@ from prunetune.workers import PLAN, ModelFunction, TrainFunction, digest, on_pro
 
 if TYPE_CHECKING:
     import optuna
-    from torch import nn
 
     from prunetune.backends.study import StudySettings
     from prunetune.backends.trial import Report
     from prunetune.engine import ExampleInputs, PruningPlan
-    from prunetune.objective import ProxyFactory
     from prunetune.plugins.base import Batch, Loss
 
     Objective = Callable[[dict[str, Any], Report], float]
@@ -121,6 +119,7 @@ def check(
         print(found.verdict.sentence)
     """
     from prunetune.objective import proxy_of
+    from prunetune.resolution import measured_fidelity
 
     keep_freed_memory()
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
@@ -137,7 +136,8 @@ def check(
 
     def cut() -> tuple[PruningPlan, Fidelity]:
         proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
-        return proxy.plan, _chosen_fidelity(settings, base, proxy, example_inputs)
+        asked = settings.fidelity
+        return proxy.plan, measured_fidelity(asked, base, proxy(), example_inputs, epochs=settings.epochs)
 
     with RunFolder(run_dir) as folder:
         return _Check(settings, folder, short, wanted, observer).go(model_fn, train, cut)
@@ -277,21 +277,6 @@ class _Check:
 
 RECORDED: Final = ("seed", "epochs", "direction", "space", "pruning")
 """The settings that say whether a later run has the proxy that was checked."""
-
-
-def _chosen_fidelity(
-    settings: Settings, base: nn.Module, proxy: ProxyFactory, example_inputs: ExampleInputs
-) -> Fidelity:
-    """What trials on the proxy get: what was asked for, or what brings them down to the cost that was."""
-    from prunetune.engine import step_time
-    from prunetune.resolution import check_resolution
-
-    if settings.fidelity.cost is None:
-        check_resolution(base, example_inputs, settings.fidelity.resolution)
-        return settings.fidelity
-    model = proxy()
-    steps = step_time({"base": base, "proxy": model}, example_inputs)
-    return choose_fidelity(settings, base, model, example_inputs, steps["proxy"] / steps["base"])[0]
 
 
 def _kept(study: optuna.Study, key: str, cut: Cut, model_fn: ModelFunction) -> tuple[PruningPlan, Fidelity]:

@@ -16,14 +16,16 @@ from prunetune.backends.checks import real_number, whole_number
 from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
 from prunetune.errors import InputError, SearchError
 from prunetune.events import silent
+from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
 from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
 from prunetune.pruned import PruneResult
 from prunetune.pruning import prune
+from prunetune.resolution import measured_fidelity
 from prunetune.run import ScoringData
 from prunetune.settings import Pruning
 from prunetune.transfer.groups import ProxyGroups, proxy_groups
 from prunetune.watched import watched
-from prunetune.workers import ModelFunction, TrainFunction, seed_all
+from prunetune.workers import UNREAD, ModelFunction, TrainFunction, seed_all, unread_note
 
 if TYPE_CHECKING:
     import optuna
@@ -116,6 +118,8 @@ class ProxyObjective:
         The factory, for what was cut and saved.
     space
         What is searched.
+    fidelity
+        What a trial gets of the full images, epochs and training images.
     """
 
     def __init__(
@@ -125,18 +129,21 @@ class ProxyObjective:
         space: SearchSpace,
         *,
         epochs: int,
+        fidelity: Fidelity,
         direction: Literal["maximize", "minimize"],
         seed: int,
         worst: float | None,
     ) -> None:
         self.proxy = proxy
         self.space = space
+        self.fidelity = fidelity
         self._train = train
-        self._epochs = whole_number("epochs", epochs, minimum=1)
+        self._epochs = fidelity.of_epochs(epochs)
         self._sign = {"maximize": -1.0, "minimize": 1.0}[direction]
         self._seed = seed
         self._worst = None if worst is None else self._sign * worst
         self._calls = 0
+        self._said = False
 
     def __call__(self, trial: optuna.Trial) -> float:
         """The score of a trial of a study, which should have this objective's direction.
@@ -183,11 +190,17 @@ class ProxyObjective:
         seed = derive_seed(self._seed, stream, trial.number)
         report: Report = Report(trial, seed=seed, epochs=self._epochs, phase="search", observer=silent)
         report.give_groups(self.proxy.groups)
+        report.ask(resolution=self.fidelity.resolution, data=self.fidelity.data)
         seed_all(seed)
         try:
             returned = watched(self._train, self.proxy(), params, report)
         except TrialDiverged:
             return None
+        if report.unread:
+            report.note(UNREAD, list(report.unread))
+            if not self._said:
+                self._said = True
+                report.warn(unread_note(report.unread))
         if report.stopped is not None:  # and the train function went on all the same
             if report.stopped.outcome == "diverged":
                 return None
@@ -204,6 +217,7 @@ def proxy_objective(
     example_inputs: ExampleInputs,
     epochs: int,
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
+    fidelity: Fidelity | str = FULL,
     direction: Literal["maximize", "minimize"] = "maximize",
     seed: int = 0,
     data: Iterable[Batch] | None = None,
@@ -212,7 +226,9 @@ def proxy_objective(
 ) -> ProxyObjective:
     """An objective for an optimizer that you drive yourself: every call trains a fresh proxy, with a seed of its own.
 
-    The arguments are those of ``prunetune.tune``. Confirming the best on the full network is then yours to do.
+    The arguments are those of ``prunetune.tune``, which says more of them. Where ``fidelity`` asks for less than all,
+    the train function is to heed ``report.epochs``, ``report.resolution`` and ``report.data``. Confirming the best on
+    the full network is then yours to do.
 
     Parameters
     ----------
@@ -231,5 +247,10 @@ def proxy_objective(
         raise InputError(f"direction is {direction!r}, but it must be 'maximize' or 'minimize'")
     check_train(train)
     found = resolve_space(space)
+    full = whole_number("epochs", epochs, minimum=1)
+    asked = resolve_fidelity(fidelity)
     proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
-    return ProxyObjective(proxy, train, found, epochs=epochs, direction=direction, seed=seed, worst=worst)
+    if asked != FULL:
+        with torch.random.fork_rng():
+            asked = measured_fidelity(asked, model_fn(), proxy(), example_inputs, epochs=full)
+    return ProxyObjective(proxy, train, found, epochs=full, fidelity=asked, direction=direction, seed=seed, worst=worst)

@@ -1,8 +1,9 @@
-"""Smaller images for a network: does it run on them, and how long does a step take?"""
+"""Smaller images for a network: does it run on them, how long does a step take, and what is left to trials by that?"""
 
 from __future__ import annotations
 
 import copy
+import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunetune.errors import InputError
-from prunetune.fidelity import pixels_of
+from prunetune.fidelity import Fidelity, TrialCost, cost_of, pixels_of, split
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
@@ -91,6 +92,44 @@ def step_ratio(base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs,
     small = _Elsewhere(proxy, at_resolution(images.to(device), share))
     seconds = engine.step_time({"base": base, "proxy": small}, example_inputs)
     return seconds["proxy"] / seconds["base"]
+
+
+def choose_fidelity(
+    asked: Fidelity, base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs, *, epochs: int, ratio: float
+) -> tuple[Fidelity, TrialCost]:
+    """What trials on ``proxy`` get, and what one is predicted to cost; ``ratio`` is its step's at full resolution.
+
+    Raises InputError for a cost that cannot be reached. ``epochs`` are those of the full network.
+    """
+
+    @functools.cache
+    def step(resolution: float) -> float:
+        return ratio if resolution == 1 else step_ratio(base, proxy, example_inputs, resolution)
+
+    if asked.cost is None:
+        return asked, cost_of(asked, step(asked.resolution), epochs)
+    images = images_in(example_inputs)
+    pixels = 1 if images is None else min(images.shape[2:])
+    least = pixels_of(asked.resolution, pixels)
+    smallest = pixels if images is None else smallest_pixels(base, images, least)
+    return split(asked, step, epochs=epochs, pixels=pixels, least_pixels=smallest)
+
+
+def measured_fidelity(
+    asked: Fidelity, base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs, *, epochs: int
+) -> Fidelity:
+    """As ``choose_fidelity``; nothing is timed but where a cost was asked for.
+
+    Raises InputError also for a resolution that ``base`` does not run on.
+    """
+    from prunetune.engine import step_time
+
+    if asked.cost is None:
+        check_resolution(base, example_inputs, asked.resolution)
+        return asked
+    steps = step_time({"base": base, "proxy": proxy}, example_inputs)
+    ratio = steps["proxy"] / steps["base"]
+    return choose_fidelity(asked, base, proxy, example_inputs, epochs=epochs, ratio=ratio)[0]
 
 
 class _Elsewhere(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from prunetune.confirm import SEARCH_STUDY, confirm
 from prunetune.energy import Meter
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
-from prunetune.fidelity import FULL, Fidelity, TrialCost, cost_of, pixels_of, split
+from prunetune.fidelity import FULL, Fidelity
 from prunetune.record import Record
 from prunetune.refine import refine
 from prunetune.runfolder import FORMAT, RunFolder, load_weights
@@ -141,7 +140,7 @@ class Run:
     def _prune(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> PruningPlan:
         from prunetune.engine import step_time
         from prunetune.pruning import prune
-        from prunetune.resolution import check_resolution
+        from prunetune.resolution import check_resolution, choose_fidelity
 
         settings = self.settings
         if settings.fidelity.cost is None:
@@ -160,7 +159,9 @@ class Run:
             self.lap("prune")
             steps = step_time({"base": base, "proxy": result.model}, example_inputs)
             ratio = steps["proxy"] / steps["base"]
-            fidelity, predicted = choose_fidelity(settings, base, result.model, example_inputs, ratio)
+            fidelity, predicted = choose_fidelity(
+                settings.fidelity, base, result.model, example_inputs, epochs=settings.epochs, ratio=ratio
+            )
             self.lap("measure")
             flops = result.cost.proxy.flops / max(1, result.cost.base.flops)
             trial = "" if fidelity == FULL else f"; a trial costs {predicted.total:.2g} of a full training"
@@ -371,26 +372,6 @@ def unread_notes(study: optuna.Study) -> tuple[str, ...]:
     """One sentence if any trial's train function did not look at what it was asked for."""
     unread = {name for trial in study.get_trials(deepcopy=False) for name in trial.user_attrs.get(UNREAD, ())}
     return (unread_note(sorted(unread, reverse=True)),) if unread else ()
-
-
-def choose_fidelity(
-    settings: Settings, base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs, ratio: float
-) -> tuple[Fidelity, TrialCost]:
-    """What trials on the proxy get, and what one is predicted to cost; ``ratio`` is the step's at full resolution."""
-    from prunetune.resolution import images_in, smallest_pixels, step_ratio
-
-    @functools.cache
-    def step(resolution: float) -> float:
-        return ratio if resolution == 1 else step_ratio(base, proxy, example_inputs, resolution)
-
-    asked = settings.fidelity
-    if asked.cost is None:
-        return asked, cost_of(asked, step(asked.resolution), settings.epochs)
-    images = images_in(example_inputs)
-    pixels = 1 if images is None else min(images.shape[2:])
-    least = pixels_of(asked.resolution, pixels)
-    smallest = pixels if images is None else smallest_pixels(base, images, least)
-    return split(asked, step, epochs=settings.epochs, pixels=pixels, least_pixels=smallest)
 
 
 def _fates(counts: Mapping[str, int]) -> str:

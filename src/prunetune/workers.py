@@ -18,7 +18,7 @@ from torch import nn
 
 from prunetune.allocator import keep_freed_memory
 from prunetune.errors import SearchError
-from prunetune.events import Notice, Observer, silent
+from prunetune.events import Notice, Observer, Warned, silent
 from prunetune.mistakes import check_model_fn, check_train
 from prunetune.watched import watched
 
@@ -196,7 +196,7 @@ def on_proxy(
             report.note(UNREAD, list(report.unread))
             if not said:
                 said = True
-                observer(Notice(unread_note(report.unread)))
+                observer(Warned(unread_note(report.unread)))
         if unasked and not report.asked_groups:
             observer(Notice(unasked))
         unasked = ""  # the first training that ends tells

@@ -1,0 +1,14 @@
+"""Small networks with one structural hazard each. `NETWORKS`: name → (factory, example inputs)."""
+
+from __future__ import annotations
+
+from hazards import attention, control, convolutions, joining, normalisations, parts, shapes, sharing, shuffles
+from hazards.common import NETWORKS
+
+REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRule": "renorm"}
+"""Networks of which nothing can be cut, and the operation that must be named for it."""
+
+__all__ = [
+    "NETWORKS", "REFUSED",
+    "attention", "control", "convolutions", "joining", "normalisations", "parts", "shapes", "sharing", "shuffles",
+]  # fmt: skip  # the families register their networks

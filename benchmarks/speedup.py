@@ -34,6 +34,7 @@ from prunetune.zoo import models
 
 CLASSES = 10
 LIMIT = 3600.0
+SEED = 0
 MOST_OFF = 10.0
 HEADER = (
     "network",
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name:<24} {rows[-1]['measured here'] or rows[-1]['failure']}", file=sys.stderr, flush=True)
     if options.json is not None:
         where = {**machine(nn.Linear(1, 1)), "threads": options.threads}
-        found = {"machine": where, "versions": versions(), "batch": options.batch, "rows": rows}
+        found = {"machine": where, "versions": versions(), "seeds": [SEED], "batch": options.batch, "rows": rows}
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     print(table(HEADER, [[row[column] for column in HEADER] for row in rows], markdown=options.markdown))
     return int(any(abs(row["off by, %"] or 0.0) > MOST_OFF for row in rows))
@@ -112,7 +113,7 @@ def alone(function: Callable[[Report], None]) -> Outcome:
 def cut(name: str, speedup: float, batch: int, threads: int, report: Report) -> None:
     """Prune, and report the plan."""
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     build, depth = NETWORKS[name]
     images = torch.randn(batch, 3, 32, 32)
     start = time.perf_counter()

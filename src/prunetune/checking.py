@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -66,7 +66,7 @@ class CheckResult:
     """Of the full network's scores with its own from another seed: no proxy can do better."""
     cost_ratio: float | None
     """Seconds of a training of the full network over those of a trial on the proxy."""
-    record: Record
+    record: Record = field(repr=False)
     """All of ``check.json``."""
 
 

@@ -57,7 +57,7 @@ class Measurement:
         return self.base_seconds / self.proxy_seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PruneResult:
     """The proxy and how it came about."""
 
@@ -72,6 +72,12 @@ class PruneResult:
     seconds: float
     measurements: tuple[Measurement, ...] = ()
     """With `speedup`: what was measured on the way to it, the proxy that is handed out last."""
+
+    def __repr__(self) -> str:
+        """One line: the fields hold a network, its graph and a number for every unit."""
+        base, proxy = self.cost.base, self.cost.proxy
+        parameters, flops = _share(proxy.parameters, base.parameters), _share(proxy.flops, base.flops)
+        return f"<PruneResult: {type(self.model).__name__} with {parameters} of the parameters, {flops} of the FLOPs>"
 
     @property
     def layers(self) -> list[LayerChange]:

@@ -6,7 +6,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -65,7 +65,7 @@ class TuneResult:
     """The winner's hyperparameters."""
     score: float
     """The winner's score on the full network."""
-    record: Record
+    record: Record = field(repr=False)
     """All of ``result.json``."""
     already_finished: bool
     """Whether the run had been finished before, so that nothing was done now."""
@@ -151,7 +151,7 @@ class Run:
                 base,
                 example_inputs,
                 scorer=settings.pruning.scorer,
-                **{field.name: getattr(asked_for, field.name) for field in fields(asked_for)},
+                **{each.name: getattr(asked_for, each.name) for each in fields(asked_for)},
                 heads=settings.pruning.heads,
                 **scoring.arguments(),
                 seed=settings.seed,

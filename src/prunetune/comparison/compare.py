@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -57,7 +57,7 @@ class CompareResult:
     """The full network itself first (the ceiling), then proxies, then rivals; of each way one row an optimizer."""
     random_pick: float
     """The regret of a choice without looking."""
-    record: Record
+    record: Record = field(repr=False)
     """All of ``compare.json``."""
 
 

@@ -53,7 +53,7 @@ class Frozen:
     channels: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DependencyGraph:
     """What belongs together in a model. Made by `DependencyGraph.of(model, example_inputs)`."""
 
@@ -79,13 +79,17 @@ class DependencyGraph:
     """Whether the model does the same operations in training and in evaluation mode."""
     calls: Mapping[bool, tuple[str, ...]]
     """Names of the functions that the model called, in evaluation (False) and in training mode (True)."""
-    _space: LabelSpace = field(repr=False, compare=False)
-    _component: Vec = field(repr=False, compare=False)
+    _space: LabelSpace = field(compare=False)
+    _component: Vec = field(compare=False)
 
     @functools.cached_property
     def frozen(self) -> tuple[Frozen, ...]:
         """What stays whole, which operation keeps it, and why; found out when it is asked for."""
         return _frozen(self._space, self._component)
+
+    def __repr__(self) -> str:
+        """One line: `summary` has the groups."""
+        return f"<DependencyGraph: {self.unit_count:,} units in {len(self.groups)} groups>"
 
     @staticmethod
     def of(model: nn.Module, example_inputs: ExampleInputs, *, heads: Heads = "auto") -> DependencyGraph:

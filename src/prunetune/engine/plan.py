@@ -50,7 +50,7 @@ def _indices(axes: Iterable[NDArray[np.int64]], stays: NDArray[np.bool_]) -> dic
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PruningPlan:
     """Which indices of which tensors stay, which attributes follow, and which residual blocks are bypassed.
 
@@ -66,6 +66,10 @@ class PruningPlan:
     def __post_init__(self) -> None:
         if self.bypasses:
             check_bypasses(self.bypasses, self.tensors, self.attributes)
+
+    def __repr__(self) -> str:
+        """One line: `to_json` gives every index."""
+        return f"<PruningPlan: {len(self.tensors)} tensors cut, {len(self.bypasses)} blocks bypassed>"
 
     @staticmethod
     def of(graph: DependencyGraph, keep: NDArray[np.bool_]) -> PruningPlan:

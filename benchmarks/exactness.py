@@ -8,6 +8,7 @@ and not judged; `benchmarks.fuzz` judges these operations.
 from __future__ import annotations
 
 import argparse
+import copy
 import fnmatch
 import functools
 import json
@@ -122,7 +123,7 @@ def _smaller(model: nn.Module, inputs: Any) -> Any:
     if not isinstance(inputs, Tensor) or inputs.ndim != 4:
         return inputs
     crop = inputs[..., :96, :96].contiguous()
-    state = {name: t.clone() for name, t in model.state_dict().items()}
+    state = copy.deepcopy(model.state_dict())  # with the versions of its modules' formats
     try:
         with torch.no_grad():
             model.train()(crop)

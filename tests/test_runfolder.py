@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
@@ -263,6 +264,14 @@ def test_weights_go_into_a_model_that_shares_nothing(tmp_path: Path) -> None:
     untied.out.weight = nn.Parameter(torch.zeros(5, 3))
     load_weights(untied, tmp_path / "w.safetensors")
     assert torch.equal(untied.out.weight, model.embed.weight)
+
+
+def test_weights_go_into_modules_that_ask_for_the_version_of_their_format(tmp_path: Path) -> None:
+    """As torchvision's MNASNet does, which without one raises ValueError."""
+    model, other = (torchvision.models.mnasnet0_5(num_classes=2) for _ in range(2))
+    save_weights(model, tmp_path / "w.safetensors")
+    load_weights(other, tmp_path / "w.safetensors")
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in other.state_dict().items())
 
 
 def test_weights_are_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -227,10 +228,12 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     from safetensors.torch import load_file
 
     try:
-        state = load_file(path)
+        state = OrderedDict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read the weights in {path}: {error}") from None
     try:
+        # the file has no versions of the modules' formats, which some modules ask for: they are those of the network
+        state._metadata = getattr(model.state_dict(), "_metadata", None)  # type: ignore[attr-defined]
         model.load_state_dict(state)
     except RuntimeError as error:
         reasons = "; ".join(line.strip() for line in str(error).splitlines()[1:])  # the first names the class

@@ -227,6 +227,15 @@ def test_plans_that_do_not_follow_each_other() -> None:
         plan.then(plan)
 
 
+def test_a_checkpoint_of_modules_that_ask_for_the_version_of_their_format() -> None:
+    """As torchvision's MNASNet does, which without one raises ValueError."""
+    model, images = torchvision.models.mnasnet0_5(num_classes=2), torch.randn(2, 3, 32, 32)
+    plan = prune(model, images, scorer="magnitude", ratio=0.5).plan
+    smaller = apply(plan, torchvision.models.mnasnet0_5(num_classes=2))
+    smaller.load_state_dict(cut_state_dict(plan, model.state_dict()))
+    assert torch.equal(smaller.eval()(images), apply(plan, model).eval()(images))
+
+
 def test_a_plan_for_a_fresh_model_and_its_checkpoint(tmp_path: Path) -> None:
     plan = PruningPlan.of(GRAPH, by_hand(GRAPH, remove={"stem": [0, 3], "block.0": [5]}))
     plan.save(tmp_path / "plan.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -23,14 +24,16 @@ def cut_state_dict(plan: PruningPlan, state_dict: Mapping[str, Any]) -> dict[str
     """A full network's checkpoint, cut for the network that `apply(plan, model)` gives.
 
     Tied weights, which a state dict has several times, are known by their common memory. What lies in bypassed modules
-    is left out.
+    is left out. The versions of the modules' formats, which `state_dict()` notes and some modules ask for, stay.
 
     Raises
     ------
     PlanError
         If a tensor of the plan is missing or has another shape, or there is nothing of a bypassed module.
     """
-    cut = {name: value for name, value in state_dict.items() if enclosing(name, plan.bypasses) is None}
+    cut = OrderedDict((name, value) for name, value in state_dict.items() if enclosing(name, plan.bypasses) is None)
+    if hasattr(state_dict, "_metadata"):
+        cut._metadata = state_dict._metadata  # type: ignore[attr-defined]
     for path in plan.bypasses:
         if not any(name.startswith(f"{path}.") for name in state_dict):
             raise PlanError(f"the plan does not fit this state dict: it bypasses {path}, which is not there")

@@ -25,7 +25,7 @@ from prunetune.run import ScoringData
 from prunetune.settings import Pruning
 from prunetune.transfer.groups import ProxyGroups, proxy_groups
 from prunetune.watched import watched
-from prunetune.workers import UNREAD, ModelFunction, TrainFunction, seed_all, unread_note
+from prunetune.workers import ModelFunction, TrainFunction, note_unread, seed_all
 
 if TYPE_CHECKING:
     import optuna
@@ -196,11 +196,7 @@ class ProxyObjective:
             returned = watched(self._train, self.proxy(), params, report)
         except TrialDiverged:
             return None
-        if report.unread:
-            report.note(UNREAD, list(report.unread))
-            if not self._said:
-                self._said = True
-                report.warn(unread_note(report.unread))
+        self._said = note_unread(report, said=self._said)
         if report.stopped is not None:  # and the train function went on all the same
             if report.stopped.outcome == "diverged":
                 return None

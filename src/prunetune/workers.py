@@ -18,7 +18,7 @@ from torch import nn
 
 from prunetune.allocator import keep_freed_memory
 from prunetune.errors import SearchError
-from prunetune.events import Notice, Observer, Warned, silent
+from prunetune.events import Notice, Observer, silent
 from prunetune.mistakes import check_model_fn, check_train
 from prunetune.watched import watched
 
@@ -177,8 +177,8 @@ def on_proxy(
 ) -> Callable[[dict[str, Any], Report], float]:
     """The objective of the search: train a proxy with fresh weights, everything random seeded.
 
-    ``resolution`` and ``data`` are what its report asks of the train function. ``observer`` hears once of what that did
-    not look at, and every such trial has it noted; and once of a train function that asks for no parameter groups.
+    ``resolution`` and ``data`` are what its report asks of the train function; what that did not look at is noted in
+    the trial, and warned of once. ``observer`` hears once of a train function that asks for no parameter groups.
     """
     from prunetune.engine import fresh_proxy
     from prunetune.transfer.groups import proxy_groups
@@ -192,11 +192,7 @@ def on_proxy(
         report.give_groups(groups)
         report.ask(resolution=resolution, data=data)
         score = timed(train, fresh_proxy(model_fn, plan, weights=weights), params, report)
-        if report.unread:
-            report.note(UNREAD, list(report.unread))
-            if not said:
-                said = True
-                observer(Warned(unread_note(report.unread)))
+        said = note_unread(report, said=said)
         if unasked and not report.asked_groups:
             observer(Notice(unasked))
         unasked = ""  # the first training that ends tells
@@ -221,6 +217,15 @@ def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: Mod
     plan = PruningPlan.from_json(kept)
     fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
     return plan
+
+
+def note_unread(report: Report, *, said: bool) -> bool:
+    """Note in the trial what its train function did not look at, and warn of it once; returns if that is ``said``."""
+    if report.unread:
+        report.note(UNREAD, list(report.unread))
+        if not said:
+            report.warn(unread_note(report.unread))
+    return said or bool(report.unread)
 
 
 def unread_note(names: Sequence[str]) -> str:

@@ -1,11 +1,12 @@
 """Networks of kinds that once could hardly be cut: experts, graphs, gathers, spectra, weights made from weights.
 
-Each is made for a `part`, 1 or 2: all widths are divided by it that a cut can shrink, so that the network of part 2 says
-what is possible at `ratio=0.5`. Weights are random; nothing is downloaded.
+Each is made for a `part`, 1 or 2, which divides all widths that a cut can shrink: the network of part 2 says what is
+possible at `ratio=0.5`. Weights are random; nothing is downloaded.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ for _name in EXPERTS:
 
 @kind("masked autoencoder", zeros=True)
 def masked_autoencoder(part: int) -> Case:
-    """He et al. (2021) as transformers has it: a quarter of the tokens is gathered, all are put back by another gather."""
+    """He et al. (2021) in transformers: a quarter of the tokens is gathered, all are put back by another gather."""
     import transformers
 
     config = transformers.ViTMAEConfig(
@@ -171,7 +172,11 @@ class SpectralConvolution(nn.Module):
 class FourierOperator(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.lift, self.project, self.out = nn.Conv2d(3, width, 1), nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, 1, 1)
+        self.lift, self.project, self.out = (
+            nn.Conv2d(3, width, 1),
+            nn.Conv2d(width, 2 * width, 1),
+            nn.Conv2d(2 * width, 1, 1),
+        )
         self.spectral = nn.ModuleList(SpectralConvolution(width, 3) for _ in range(3))
         self.local = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(3))
 
@@ -262,7 +267,7 @@ class Generator(nn.Module):
         self.mapping = nn.Sequential(nn.Linear(8, style), nn.LeakyReLU(0.2), nn.Linear(style, style), nn.LeakyReLU(0.2))
         self.start = nn.Parameter(torch.randn(1, width, 4, 4))
         widths = (width, width, width // 2)
-        self.layers = nn.ModuleList(Modulated(a, b, style) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(Modulated(a, b, style) for a, b in itertools.pairwise(widths))
         self.to_image = nn.Conv2d(width // 2, 3, 1)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from hazards import attention, control, convolutions, indices, joining, normalisations, parts, shapes, sharing, shuffles
+from hazards import (
+    attention,
+    computed,
+    control,
+    convolutions,
+    indices,
+    joining,
+    normalisations,
+    parts,
+    shapes,
+    sharing,
+    shuffles,
+)
 from hazards.common import NETWORKS
 
 REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRule": "renorm"}
@@ -10,6 +22,6 @@ REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRul
 
 __all__ = [
     "NETWORKS", "REFUSED",
-    "attention", "control", "convolutions", "indices", "joining", "normalisations", "parts", "shapes",
+    "attention", "computed", "control", "convolutions", "indices", "joining", "normalisations", "parts", "shapes",
     "sharing", "shuffles",
 ]  # fmt: skip  # the families register their networks

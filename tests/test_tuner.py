@@ -83,6 +83,7 @@ def test_the_winners_weights_are_those_after_training(tmp_path: Path) -> None:
     assert all((parameter == result.params["lr"]).all() for parameter in model.parameters())
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "best.json",
+        "fingerprint.json",
         "plan.json",
         "report.html",
         "result.json",
@@ -257,7 +258,9 @@ def test_a_failing_evaluation_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no test data"):
         tiny_tune(tmp_path, evaluate=evaluate)
     assert read_record(tmp_path)["winner"]["score"] > 16
-    result = tiny_tune(tmp_path, train=never, evaluate=lambda model: {"training": float(model.training)})
+    result = tiny_tune(
+        tmp_path, train=never, resume="anyway", evaluate=lambda model: {"training": float(model.training)}
+    )
     assert result.record["test"] == {"training": 0.0}
 
 

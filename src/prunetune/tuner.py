@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from prunetune.energy import Meter
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
 from prunetune.objective import ProxyFactory
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from prunetune.plugins.base import Batch, Loss
 
 
+@interruptible(signal.SIGINT)
 def tune(
     model_fn: ModelFunction,
     train: TrainFunction,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from prunetune.comparison.settings import BASE, FEWEST, Comparison, Way
 from prunetune.comparison.trainings import Functions, Trained, Trainings, key
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
+from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_train
 from prunetune.record import Record
 from prunetune.runfolder import FORMAT, RunFolder
@@ -61,6 +63,7 @@ class CompareResult:
     """All of ``compare.json``."""
 
 
+@interruptible(signal.SIGINT)
 def compare(
     model_fn: ModelFunction,
     train: TrainFunction,

@@ -20,7 +20,8 @@ from prunetune.backends import Categorical, Float, Int, SearchSpace, optimizers,
 from prunetune.backends.lives import OWNER, this_process
 from prunetune.backends.loop import run_trials
 from prunetune.backends.seeded import sampler
-from prunetune.backends.study import Direction, StudySettings, finished_trials, open_study, outcome
+from prunetune.backends.checks import Direction
+from prunetune.backends.study import StudySettings, finished_trials, open_study, outcome
 from prunetune.backends.trial import Report
 from prunetune.registry import build
 

@@ -118,7 +118,8 @@ def check(
     -------
     Before ``tune``, with its arguments::
 
-        found = prunetune.check(MyNet, train, space, example_inputs=images, epochs=40, run_dir="runs/mine")
+        search = prunetune.Search(direction="maximize")
+        found = prunetune.check(MyNet, train, space, example_inputs=images, epochs=40, search=search)
         print(found.verdict.sentence)
     """
     from prunetune.objective import proxy_of

@@ -98,7 +98,8 @@ def tune(
             ...  # train for report.epochs epochs, call report(accuracy, epoch) after each
             return accuracy
 
-        result = prunetune.tune(MyNet, train, example_inputs=torch.zeros(1, 3, 32, 32), epochs=10, run_dir="runs/my")
+        images, search = torch.zeros(64, 3, 32, 32), prunetune.Search(direction="maximize")
+        result = prunetune.tune(MyNet, train, example_inputs=images, epochs=10, search=search, run_dir="runs/my")
     """
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()

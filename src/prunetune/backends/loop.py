@@ -83,7 +83,11 @@ def run_trials(
     started = time.perf_counter()
     finished = finished_trials(study)
     best = next((trial.value for trial in top_trials(study, 1)), None)
-    observer(PhaseStarted(phase, total(), len(finished), study_notes(study, settings, total()), best, after))
+    observer(
+        PhaseStarted(
+            phase, total(), len(finished), study_notes(study, settings, total()), best, after, settings.direction
+        )
+    )
     crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in finished})
     warned = settings.trial_pruner == "none" or phase != "search"  # on the full network it is known by then
     loop = _Loop(study, objective, settings, total, phase, observer, crew, warned)

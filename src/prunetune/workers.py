@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import random
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from prunetune.allocator import keep_freed_memory
 from prunetune.errors import SearchError
 from prunetune.events import Notice, Observer, silent
 from prunetune.fingerprint import Fingerprint, Resume, check_given, check_resume
+from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_model_fn, check_train
 from prunetune.watched import watched
 
@@ -98,6 +100,7 @@ def joined(
         yield found, settings, read_order(found)
 
 
+@interruptible(signal.SIGINT)
 def work(
     model_fn: ModelFunction,
     train: TrainFunction,

@@ -139,6 +139,7 @@ def launch_compare(
         run_dir=config.run.folder,
         resume=resume,
         comparison=comparison,
+        direction="maximize",
         smaller={name: partial(build, name) for name in asked.smaller},
         seed=config.search.seed,
         evaluate=job.evaluate,
@@ -154,6 +155,7 @@ def _pruning(config: Config) -> Pruning:
 def _search(config: Config) -> Search:
     search = config.search
     return Search(
+        direction="maximize",  # of an accuracy, which the image loop returns
         n_trials=search.n_trials,
         confirm=search.confirm,
         optimizer=search.optimizer,

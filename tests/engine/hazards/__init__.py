@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hazards import attention, control, convolutions, joining, normalisations, parts, shapes, sharing, shuffles
+from hazards import attention, control, convolutions, indices, joining, normalisations, parts, shapes, sharing, shuffles
 from hazards.common import NETWORKS
 
 REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRule": "renorm"}
@@ -10,5 +10,6 @@ REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRul
 
 __all__ = [
     "NETWORKS", "REFUSED",
-    "attention", "control", "convolutions", "joining", "normalisations", "parts", "shapes", "sharing", "shuffles",
+    "attention", "control", "convolutions", "indices", "joining", "normalisations", "parts", "shapes",
+    "sharing", "shuffles",
 ]  # fmt: skip  # the families register their networks

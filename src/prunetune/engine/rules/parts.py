@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import torch
 
-from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
-from prunetune.engine.rules.common import Size, is_weight, moved, moves
+from prunetune.engine.labels import Labelled, LinearForm, Relation, Vec, plain
+from prunetune.engine.rules.common import Size, is_weight, moved, moves, negative
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
@@ -18,6 +17,7 @@ def chunk(ctx: Context, input: Labelled, chunks: Size, dim: Size = 0) -> tuple[L
     """Equal parts: the same position goes from each."""
     d = plain(dim) % input.ndim
     vec = ctx.vec(input, d)
+    ctx.require(chunks, None)
     parts = [s[d] for s in ctx.shape]
     if len(set(parts)) > 1:
         ctx.freeze(vec, "split into unequal parts")
@@ -40,6 +40,9 @@ def tensor_split(
             ctx.require(cut, vec[: plain(cut)])
         elif plain(cut) < 0:
             ctx.freeze(vec, "split at indices counted from the end")
+            ctx.require(cut, None)
+        else:
+            ctx.require(cut, None)
     return sections(ctx, input, plain(dim) % input.ndim)
 
 
@@ -79,11 +82,9 @@ def unbind(ctx: Context, input: Labelled, dim: Size = 0) -> tuple[Labelled, ...]
 
 @rule("narrow")
 def narrow(ctx: Context, input: Labelled, dim: Size, start: Any, length: Size) -> Labelled:
-    first = plain(start) if not isinstance(start, Labelled) else 0
     d = plain(dim) % input.ndim
-    stop = LinearForm.of(start).plus(LinearForm.of(length), 1)
     vecs = ctx.vecs(input)
-    vecs[d] = _slice(ctx, vecs[d], slice(start if first else None, stop, None))
+    vecs[d] = _slice(ctx, vecs[d], slice(start, LinearForm.of(start).plus(LinearForm.of(length), 1)))
     return moved(ctx, input, vecs)
 
 
@@ -91,7 +92,7 @@ def narrow(ctx: Context, input: Labelled, dim: Size, start: Any, length: Size) -
 def select(ctx: Context, input: Labelled, dim: Size, index: Size) -> Labelled:
     d = plain(dim) % input.ndim
     vecs = ctx.vecs(input)
-    _pick(ctx, vecs.pop(d), plain(index))
+    _pick(ctx, vecs.pop(d), index)
     return moved(ctx, input, vecs)
 
 
@@ -122,7 +123,7 @@ def part_of(ctx: Context, input: Labelled, index: Any, shape: tuple[int, ...]) -
         if isinstance(i, slice):
             dims.append(_slice(ctx, vec, i))
         else:
-            _pick(ctx, vec, plain(i))
+            _pick(ctx, vec, i)
         position += 1
     result = ctx.result(dims, shape)
     return Labelled(shape, result.dims, from_weights=is_weight(input))
@@ -147,24 +148,29 @@ def _looked_up(ctx: Context, input: Labelled, index: tuple[Any, ...]) -> Labelle
 
 def _slice(ctx: Context, vec: Vec | None, part: slice) -> Vec | None:
     """The labels in a slice, whose ends must stay where they are."""
-    start, stop = part.start, part.stop
-    step = 1 if part.step is None else plain(part.step)
-    plain_part = slice(_end(start), _end(stop), step)
-    if vec is None:
-        for end in (start, stop):
-            if end is not None and moves(end):
-                ctx.require(end, None, plain(end))
-        return None
-    if step != 1:
-        return _strided(ctx, vec, plain_part)
-    for end in (start, stop):
-        if end is None or plain(end) == 0 or plain(end) >= len(vec):
-            continue
-        if plain(end) > 0:
-            ctx.require(end, vec[: plain(end)])
-        else:
-            ctx.require(LinearForm.of(end).scaled(Fraction(-1), -plain(end)), vec[plain(end) :])
-    return vec[plain_part]
+    if part.step is not None and plain(part.step) != 1:
+        ctx.keep_numbers((part.start, part.stop, part.step))
+        return None if vec is None else _strided(ctx, vec, slice(*map(_end, (part.start, part.stop, part.step))))
+    ctx.keep_numbers((part.step,))
+    for end in (part.start, part.stop):
+        if end is not None:
+            _ends(ctx, vec, end)
+    return None if vec is None else vec[slice(_end(part.start), _end(part.stop))]
+
+
+def _ends(ctx: Context, vec: Vec | None, end: Size) -> None:
+    """A slice begins or ends here: so many must stay before it, or after it if it is counted from the end."""
+    n = plain(end)
+    if vec is None or n == 0:
+        ctx.require(end, None)
+    elif n < 0:
+        ctx.require(negative(end), vec[n:])
+    elif n <= len(vec):
+        if n < len(vec) or not LinearForm.of(end).fixed:
+            ctx.require(end, vec[:n])
+    else:  # beyond the last one, wherever that is
+        count = LinearForm.count(vec, len(vec))
+        ctx.space.require(end, count, ctx.where, relation=Relation.NOT_NEGATIVE)
 
 
 def _end(end: Any) -> int | None:
@@ -181,10 +187,19 @@ def _strided(ctx: Context, vec: Vec, part: slice) -> Vec:
     return vec[part]
 
 
-def _pick(ctx: Context, vec: Vec | None, index: int) -> None:
-    """One index is taken by its number: it and all before it (or after it, counted from the end) must stay."""
-    if vec is not None:
-        ctx.freeze(vec[: index + 1] if index >= 0 else vec[index:], "one index is taken by its number")
+def _pick(ctx: Context, vec: Vec | None, index: Size) -> None:
+    """One index is taken by its number: it must stay, and so many before it (or after it, counted from the end)."""
+    i = plain(index)
+    if vec is None:
+        ctx.require(index, None)
+        return
+    here = vec[i:][:1]
+    ctx.freeze(here, "one index is taken by its number")
+    others = vec[:i] if i >= 0 else vec[i:][1:]
+    if moves(index):
+        ctx.require(index if i >= 0 else negative(LinearForm.of(index).plus(LinearForm.of(1), 1)), others)
+    else:
+        ctx.freeze(others, "one index is taken by its number")
 
 
 @rule(torch.Tensor.__setitem__)

@@ -34,7 +34,7 @@ INPUTS = torch.zeros(2, 6)
 SPACE = SearchSpace({"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)})
 HALF = Pruning(scorer="magnitude", ratio=0.5)
 QUARTER = Pruning(scorer="magnitude", ratio=0.25)
-SEARCH = Search(n_trials=4, confirm="auto", optimizer="random", trial_pruner="none")
+SEARCH = Search(direction="maximize", n_trials=4, confirm="auto", optimizer="random", trial_pruner="none")
 
 
 def net() -> nn.Module:
@@ -312,7 +312,8 @@ def test_a_damaged_check_is_a_note(checked: Checked, tmp_path: Path, damage: str
         ({"check_epochs": 17}, "check_epochs is 17, but a trial has 16 epochs; check for fewer"),
         ({"fidelity": "fastt"}, "unknown fidelity 'fastt' (did you mean 'fast'?)"),
         ({"seed": -1}, "seed is -1, but it must be"),
-        ({"search": Search(optimizer="tpee")}, "unknown optimizer 'tpee'"),
+        ({"search": Search()}, "the score's name is unknown, so say which way is better: direction='maximize'"),
+        ({"search": Search(direction="maximize", optimizer="tpee")}, "unknown optimizer 'tpee'"),
     ],
 )
 def test_impossible_arguments_are_one_sentence(
@@ -327,4 +328,4 @@ def test_impossible_arguments_are_one_sentence(
 def test_a_space_of_three_is_not_worth_a_check(tmp_path: Path, clock: SimpleNamespace) -> None:
     train, space = Train(clock), {"lr": Categorical([0.1, 0.2, 0.3])}
     with pytest.raises(InputError, match="the search space has 3 configurations in all, and a check takes 4"):
-        check(net, train, space, example_inputs=INPUTS, epochs=2, run_dir=tmp_path)
+        check(net, train, space, example_inputs=INPUTS, epochs=2, run_dir=tmp_path, search=SEARCH)

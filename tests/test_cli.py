@@ -74,8 +74,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_run_shows_its_progress_in_plain_lines(finished: tuple[Path, str]) -> None:
     _, printed = finished
     assert "\x1b" not in printed
-    for line in ("Cutting the proxy", "Searching on the proxy: 3 trials", "Confirming on the full network: 2 trials"):
-        assert line in printed.splitlines()
+    lines = printed.splitlines()
+    assert "Cutting the proxy" in lines
+    assert "Searching on the proxy: 3 trials; higher is better" in lines
+    assert "Confirming on the full network: 2 trials; higher is better" in lines
     assert re.search(r"^  trial \d+ \(3 of 3\): ", printed, re.MULTILINE)
     assert re.search(r"^  training 2 of 2: complete ", printed, re.MULTILINE)
 

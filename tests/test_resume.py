@@ -61,7 +61,7 @@ def test_a_finished_run_says_so_and_returns_its_result(tmp_path: Path) -> None:
         ({"pruning": Pruning(scorer="magnitude", ratio=0.25)}, "pruning.ratio = 0.5, now it is 0.25"),
         ({"pruning": Pruning(scorer="magnitude")}, "pruning.percentile = None, now it is 85.0"),
         (
-            {"search": Search(n_trials=4, confirm=2, trial_pruner="none")},
+            {"search": Search(direction="maximize", n_trials=4, confirm=2, trial_pruner="none")},
             "optimizer = 'optuna:random', now it is 'optuna",
         ),
     ],

@@ -74,7 +74,12 @@ def options(url: str, **search: Any) -> dict[str, Any]:
         **search,
     }
     pruning = Pruning(scorer="magnitude", ratio=0.5)
-    return {"example_inputs": INPUTS, "epochs": 2, "pruning": pruning, "search": Search(**{"race": False, **given})}
+    return {
+        "example_inputs": INPUTS,
+        "epochs": 2,
+        "pruning": pruning,
+        "search": Search(direction="maximize", **{"race": False, **given}),
+    }
 
 
 def begin(folder: Path, url: str, trials: int = 2, **search: Any) -> None:
@@ -190,7 +195,7 @@ def test_a_name_for_a_study_in_the_run_folder_is_refused() -> None:
     with pytest.raises(
         InputError, match="study is 'x', but the study in a run folder has no other name; give a storage"
     ):
-        Search(study="x")
+        Search(direction="maximize", study="x")
 
 
 def test_a_storage_of_no_kind_is_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -289,6 +294,6 @@ def test_a_worker_is_not_asked_for_a_password_that_is_not_written_down(tmp_path:
 
 
 def test_settings_differ_in_nothing_but_the_password(tmp_path: Path) -> None:
-    search = Search(storage="postgresql://me:secret@h/db")
+    search = Search(direction="maximize", storage="postgresql://me:secret@h/db")
     assert search.to_record()["storage"] == "postgresql://me:***@h/db"
     assert "secret" not in repr(replace(search, study="x"))

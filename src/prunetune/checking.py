@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from prunetune.backends.checks import whole_number
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Observer, Phase, silent
 from prunetune.fidelity import AXES, FULL, Fidelity, resolve_fidelity
+from prunetune.interrupts import interruptible
 from prunetune.ranks import RankCorrelation, spearman
 from prunetune.record import Record
 from prunetune.run import unread_notes
@@ -70,6 +72,7 @@ class CheckResult:
     """All of ``check.json``."""
 
 
+@interruptible(signal.SIGINT)
 def check(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -115,7 +118,8 @@ def check(
     -------
     Before ``tune``, with its arguments::
 
-        found = prunetune.check(MyNet, train, space, example_inputs=images, epochs=40, run_dir="runs/mine")
+        search = prunetune.Search(direction="maximize")
+        found = prunetune.check(MyNet, train, space, example_inputs=images, epochs=40, search=search)
         print(found.verdict.sentence)
     """
     from prunetune.objective import proxy_of

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from prunetune import __version__
 from prunetune.errors import PrunetuneError
+from prunetune.interrupts import answered, end_with_owner, interruptible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from prunetune.config import Config
 
 BAD_INPUT = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-TERMINATED = 143  # 128 + SIGTERM
 
 app = typer.Typer(
     name="prunetune",
@@ -54,20 +51,6 @@ class Kind(StrEnum):
     FIDELITIES = "fidelities"
     MODELS = "models"
     DATASETS = "datasets"
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: the run ends as with Ctrl-C, so that the trial is recorded as interrupted."""
-
-
-def main() -> None:
-    """Run the command line."""
-    # Threads that wait for each other at the end of every operation spin for long by default, which on cores that
-    # something else uses too made training steps about 2.5 times slower than spinning briefly does (measured once, load
-    # not controlled). On idle cores spinning briefly costs a small network's step about a tenth. GNU OpenMP reads this
-    # when torch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    app()
 
 
 def _version(asked: bool) -> None:
@@ -232,6 +215,7 @@ def worker(
 
     Example: prunetune worker examples/run.toml
     """
+    end_with_owner()
     with _exit_statuses("prunetune worker, with the same arguments"):
         from rich.console import Console
 
@@ -419,18 +403,13 @@ def _say(console: Console, sentence: str) -> None:
 @contextlib.contextmanager
 def _exit_statuses(command: str) -> Iterator[None]:
     """Errors on purpose become their sentence and status 2; Ctrl-C and SIGTERM become a hint to go on."""
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
     try:
-        yield
+        with interruptible(signal.SIGINT, signal.SIGTERM):
+            yield
     except PrunetuneError as error:
         typer.echo(f"prunetune: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt as interrupt:
+        status = answered(interrupt)
         typer.echo(f"\nStopped; what is finished is kept. Go on with: {command}", err=True)
-        raise typer.Exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        raise typer.Exit(status) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from prunetune.energy import Meter
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
 from prunetune.objective import ProxyFactory
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from prunetune.plugins.base import Batch, Loss
 
 
+@interruptible(signal.SIGINT)
 def tune(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -95,7 +98,8 @@ def tune(
             ...  # train for report.epochs epochs, call report(accuracy, epoch) after each
             return accuracy
 
-        result = prunetune.tune(MyNet, train, example_inputs=torch.zeros(1, 3, 32, 32), epochs=10, run_dir="runs/my")
+        images, search = torch.zeros(64, 3, 32, 32), prunetune.Search(direction="maximize")
+        result = prunetune.tune(MyNet, train, example_inputs=images, epochs=10, search=search, run_dir="runs/my")
     """
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import random
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from torch import nn
 from prunetune.allocator import keep_freed_memory
 from prunetune.errors import SearchError
 from prunetune.events import Notice, Observer, silent
+from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_model_fn, check_train
 from prunetune.watched import watched
 
@@ -97,6 +99,7 @@ def joined(
         yield found, settings, read_order(found)
 
 
+@interruptible(signal.SIGINT)
 def work(
     model_fn: ModelFunction,
     train: TrainFunction,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from prunetune import record as parts
 from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, resolve_space
+from prunetune.backends.checks import Direction, known_direction
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.study import StudySettings
 from prunetune.checking import draw_configurations
@@ -33,6 +35,7 @@ from prunetune.comparison.settings import BASE, FEWEST, Comparison, Way
 from prunetune.comparison.trainings import Functions, Trained, Trainings, key
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
+from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_train
 from prunetune.record import Record
 from prunetune.runfolder import FORMAT, RunFolder
@@ -61,6 +64,7 @@ class CompareResult:
     """All of ``compare.json``."""
 
 
+@interruptible(signal.SIGINT)
 def compare(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -71,7 +75,7 @@ def compare(
     run_dir: str | Path = "runs/compare",
     comparison: Comparison = Comparison(),  # noqa: B008  # frozen
     smaller: Mapping[str, ModelFunction] | None = None,
-    direction: Literal["maximize", "minimize"] = "maximize",
+    direction: Direction | None = None,
     seed: int = 0,
     evaluate: EvaluateFunction | None = None,
     data: Iterable[Batch] | None = None,
@@ -92,6 +96,8 @@ def compare(
         As for ``prunetune.tune``. For the rival "less-data" the train function must heed ``report.data``.
     comparison
         What is compared.
+    direction
+        "maximize" where a higher score is better, "minimize" where a lower one is; it must be given.
     smaller
         Networks that stand in for the full one, by name: smaller members of its family. They are trained in full.
     evaluate
@@ -112,7 +118,9 @@ def compare(
     Which scorer, and are proxies better than fewer epochs? ::
 
         comparison = prunetune.Comparison(scorers=("synflow", "uniform"), rivals=("fewer-epochs",))
-        found = prunetune.compare(MyNet, train, space, example_inputs=images, epochs=40, comparison=comparison)
+        found = prunetune.compare(
+            MyNet, train, space, example_inputs=images, epochs=40, comparison=comparison, direction="maximize"
+        )
         for row in found.rows:
             print(row.name, row.search_cost, row.regret.mean)
     """
@@ -120,7 +128,7 @@ def compare(
 
     keep_freed_memory()
     found = resolve_space(space)
-    settings = StudySettings(found, epochs, direction, RANDOM, "none", seed)
+    settings = StudySettings(found, epochs, known_direction(direction), RANDOM, "none", seed)
     check_train(train)
     for name, function in (("evaluate", evaluate or train), *(smaller or {}).items()):
         if not callable(function):

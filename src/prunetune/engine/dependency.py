@@ -174,12 +174,11 @@ def _indirect_producers(
     space: LabelSpace, axes: Mapping[Axis, Vec], shapes: Mapping[str, tuple[int, ...]], direct: set[str]
 ) -> list[Axis]:
     """Output axes of parameters that become a weight only through other operations, as under weight normalisation."""
-    first = {int(vec[0]) for vec in space.produced}
-    return [
-        (name, dim)
-        for name, dim in axes
-        if dim == 0 and len(shapes[name]) > 1 and name not in direct and int(space.axes[name, dim][0]) in first
-    ]
+    candidates = [(n, d) for n, d in space.own if (n, d) in axes and len(shapes[n]) > 1 and n not in direct]
+    if not candidates:
+        return []
+    produced = np.unique(np.concatenate([vec.ravel() for vec in space.produced]))
+    return [axis for axis in candidates if np.isin(space.axes[axis], produced).any()]
 
 
 def _units_on(axes: Mapping[Axis, Vec], of_label: Vec) -> dict[Axis, Vec]:

@@ -125,6 +125,7 @@ def launch_compare(config: Config, *, observer: Observer = silent, say: Say = si
         epochs=config.search.epochs,
         run_dir=config.run.folder,
         comparison=comparison,
+        direction="maximize",
         smaller={name: partial(build, name) for name in asked.smaller},
         seed=config.search.seed,
         evaluate=job.evaluate,
@@ -140,6 +141,7 @@ def _pruning(config: Config) -> Pruning:
 def _search(config: Config) -> Search:
     search = config.search
     return Search(
+        direction="maximize",  # of an accuracy, which the image loop returns
         n_trials=search.n_trials,
         confirm=search.confirm,
         optimizer=search.optimizer,

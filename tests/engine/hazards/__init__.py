@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from hazards import attention, control, convolutions, joining, normalisations, numbers, parts, shapes, sharing, shuffles
+from hazards import (
+    attention,
+    control,
+    convolutions,
+    indices,
+    joining,
+    normalisations,
+    numbers,
+    parts,
+    shapes,
+    sharing,
+    shuffles,
+)  # fmt: skip
 from hazards.common import NETWORKS
 
 REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRule": "renorm", **numbers.NOTHING_CUT}
@@ -10,6 +22,6 @@ REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRul
 
 __all__ = [
     "NETWORKS", "REFUSED",
-    "attention", "control", "convolutions", "joining", "normalisations", "numbers", "parts",
+    "attention", "control", "convolutions", "indices", "joining", "normalisations", "numbers", "parts",
     "shapes", "sharing", "shuffles",
 ]  # fmt: skip  # the families register their networks

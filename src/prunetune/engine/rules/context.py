@@ -122,6 +122,7 @@ class Context:
         axis = (tensor.name, dim)
         if axis not in self.space.axes:
             self.space.axes[axis] = self.space.fresh(tensor.shape[dim])
+            self.space.own[axis] = None
         return self.space.axes[axis]
 
     def vecs(self, tensor: Labelled) -> list[Vec | None]:

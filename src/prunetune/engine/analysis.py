@@ -121,22 +121,18 @@ def _result(ctx: Context, node: fx.Node, args: Any, kwargs: Any) -> Any:
     """What the rule of a node says of its result."""
     whole = node.op == "call_module"
     rule = rule_of_module(type(ctx.model.get_submodule(str(node.target)))) if whole else rule_of(node.target)
-    tensors = list(tensors_in((*args, kwargs)))
     if rule is None:
-        ctx.freeze_all(tensors, f"{NO_RULE} this operation")
-        return ctx.fixed()
+        return _unknown(ctx, args, kwargs, f"{NO_RULE} this operation")
     shape = node.meta.get("shape")
     try:
         result = rule(ctx, *args, **kwargs)
     except InputError:
         raise
     except (TypeError, ValueError, IndexError) as error:  # a form of the call that the rule does not know
-        ctx.freeze_all(tensors, f"{NO_RULE} this form of it ({error})")
-        return ctx.fixed()
+        return _unknown(ctx, args, kwargs, f"{NO_RULE} this form of it ({error})")
     if not _fits(result, shape):
-        ctx.freeze_all(tensors, f"{NO_RULE} this form of it (another result)")
-        return ctx.fixed()
-    of_weights = all(map(is_weight, tensors)) and node.target is not hidden
+        return _unknown(ctx, args, kwargs, f"{NO_RULE} this form of it (another result)")
+    of_weights = all(map(is_weight, tensors_in((*args, kwargs)))) and node.target is not hidden
     return _marked(result) if of_weights else result
 
 
@@ -145,6 +141,13 @@ def _marked(result: Any) -> Any:
     if isinstance(result, Labelled):
         return result if is_weight(result) else replace(result, from_weights=True)
     return tuple(map(_marked, result)) if isinstance(result, (tuple, list)) else result
+
+
+def _unknown(ctx: Context, args: Any, kwargs: Any, reason: str) -> Any:
+    """The result of what no rule is known for: all that it takes stays as it is."""
+    ctx.freeze_all(list(tensors_in((*args, kwargs))), reason)
+    ctx.keep_numbers((*args, kwargs))
+    return ctx.fixed()
 
 
 def _fits(result: Any, shape: Any) -> bool:

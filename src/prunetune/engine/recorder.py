@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import all_tensors, named_modules, named_tensors, own_attributes
-from prunetune.engine.ghosts import Ghosts
-from prunetune.engine.placeholders import attribute, constant, hidden
+from prunetune.engine.placeholders import alias, attribute, constant, hidden, left
 from prunetune.engine.rules.table import rule_of_module
-from prunetune.engine.shortcuts import run_for_shape
 from prunetune.engine.sizes import AttributeProxy, SizeProxy, SizeTuple
 from prunetune.engine.tape import Tape
 
+_ABOUT = (type(None), bool, int, str, tuple, torch.dtype, torch.device, torch.layout, torch.memory_format)
+"""What torch functions say about a tensor. What else is no tensor took numbers out of it, and where they go is not
+seen."""
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 
 
@@ -41,9 +42,9 @@ class ModuleCall:
 class Unrecorded(TorchFunctionMode):
     """Runs a model as the recorder does, and notes no more than the names of what it calls."""
 
-    def __init__(self, model: nn.Module, *, values: bool) -> None:
+    def __init__(self, run: Callable[..., Any]) -> None:
         super().__init__()
-        self.run = Ghosts(model) if values else run_for_shape
+        self.run = run
         self.calls: list[str] = []
 
     def __torch_function__(
@@ -63,9 +64,10 @@ class Recorder(TorchFunctionMode):
 
     graph: Tape
 
-    def __init__(self, model: nn.Module, *, values: bool) -> None:
+    def __init__(self, model: nn.Module, run: Callable[..., Any], *, values: bool) -> None:
         super().__init__()
-        self.run = Ghosts(model) if values else run_for_shape
+        self.run = run
+        """Runs a torch function: for its shape, or on values."""
         self.device = "values" if values else "meta"
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
         self.submodules = named_modules(model)
@@ -73,14 +75,35 @@ class Recorder(TorchFunctionMode):
         self.muted = False
         """Inside a module that has a rule of its own nothing is recorded."""
 
-    def restart(self, model: nn.Module, *, compare: bool = False) -> None:
-        """Begin a new graph; or go along the last one, to see whether another run does the same (`Tape.rewind`)."""
+    def __enter__(self) -> Recorder:
+        """Record; also what comes from numpy, which torch lets no mode see."""
+        self._from_numpy = torch.from_numpy
+        torch.from_numpy = self._of_numpy
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        torch.from_numpy = self._from_numpy
+        super().__exit__(*error)
+
+    def _of_numpy(self, array: Any) -> Tensor:
+        """The numbers left torch before, and what they came from stays as it is."""
+        made = self._from_numpy(array)
+        self.constants.add(id(made))
+        self.alive.append(made)
+        return made
+
+    def restart(self, model: nn.Module, outside: Sequence[Tensor] = (), *, compare: bool = False) -> None:
+        """Begin a new graph; or go along the last one, to see whether another run does the same (`Tape.rewind`).
+
+        `outside` are tensors that the model's code holds elsewhere.
+        """
         if compare:
             self.graph.rewind()
         else:
             self.graph = Tape()
             tensors = all_tensors(model)
-            self.constants = {id(t) for t in tensors} - set(self.names)  # also what an earlier run cached
+            self.constants = {id(t) for t in (*tensors, *outside)} - set(self.names)
             self.storages = {t.untyped_storage()._cdata for t in tensors}
             """Memory that exists: what a view or an operation in place returns makes none."""
         self.known: dict[int, fx.Node] = {}
@@ -113,6 +136,8 @@ class Recorder(TorchFunctionMode):
                 self._remember(out, self._call(func, args, kwargs))
             elif func is torch.Tensor.__setitem__:
                 self._remember(args[0], self._call(func, args, kwargs))
+            elif not isinstance(out, _ABOUT):
+                self._call(left, tuple(v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)), {})
         return out
 
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> fx.Node:
@@ -134,13 +159,24 @@ class Recorder(TorchFunctionMode):
         """The node that made a tensor: a parameter, a constant, or an operation that was not seen."""
         if id(tensor) not in self.known:
             name = self.names.get(id(tensor))
+            outside = id(tensor) in self.constants or (self.device == "meta" and not tensor.is_meta)
             if name is not None:
                 node = self.graph.create_node("get_attr", name)
+            elif outside:
+                node = self.graph.create_node("call_function", constant, ())
+            elif (twin := self._twin(tensor)) is not None:
+                node = self.graph.create_node("call_function", alias, (twin,))
             else:
-                outside = id(tensor) in self.constants or (self.device == "meta" and not tensor.is_meta)
-                node = self.graph.create_node("call_function", constant if outside else hidden, ())
+                node = self.graph.create_node("call_function", hidden, ())
             self._remember(tensor, node)
         return self.known[id(tensor)]
+
+    def _twin(self, tensor: Tensor) -> fx.Node | None:
+        """The node of the tensor that this is another view of, the same elements in the same order."""
+        for other in reversed(self.alive):
+            if isinstance(other, Tensor) and _place(other) == _place(tensor):
+                return self.known[id(other)]
+        return None
 
     def placeholder(self, tensor: Tensor, name: str) -> None:
         """An input of the model."""
@@ -242,6 +278,14 @@ class Recorder(TorchFunctionMode):
             return result
 
         return run
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Where the elements of a tensor lie."""
+    if tensor.layout is not torch.strided:
+        return (id(tensor),)
+    memory = tensor.untyped_storage()._cdata if tensor.is_meta else tensor.untyped_storage().data_ptr()
+    return memory, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _has_tensor(out: Any) -> bool:

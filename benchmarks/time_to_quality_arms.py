@@ -258,7 +258,9 @@ def ours(task: Task, transfer: str = "mup") -> Found:
             epochs=preset.epochs,
             run_dir=f"{folder}/run",
             pruning=preset.asked(transfer),
-            search=Search(n_trials=preset.trials, confirm=CONFIRM, optimizer="tpe", trial_pruner="hyperband"),
+            search=Search(
+                direction="maximize", n_trials=preset.trials, confirm=CONFIRM, optimizer="tpe", trial_pruner="hyperband"
+            ),
             seed=task.seed,
         )
     record = result.record

@@ -32,7 +32,8 @@ def observe(event):
         mlflow.end_run("FAILED" if event.outcome == "failed" else "FINISHED")
 
 
-search, options = prunetune.Search(n_trials=6, confirm=1), {"example_inputs": IMAGES[:64], "epochs": 2}
+search = prunetune.Search(direction="maximize", n_trials=6, confirm=1)
+options = {"example_inputs": IMAGES[:64], "epochs": 2}
 result = prunetune.tune(build, train, SPACE, run_dir=FOLDER / "run", search=search, observer=observe, **options)
 board.close()
 print(f"best on the full network: {result.params}, accuracy {result.score:.3f}")

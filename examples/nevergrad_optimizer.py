@@ -11,7 +11,8 @@ from train_digits import IMAGES, SPACE, build, train
 import prunetune
 from prunetune.interop.nevergrad import to_nevergrad
 
-objective = prunetune.proxy_objective(build, train, SPACE, example_inputs=IMAGES[:64], epochs=2)
+options = {"example_inputs": IMAGES[:64], "epochs": 2, "direction": "maximize"}  # of an accuracy
+objective = prunetune.proxy_objective(build, train, SPACE, **options)
 
 if __name__ == "__main__":
     parametrization = to_nevergrad(SPACE)

@@ -71,9 +71,8 @@ SPACE = prunetune.SearchSpace(
 
 def main(run_dir: str = "runs/own-model") -> None:
     # These are the five lines.
-    result = prunetune.tune(
-        MyNet, train, SPACE, example_inputs=IMAGES[:64], epochs=3, search=Search(n_trials=8, confirm=2), run_dir=run_dir
-    )
+    search = Search(direction="maximize", n_trials=8, confirm=2)  # of an accuracy; "minimize" for a loss
+    result = prunetune.tune(MyNet, train, SPACE, example_inputs=IMAGES[:64], epochs=3, search=search, run_dir=run_dir)
     print(f"best: {result.params}, accuracy {result.score:.3f}, report in {result.run_dir / 'report.html'}")
     model = MyNet()
     result.load_weights(model)

@@ -11,7 +11,8 @@ from train_digits import IMAGES, SPACE, build, train
 import prunetune
 from prunetune.interop.skopt import to_skopt
 
-objective = prunetune.proxy_objective(build, train, SPACE, example_inputs=IMAGES[:64], epochs=2)
+options = {"example_inputs": IMAGES[:64], "epochs": 2, "direction": "maximize"}  # of an accuracy
+objective = prunetune.proxy_objective(build, train, SPACE, **options)
 
 if __name__ == "__main__":
     optimizer = skopt.Optimizer(to_skopt(SPACE), n_initial_points=2, random_state=0)

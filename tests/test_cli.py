@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,8 +75,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_run_shows_its_progress_in_plain_lines(finished: tuple[Path, str]) -> None:
     _, printed = finished
     assert "\x1b" not in printed
-    for line in ("Cutting the proxy", "Searching on the proxy: 3 trials", "Confirming on the full network: 2 trials"):
-        assert line in printed.splitlines()
+    lines = printed.splitlines()
+    assert "Cutting the proxy" in lines
+    assert "Searching on the proxy: 3 trials; higher is better" in lines
+    assert "Confirming on the full network: 2 trials; higher is better" in lines
     assert re.search(r"^  trial \d+ \(3 of 3\): ", printed, re.MULTILINE)
     assert re.search(r"^  training 2 of 2: complete ", printed, re.MULTILINE)
 
@@ -138,6 +141,17 @@ def test_a_run_goes_on_with_the_same_configuration_only(
     refused = CliRunner().invoke(app, ["run", str(write_config(folder, old, new))])
     assert refused.exit_code == 2
     assert complaint in refused.stderr
+
+
+def test_a_run_goes_on_with_another_configuration_anyway(finished: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(finished[0] / "run", tmp_path / "run")
+    config = write_config(tmp_path, "[run]", "[train]\nmomentum = 0.5\n[run]")
+    done = CliRunner().invoke(app, ["run", str(config), "--anyway"])
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    sentence = "continued with another train function: defaults.momentum in train was 0.9, now it is 0.5"
+    assert record["anyway"] == [sentence]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["momentum"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def printed(config: Path) -> str:
 def test_it_prints_what_it_measured_and_a_verdict(config: Path, printed: str) -> None:
     record = json.loads((config.parent / "run" / "check.json").read_text())
     for title in ("the proxy", "the full network", "the full network with another seed"):
-        assert f"Checking: {title}: 4 trials" in printed.splitlines()
+        assert f"Checking: {title}: 4 trials; higher is better" in printed.splitlines()
     for title, key in (("proxy, full network", "correlation"), ("full network, again", "ceiling")):
         found = record[key]
         row = rf"^{title} +{found['value']:.2f} +{found['low']:.2f} to {found['high']:.2f} +4 *$"

@@ -80,7 +80,7 @@ def confirm(run_dir: Path, train: Scripted, *, observer: Any = lambda event: Non
         epochs=8,
         run_dir=run_dir,
         pruning=HALF,
-        search=Search(**given),
+        search=Search(direction="maximize", **given),
         observer=observer,
     )
 
@@ -152,7 +152,7 @@ def test_a_run_without_the_race_cannot_go_on_with_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="was started with race = False, now it is True"):
         confirm(tmp_path, Scripted())
     with pytest.raises(InputError, match="race is 'yes', but it must be True or False"):
-        Search(race="yes")  # type: ignore[arg-type]
+        Search(direction="maximize", race="yes")  # type: ignore[arg-type]
 
 
 # The rule itself, on a study in memory

@@ -133,7 +133,7 @@ def test_a_whole_search(device: torch.device, digits: ImageData, tmp_path: Path)
         epochs=2,
         run_dir=tmp_path / "run",
         pruning=prunetune.Pruning(scorer="uniform", ratio=0.5),
-        search=prunetune.Search(n_trials=2, confirm=1),
+        search=prunetune.Search(direction="maximize", n_trials=2, confirm=1),
         evaluate=job.evaluate,
     )
     assert 0 <= result.score <= 1

@@ -66,7 +66,7 @@ def test_the_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
 
 def _a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """A run to look at, and no browser to show its pictures in."""
-    search = prunetune.Search(n_trials=2, confirm=1)
+    search = prunetune.Search(direction="maximize", n_trials=2, confirm=1)
     prunetune.tune(*_PROBLEM, **_asked(folder / "runs" / "demo"), search=search)
     monkeypatch.setattr(plotly.graph_objects.Figure, "show", lambda figure: figure.to_json())
     return {}

@@ -30,7 +30,7 @@ SPACE = {"lr": prunetune.Float(1e-3, 1.0, log=True)}
 SHORTER = {
     "epochs=40": "epochs=2",
     "epochs=10": "epochs=2",
-    'run_dir="runs/my")': 'run_dir="runs/my", search=prunetune.Search(n_trials=3))',
+    'prunetune.Search(direction="maximize")': 'prunetune.Search(direction="maximize", n_trials=3)',
     'rivals=("fewer-epochs",))': 'rivals=("fewer-epochs",), configurations=4)',
     "n_trials=50": "n_trials=2",
     "to_skopt(objective.space))": "to_skopt(objective.space), n_calls=11)",
@@ -74,14 +74,16 @@ def of_tune(folder: Path) -> dict[str, Any]:
 
 def of_work(folder: Path) -> dict[str, Any]:
     """A search that is over, in the storage whose URL stands in the place of the database."""
-    search = prunetune.Search(n_trials=2, confirm=1, storage=f"sqlite:///{folder}/shared.db")
+    search = prunetune.Search(direction="maximize", n_trials=2, confirm=1, storage=f"sqlite:///{folder}/shared.db")
     images = torch.ones(4, 3, 32, 32)
     prunetune.tune(MyNet, train, SPACE, example_inputs=images, epochs=2, run_dir=folder / "run", search=search)
     return {}
 
 
 def of_objective(folder: Path) -> dict[str, Any]:
-    objective = prunetune.proxy_objective(MyNet, train, SPACE, example_inputs=torch.ones(4, 3, 32, 32), epochs=1)
+    objective = prunetune.proxy_objective(
+        MyNet, train, SPACE, example_inputs=torch.ones(4, 3, 32, 32), epochs=1, direction="maximize"
+    )
     optimizer = nevergrad.optimizers.OnePlusOne(to_nevergrad(objective.space), budget=2)
     return {"objective": objective, "study": optuna.create_study(direction="maximize"), "optimizer": optimizer,
             "skopt": skopt, "to_skopt": to_skopt}  # fmt: skip
@@ -102,7 +104,7 @@ def of_torch_pruning(folder: Path) -> dict[str, Any]:
 
 
 def of_report(folder: Path) -> dict[str, Any]:
-    search = prunetune.Search(n_trials=2, confirm=1)
+    search = prunetune.Search(direction="maximize", n_trials=2, confirm=1)
     images = torch.ones(4, 3, 32, 32)
     prunetune.tune(MyNet, train, SPACE, example_inputs=images, epochs=2, run_dir=folder / "runs/demo", search=search)
     return {}

@@ -82,7 +82,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prunetune.report, "write_report", lambda run_dir: Path(run_dir) / "report.html")
 
 
-SMALL = Search(n_trials=3, confirm=1, optimizer="random", trial_pruner="none")
+SMALL = Search(direction="maximize", n_trials=3, confirm=1, optimizer="random", trial_pruner="none")
 ANEW = replace(SMALL, trial_pruner="asha", rungs="reannealed")
 
 
@@ -302,7 +302,7 @@ def test_workers_train_on_the_same_images_as_the_run() -> None:
 
 def _objective(train: Watched, fidelity: Fidelity | str) -> prunetune.objective.ProxyObjective:
     return prunetune.proxy_objective(
-        net, train, SPACE, example_inputs=IMAGES, epochs=4, pruning=HALF, fidelity=fidelity
+        net, train, SPACE, example_inputs=IMAGES, epochs=4, pruning=HALF, fidelity=fidelity, direction="maximize"
     )
 
 

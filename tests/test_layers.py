@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "backends": (
         {"optuna", "sqlalchemy", "numpy", "scipy", "nevergrad", "skopt"},
-        {"backends", "errors", "registry", "events"},
+        {"backends", "errors", "registry", "events", "interrupts"},
     ),
 }
 

@@ -25,7 +25,7 @@ from prunetune.tuner import Search, TuneResult, tune
 from tiny_tune import HALF, INPUTS, SPACE, make_quick, net, read_record
 
 TARGETS = torch.tensor([0, 1])
-SEARCH = Search(n_trials=2, confirm=1, optimizer="random", trial_pruner="none")
+SEARCH = Search(direction="maximize", n_trials=2, confirm=1, optimizer="random", trial_pruner="none")
 ONE_BATCH = torch.randn(2, 6)
 
 
@@ -59,7 +59,9 @@ def by_tune(folder: Path, model_fn: Any = net, train: Any = train, **options: An
 
 
 def by_objective(train: Any, model_fn: Any = net) -> None:
-    objective = prunetune.proxy_objective(model_fn, train, SPACE, example_inputs=INPUTS, epochs=2, pruning=HALF)
+    objective = prunetune.proxy_objective(
+        model_fn, train, SPACE, example_inputs=INPUTS, epochs=2, pruning=HALF, direction="maximize"
+    )
     objective.loss({"lr": 0.1, "steps": 1})
 
 
@@ -286,7 +288,7 @@ def test_a_loss_that_is_maximised(tmp_path: Path) -> None:
             report(now, epoch)
         return now
 
-    many = Search(n_trials=7, confirm=1, optimizer="random", trial_pruner="none")
+    many = Search(direction="maximize", n_trials=7, confirm=1, optimizer="random", trial_pruner="none")
     with pytest.warns(UserWarning, match=r"in 6 of 6 trials the scores fall .*returns a loss, .*direction='minimize'"):
         by_tune(tmp_path, train=loss, search=many)
     notes = " ".join(read_record(tmp_path)["search"]["notes"])

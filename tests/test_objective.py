@@ -41,7 +41,9 @@ def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
 
 
 def objective(train: Any = train, **options: Any) -> Any:
-    return prunetune.proxy_objective(build, train, SPACE, example_inputs=X, epochs=3, pruning=HALF, **options)
+    return prunetune.proxy_objective(
+        build, train, SPACE, example_inputs=X, epochs=3, pruning=HALF, **{"direction": "maximize", **options}
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +130,8 @@ def test_what_a_train_function_raises_comes_through() -> None:
         study.optimize(objective(fails), n_trials=1)
     with pytest.raises(InputError, match="the train function's return value, its final score, must be one number"):
         objective(lambda *_: None).loss([0.5, 1, "a"])
+    with pytest.raises(InputError, match="say which way is better: direction='maximize' for an accuracy"):
+        objective(direction=None)
     with pytest.raises(InputError, match="direction is 'up'"):
         objective(direction="up")
     with pytest.raises(InputError, match=r"2 values for 3 hyperparameters \(x, n, c\)"):

@@ -114,7 +114,7 @@ def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
 
 def test_a_run_writes_its_password_nowhere(server: Postgres, tmp_path: Path) -> None:
     url = server.database("secret")
-    search = prunetune.Search(n_trials=3, confirm=1, storage=url, study="mine")
+    search = prunetune.Search(direction="maximize", n_trials=3, confirm=1, storage=url, study="mine")
     options: dict[str, Any] = {"example_inputs": torch.zeros(2, 6), "epochs": 2, "search": search}
     result = prunetune.tune(net, train, SETTINGS.space, run_dir=tmp_path / "run", **options)
     assert result.record["storage"] == url.replace(PASSWORD, "***")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import pytest
 from rich.console import Console
 
+from prunetune.backends.checks import Direction
 from prunetune.events import EpochEnded, Event, Notice, OthersEnded, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
 from prunetune.progress import LiveProgress, PlainProgress, Tally, duration, show_progress
 
@@ -23,8 +24,8 @@ class Clock:
         return self.now
 
 
-def tally_of(events: Iterable[Event], clock: Clock | None = None, *, maximize: bool = True) -> Tally:
-    tally = Tally(maximize, clock or Clock())
+def tally_of(events: Iterable[Event], clock: Clock | None = None) -> Tally:
+    tally = Tally(clock or Clock())
     for event in events:
         tally.update(event)
     return tally
@@ -52,15 +53,16 @@ def test_trials_are_counted_by_how_they_ended() -> None:
 
 
 def test_the_best_of_an_earlier_start_is_still_the_best() -> None:
-    resumed = [PhaseStarted("search", total=5, done=1, best=0.9), *SEARCH[1:]]
-    assert tally_of(resumed).best == 0.9
-    assert tally_of(resumed, maximize=False).best == 0.8
+    for direction, best in (("maximize", 0.9), ("minimize", 0.8)):
+        resumed = [PhaseStarted("search", total=5, done=1, best=0.9, direction=direction), *SEARCH[1:]]
+        assert tally_of(resumed).best == best
 
 
 def test_trials_of_other_workers_count() -> None:
     tally = tally_of([*SEARCH[:-3], OthersEnded("search", 2, 0.9)])
     assert (tally.done, tally.best) == (4, 0.9)
-    assert tally_of([*SEARCH[:-3], OthersEnded("search", 2, 0.9)], maximize=False).best == 0.8
+    lower = PhaseStarted("search", total=5, done=1, direction="minimize")
+    assert tally_of([lower, *SEARCH[1:-3], OthersEnded("search", 2, 0.9)]).best == 0.8
     assert tally_of([OthersEnded("search", 2, None)]).best is None
 
 
@@ -73,11 +75,11 @@ def test_a_notice_is_a_line(kind: type[PlainProgress | LiveProgress]) -> None:
     assert "  the storage [x] is back\n" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("maximize", "best"), [(True, 0.9), (False, 0.7)])
-def test_the_best_is_of_complete_trials_in_the_direction_of_the_search(maximize: bool, best: float) -> None:
+@pytest.mark.parametrize(("direction", "best"), [("maximize", 0.9), ("minimize", 0.7)])
+def test_the_best_is_of_complete_trials_in_the_direction_of_the_search(direction: Direction, best: float) -> None:
     ends = [(0.8, "complete"), (0.9, "complete"), (0.7, "complete"), (2.0, "pruned"), (-2.0, "pruned")]
     events = [TrialEnded("search", i, outcome, score, 1.0) for i, (score, outcome) in enumerate(ends)]  # type: ignore[arg-type]
-    assert tally_of(events, maximize=maximize).best == best
+    assert tally_of([PhaseStarted("search", total=5, direction=direction), *events]).best == best
 
 
 def test_time_left_is_the_pace_so_far_times_what_is_left() -> None:

@@ -142,7 +142,7 @@ def test_plain_transfer_has_a_chance_too_and_nothing_to_compare(folder: RunFolde
 @pytest.mark.parametrize("confirm", ["most", "3", ""])
 def test_other_words_are_refused(confirm: str) -> None:
     with pytest.raises(InputError, match=f"confirm is '{confirm}', but it must be 'auto' or a whole number of at leas"):
-        Search(confirm=confirm)  # type: ignore[arg-type]
+        Search(direction="maximize", confirm=confirm)  # type: ignore[arg-type]
 
 
 def _config(confirm: object) -> Config:

@@ -83,6 +83,7 @@ def test_the_winners_weights_are_those_after_training(tmp_path: Path) -> None:
     assert all((parameter == result.params["lr"]).all() for parameter in model.parameters())
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "best.json",
+        "fingerprint.json",
         "plan.json",
         "report.html",
         "result.json",
@@ -150,7 +151,7 @@ def test_minimizing_takes_the_smallest(tmp_path: Path) -> None:
 
 def test_without_confirmation_the_proxys_best_is_trained_once(tmp_path: Path) -> None:
     events: list[Event] = []
-    search = Search(n_trials=3, confirm=0, optimizer="random", trial_pruner="none")
+    search = Search(direction="maximize", n_trials=3, confirm=0, optimizer="random", trial_pruner="none")
     record = tiny_tune(tmp_path, search=search, observer=events.append).record
     assert [entry["trial"] for entry in record["confirmation"]] == [record["search"]["best"]["trial"]]
     assert record["winner"]["score"] == record["search"]["best"]["score"] + 8
@@ -222,7 +223,7 @@ def test_failures_on_the_full_network_are_tried_again_at_the_next_start_only(tmp
     with pytest.raises(SearchError, match=r"the first 2 trials all failed \(confirm\); .*MemoryError: too large"):
         tiny_tune(tmp_path, train=broken_on_base)
     assert read_record(tmp_path)["status"] == "failed"
-    record = tiny_tune(tmp_path).record
+    record = tiny_tune(tmp_path, resume="anyway").record
     assert [entry["outcome"] for entry in record["confirmation"]] == ["failed", "failed", "complete", "complete"]
     assert len({entry["seed"] for entry in record["confirmation"]}) == 4
     assert "error" not in record
@@ -257,7 +258,9 @@ def test_a_failing_evaluation_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no test data"):
         tiny_tune(tmp_path, evaluate=evaluate)
     assert read_record(tmp_path)["winner"]["score"] > 16
-    result = tiny_tune(tmp_path, train=never, evaluate=lambda model: {"training": float(model.training)})
+    result = tiny_tune(
+        tmp_path, train=never, resume="anyway", evaluate=lambda model: {"training": float(model.training)}
+    )
     assert result.record["test"] == {"training": 0.0}
 
 
@@ -301,16 +304,30 @@ _BOTH = ("PhaseStarted", "PhaseEnded")
         ({"train": None}, "train must be a function; got NoneType"),
         ({"evaluate": 3}, "evaluate must be a function; got int"),
         ({"pruning": Pruning(scorer="synflw")}, "unknown scorer 'synflw' (did you mean 'synflow'?)"),
-        ({"search": Search(optimizer="tpee")}, "unknown optimizer 'tpee' (did you mean 'tpe'?)"),
-        ({"search": Search(optimizer="nevergrad:Carola3")}, "'nevergrad:Carola3' is broken in nevergrad"),
-        ({"search": Search(trial_pruner="hyperbnd")}, "unknown trial pruner 'hyperbnd' (did you mean 'hyperband'?)"),
+        ({"search": Search(direction="maximize", optimizer="tpee")}, "unknown optimizer 'tpee' (did you mean 'tpe'?)"),
+        (
+            {"search": Search(direction="maximize", optimizer="nevergrad:Carola3")},
+            "'nevergrad:Carola3' is broken in nevergrad",
+        ),
+        (
+            {"search": Search(direction="maximize", trial_pruner="hyperbnd")},
+            "unknown trial pruner 'hyperbnd' (did you mean 'hyperband'?)",
+        ),
+        ({"search": Search()}, "say which way is better: direction='maximize' for an accuracy, 'minimize' for a loss"),
         ({"search": Search(direction="up")}, "direction is 'up', but it must be 'maximize' or 'minimize'"),  # type: ignore[arg-type]
     ],
 )
 def test_impossible_arguments_are_refused_before_anything_runs(
     change: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
-    arguments: dict[str, Any] = {"model_fn": net, "train": never, "space": SPACE, "epochs": 2, **change}
+    arguments: dict[str, Any] = {
+        "model_fn": net,
+        "train": never,
+        "space": SPACE,
+        "epochs": 2,
+        "search": SMALL,
+        **change,
+    }
     with pytest.raises(InputError) as caught:
         tune(example_inputs=INPUTS, run_dir=tmp_path / "run", observer=silent, **arguments)
     assert sentence in str(caught.value)
@@ -320,8 +337,14 @@ def test_impossible_arguments_are_refused_before_anything_runs(
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Search(n_trials=0), "n_trials is 0, but it must be a whole number of at least 1"),
-        (lambda: Search(confirm=-1), "confirm is -1, but it must be a whole number of at least 0"),
+        (
+            lambda: Search(direction="maximize", n_trials=0),
+            "n_trials is 0, but it must be a whole number of at least 1",
+        ),
+        (
+            lambda: Search(direction="maximize", confirm=-1),
+            "confirm is -1, but it must be a whole number of at least 0",
+        ),
         (lambda: Pruning(percentile=50, ratio=0.5), "give one budget, not 2; got percentile=50.0 and ratio=0.5"),
         (lambda: Pruning(protect="abc"), "protect must be several patterns; got 'abc': put it into a list"),  # type: ignore[arg-type]
         (lambda: Pruning(percentile="85"), "percentile must be one number, not '85'"),  # type: ignore[arg-type]
@@ -336,7 +359,7 @@ def test_impossible_settings_are_refused(make: Callable[[], object], sentence: s
 def test_a_model_function_that_returns_one_network_is_refused(tmp_path: Path) -> None:
     model = net()
     with pytest.raises(InputError, match="model_fn returns the same network each time; build a new one"):
-        tune(lambda: model, train, SPACE, example_inputs=INPUTS, epochs=2, run_dir=tmp_path)
+        tune(lambda: model, train, SPACE, example_inputs=INPUTS, epochs=2, run_dir=tmp_path, search=SMALL)
 
 
 def test_inputs_that_do_not_fit_leave_a_folder_that_can_be_used(tmp_path: Path) -> None:
@@ -368,7 +391,12 @@ def test_a_users_own_network_with_defaults(tmp_path: Path) -> None:
         return accuracy
 
     result = prunetune.tune(
-        net, learn, example_inputs=inputs[:1], epochs=3, run_dir=tmp_path, search=Search(n_trials=12)
+        net,
+        learn,
+        example_inputs=inputs[:1],
+        epochs=3,
+        run_dir=tmp_path,
+        search=Search(direction="maximize", n_trials=12),
     )
     record = result.record
     assert record["status"] == "finished"

@@ -20,7 +20,7 @@ from prunetune.tuner import Pruning, Search, TuneResult, tune
 INPUTS = torch.zeros(2, 6)
 SPACE = SearchSpace({"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)})
 HALF = Pruning(scorer="magnitude", ratio=0.5)
-SMALL = Search(n_trials=4, confirm=2, optimizer="random", trial_pruner="none")
+SMALL = Search(direction="maximize", n_trials=4, confirm=2, optimizer="random", trial_pruner="none")
 
 
 def net() -> nn.Module:

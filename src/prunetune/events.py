@@ -5,7 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from prunetune.backends.checks import Direction
 
 Phase: TypeAlias = Literal[
     "prune", "check-proxy", "check-base", "check-again", "search", "confirm", "train", "refine", "compare", "report"
@@ -19,7 +22,8 @@ class PhaseStarted:
 
     ``best`` is the best score of these; ``notes`` are sentences that a user should read before: what the trial pruner
     will do, what does not go together. ``after`` is the work of the phases that follow, as far as it can be foreseen,
-    in epochs of this one: a training of the full network counts as many as take its time.
+    in epochs of this one: a training of the full network counts as many as take its time. ``direction`` says which
+    of two scores is the better.
     """
 
     phase: Phase
@@ -28,6 +32,7 @@ class PhaseStarted:
     notes: tuple[str, ...] = ()
     best: float | None = None
     after: float = 0.0
+    direction: Direction | None = None
 
 
 @dataclass(frozen=True)

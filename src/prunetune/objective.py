@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from prunetune.backends import Distribution, SearchSpace, resolve_space
-from prunetune.backends.checks import real_number, whole_number
+from prunetune.backends.checks import Direction, known_direction, real_number, whole_number
 from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
-from prunetune.errors import InputError, SearchError
+from prunetune.errors import SearchError
 from prunetune.events import silent
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
 from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
@@ -130,7 +130,7 @@ class ProxyObjective:
         *,
         epochs: int,
         fidelity: Fidelity,
-        direction: Literal["maximize", "minimize"],
+        direction: Direction,
         seed: int,
         worst: float | None,
     ) -> None:
@@ -214,7 +214,7 @@ def proxy_objective(
     epochs: int,
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     fidelity: Fidelity | str = FULL,
-    direction: Literal["maximize", "minimize"] = "maximize",
+    direction: Direction | None = None,
     seed: int = 0,
     data: Iterable[Batch] | None = None,
     loss: Loss | None = None,
@@ -228,6 +228,8 @@ def proxy_objective(
 
     Parameters
     ----------
+    direction
+        "maximize" where a higher score is better, "minimize" where a lower one is; it must be given.
     worst
         The score that a diverged trial counts as in ``loss``, before there is a worse one.
 
@@ -239,8 +241,7 @@ def proxy_objective(
         optimizer.minimize(objective.loss)  # Nevergrad, of to_nevergrad(objective.space)
         skopt.gp_minimize(objective.loss, to_skopt(objective.space))
     """
-    if direction not in ("maximize", "minimize"):
-        raise InputError(f"direction is {direction!r}, but it must be 'maximize' or 'minimize'")
+    towards = known_direction(direction)
     check_train(train)
     found = resolve_space(space)
     full = whole_number("epochs", epochs, minimum=1)
@@ -249,4 +250,4 @@ def proxy_objective(
     if asked != FULL:
         with torch.random.fork_rng():
             asked = measured_fidelity(asked, model_fn(), proxy(), example_inputs, epochs=full)
-    return ProxyObjective(proxy, train, found, epochs=full, fidelity=asked, direction=direction, seed=seed, worst=worst)
+    return ProxyObjective(proxy, train, found, epochs=full, fidelity=asked, direction=towards, seed=seed, worst=worst)

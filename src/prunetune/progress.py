@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from prunetune.backends.checks import BETTER, Direction
 from prunetune.events import (
     EpochEnded,
     Event,
@@ -69,10 +70,9 @@ def duration(seconds: float) -> str:
 class Tally:
     """What is known of a phase while it runs, gathered from its events.
 
-    ``maximize`` says which of two scores is the better. ``clock`` returns seconds and is there to be replaced in tests.
+    ``clock`` returns seconds and is there to be replaced in tests.
     """
 
-    maximize: bool = True
     clock: Callable[[], float] = time.monotonic
     phase: Phase | None = None
     total: int | None = None
@@ -85,6 +85,7 @@ class Tally:
     epoch: int = 0
     epochs: int = 0
     after: float = 0.0
+    direction: Direction | None = None
     _epochs_seen: int = field(default=0, repr=False)
     _started: float = field(default=0.0, repr=False)
     _finished: int = field(default=0, repr=False)
@@ -92,10 +93,8 @@ class Tally:
     def update(self, event: Event) -> None:
         """Take note of ``event``."""
         if isinstance(event, PhaseStarted):
-            fresh = Tally(
-                self.maximize, self.clock, event.phase, event.total, event.done, best=event.best, after=event.after
-            )
-            self.__dict__.update(fresh.__dict__)
+            known = {name: getattr(event, name) for name in ("phase", "total", "done", "best", "after", "direction")}
+            self.__dict__.update(Tally(self.clock, **known).__dict__)
             self._started = self.clock()
         elif isinstance(event, TrialStarted):
             self.trial, self.epoch = event.number, 0
@@ -121,7 +120,7 @@ class Tally:
 
     def _compare(self, score: float | None) -> None:
         if score is not None and math.isfinite(score):
-            better = max if self.maximize else min
+            better = min if self.direction == "minimize" else max
             self.best = score if self.best is None else better(self.best, score)
 
     def seconds_left(self) -> float | None:
@@ -189,7 +188,8 @@ class PlainProgress:
         if isinstance(event, PhaseStarted):
             known = f": {event.total} trials" if event.total else ""
             kept = f", {event.done} done before" if event.done else ""
-            self._print(f"{TITLES[event.phase]}{known}{kept}")
+            better = f"; {BETTER[event.direction]}" if event.direction else ""
+            self._print(f"{TITLES[event.phase]}{known}{kept}{better}")
             for note in event.notes:
                 self._print(f"  {note}")
         elif isinstance(event, EpochEnded) and tally.clock() - self._printed > QUIET_SECONDS:
@@ -289,7 +289,8 @@ class _Line:
     tally: Tally
 
     def __rich__(self) -> Text:
-        return Text(f"  {self.tally.line()}", style="dim")
+        better = [BETTER[self.tally.direction]] if self.tally.direction else []
+        return Text("  " + ", ".join([*filter(None, [self.tally.line()]), *better]), style="dim")
 
 
 def show_progress(console: Console) -> PlainProgress | LiveProgress:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from prunetune.backends import RUNGS, RungsForm, SearchSpace, full_name
-from prunetune.backends.checks import real_number, whole_number
+from prunetune.backends.checks import Direction, known_direction, real_number, whole_number
 from prunetune.budgets import BUDGETS, PAPER_FLOOR, Budget
 from prunetune.errors import InputError, unknown_name
 from prunetune.fidelity import FULL, Fidelity
@@ -74,6 +74,9 @@ class Pruning:
 class Search:
     """How hyperparameters are searched on the proxy and confirmed on the full network.
 
+    ``direction`` is "maximize" where a higher score is better, as of an accuracy, and "minimize" where a lower one is,
+    as of a loss. It must be given: nothing else tells what your train function returns.
+
     ``n_trials`` are finished on the proxy, then the ``confirm`` best are trained on the full network and the best of
     them wins. With ``confirm=0`` the proxy's best is trained without comparison: the paper's plain transfer. With
     ``confirm="auto"`` it is so many that the full network's best is missed less often than once in ten, as far as
@@ -96,7 +99,7 @@ class Search:
     confirm: int | Literal["auto"] = 3
     optimizer: str = "optuna:cmaes"
     trial_pruner: str = "asha"
-    direction: Literal["maximize", "minimize"] = "maximize"
+    direction: Direction | None = None
     rungs: RungsForm = "truncated"
     storage: str | None = field(default=None, repr=False)
     study: str | None = None
@@ -160,7 +163,7 @@ class Settings:
         return StudySettings(
             self.space,
             self.fidelity.of_epochs(self.epochs),
-            search.direction,
+            known_direction(search.direction),
             search.optimizer,
             search.trial_pruner,
             self.seed,

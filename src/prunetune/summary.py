@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunetune.backends.checks import BETTER
 from prunetune.energy import energy_sentence
 from prunetune.progress import duration
 
@@ -187,7 +188,7 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
     for name, value in winner["params"].items():
         table.add_row(title, f"{name} {number(value)}")
         title = ""
-    table.add_row("validation score", number(winner["score"]))
+    table.add_row("validation score", f"{number(winner['score'])}, {BETTER[record['direction']]}")
     if "trust" in record:  # not in records of earlier versions
         table.add_row("best was missed", _missed(record["trust"]))
     for name, value in record["test"].items():

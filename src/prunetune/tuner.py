@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from prunetune.energy import Meter
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.fingerprint import Resume, check_resume
+from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
 from prunetune.objective import ProxyFactory
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from prunetune.plugins.base import Batch, Loss
 
 
+@interruptible(signal.SIGINT)
 def tune(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -34,6 +38,7 @@ def tune(
     example_inputs: ExampleInputs,
     epochs: int,
     run_dir: str | Path = "runs/tune",
+    resume: Resume = "same",
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
     fidelity: Fidelity | str = FULL,
@@ -76,12 +81,15 @@ def tune(
         it is, see ``prunetune.energy.Meter``.
     run_dir
         The run folder; see ``RunFolder``.
+    resume
+        A run only goes on ("same") with the network, the functions and the inputs that it was started with, as far as
+        they can be compared; "anyway" goes on whatever has changed, and the record says what that was.
 
     Raises
     ------
     InputError
-        An argument is impossible, the run folder cannot be used or belongs to a run with other settings, or energy
-        is to be measured without codecarbon.
+        An argument is impossible, the run folder cannot be used or belongs to a run with other settings, another
+        network or another train function, or energy is to be measured without codecarbon.
     TraceError
         The model does not run on the example inputs.
     SearchError
@@ -95,13 +103,15 @@ def tune(
             ...  # train for report.epochs epochs, call report(accuracy, epoch) after each
             return accuracy
 
-        result = prunetune.tune(MyNet, train, example_inputs=torch.zeros(1, 3, 32, 32), epochs=10, run_dir="runs/my")
+        images, search = torch.zeros(64, 3, 32, 32), prunetune.Search(direction="maximize")
+        result = prunetune.tune(MyNet, train, example_inputs=images, epochs=10, search=search, run_dir="runs/my")
     """
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
     meter = Meter(energy, country)
     check_optimizer(search.optimizer)
     check_train(train)
+    check_resume(resume)
     if evaluate is not None and not callable(evaluate):
         raise InputError(f"evaluate must be a function; got {type(evaluate).__name__}")
     base = build_base(model_fn, seed)
@@ -110,7 +120,7 @@ def tune(
     keep_freed_memory()
     with RunFolder(run_dir) as folder:
         run = Run(settings, folder, model_fn, train, evaluate, observer, meter)
-        return run.go(base, example_inputs, ScoringData(data, loss))
+        return run.go(base, example_inputs, ScoringData(data, loss), resume)
 
 
 def build_base(model_fn: ModelFunction, seed: int) -> nn.Module:

@@ -21,11 +21,11 @@ from prunetune.backends import Float, SearchSpace
 from prunetune.backends.crew import RETRIES, Crew
 from prunetune.backends.lives import BEAT, OWNER, Pulse, Watch, _start_of, beating, is_dead, this_process
 from prunetune.backends.loop import run_trials
-from prunetune.backends.signals import uninterrupted
 from prunetune.backends.study import StudySettings, finished_trials, open_study, outcome
 from prunetune.backends.texts import PIECE, read_text, write_text
 from prunetune.backends.trial import Report
 from prunetune.events import Event, Notice, OthersEnded, TrialEnded, silent
+from prunetune.interrupts import uninterrupted
 
 pytestmark = pytest.mark.filterwarnings("error")
 

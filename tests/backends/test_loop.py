@@ -109,7 +109,7 @@ def test_events_in_order(tmp_path: Path) -> None:
     trials = _run(tmp_path, objective, n_trials=2, observer=events.append)
     seconds = [trial.user_attrs["seconds"] for trial in trials]
     assert events[:-1] == [
-        PhaseStarted("search", 2, 0),
+        PhaseStarted("search", 2, 0, direction="maximize"),
         TrialStarted("search", 0, trials[0].params),
         EpochEnded("search", 0, 1, 3, 0.5),
         TrialEnded("search", 0, "complete", 0.75, seconds[0]),
@@ -133,7 +133,7 @@ def test_the_budget_counts_trials_of_earlier_starts(tmp_path: Path) -> None:
     assert len(_run(tmp_path, objective, n_trials=5, observer=events.append)) == 5
     assert len(_run(tmp_path, objective, n_trials=5)) == 5
     assert calls == [0, 1, 2, 3, 4]
-    assert events[0] == PhaseStarted("search", 5, 2, best=0.75)
+    assert events[0] == PhaseStarted("search", 5, 2, best=0.75, direction="maximize")
 
 
 # Scores that are none

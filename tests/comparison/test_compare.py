@@ -84,7 +84,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def run(folder: Path, train: Any, asked: Comparison = ASKED, **more: Any) -> CompareResult:
     inputs = torch.zeros(2, 6)
-    return compare(net, train, SPACE, example_inputs=inputs, epochs=EPOCHS, run_dir=folder, comparison=asked, **more)
+    options = {"epochs": EPOCHS, "comparison": asked, "direction": "maximize", **more}
+    return compare(net, train, SPACE, example_inputs=inputs, run_dir=folder, **options)
 
 
 def row(result: CompareResult, name: str, optimizer: str = "random") -> Row:
@@ -306,7 +307,21 @@ def test_impossible_comparisons_are_refused(changed: dict[str, Any], complaint: 
         Comparison(**{**vars(ASKED), **changed})
 
 
+def test_which_scores_are_better_must_be_said(tmp_path: Path, clock: SimpleNamespace) -> None:
+    with pytest.raises(InputError, match="say which way is better: direction='maximize' for an accuracy"):
+        run(tmp_path / "run", Train(clock), direction=None)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_space_with_too_few_configurations_is_refused(tmp_path: Path, clock: SimpleNamespace) -> None:
     space = {"x": Categorical([0.1, 0.2])}
     with pytest.raises(InputError, match="the search space has 2 configurations in all, and a comparison takes 4"):
-        compare(net, Train(clock), space, example_inputs=torch.zeros(2, 6), epochs=2, run_dir=tmp_path / "run")
+        compare(
+            net,
+            Train(clock),
+            space,
+            example_inputs=torch.zeros(2, 6),
+            epochs=2,
+            run_dir=tmp_path / "run",
+            direction="maximize",
+        )

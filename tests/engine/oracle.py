@@ -27,7 +27,8 @@ def randomise(model: nn.Module, seed: int) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
             fan = max(1, parameter.numel() // parameter.shape[0]) if parameter.ndim > 1 else 1
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            dtype = torch.complex128 if parameter.is_complex() else torch.float64
+            noise = torch.randn(parameter.shape, generator=generator, dtype=dtype)
             parameter.copy_(noise / fan**0.5 if parameter.ndim > 1 else 1 + 0.3 * noise)
         for name, buffer in model.named_buffers():
             if buffer.is_floating_point():

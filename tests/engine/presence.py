@@ -65,7 +65,7 @@ def present(value: Tensor, mask: Tensor, where: str) -> Tensor:
         raise Mismatch(f"{where}: nothing is left of a tensor of shape {tuple(value.shape)}")
     if not torch.equal(outer(keeps), mask):
         raise Mismatch(f"{where}: what is left of a tensor of shape {tuple(value.shape)} is not dense")
-    value = torch.where(mask, value, torch.nan) if value.is_floating_point() else value
+    value = torch.where(mask, value, torch.nan) if value.is_floating_point() or value.is_complex() else value
     result: Present = Tensor._make_subclass(Present, value)
     result.value, result.mask, result.keeps = value, mask, keeps
     return result
@@ -144,14 +144,14 @@ def fact(func: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
 
 def _moved_mask(x: Any) -> Any:
     """The mask of whatever holds data; tensors of integers are indices and stay."""
-    if not isinstance(x, Tensor) or not (isinstance(x, Present) or x.is_floating_point()):
+    if not isinstance(x, Tensor) or not (isinstance(x, Present) or x.is_floating_point() or x.is_complex()):
         return x
     return mask_of(x).to(torch.uint8)
 
 
 @means("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "reshape", "view", "flatten")
 @means("unflatten", "unsqueeze", "squeeze", "flip", "roll", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
-@means("chunk", "split", "split_with_sizes", "tensor_split", "narrow", "select", "unbind", "index_select", "cat")
+@means("chunk", "split", "split_with_sizes", "tensor_split", "narrow", "select", "unbind", "cat")
 @means("stack", "repeat", "repeat_interleave", "expand", "contiguous", "clone", "detach", "concat")
 @means(Tensor.__getitem__, *(getattr(Tensor, n).__get__ for n in ("T", "mT", "data")))
 def move(func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -267,7 +267,8 @@ def _refuse(func: Any) -> Any:
 
 def with_gaps(model: nn.Module, plan: PruningPlan) -> nn.Module:
     """A copy of `model` whose parameters and buffers are `Present` where `plan` cuts them."""
-    import presence_layers  # noqa: F401  registers the meanings of layers
+    import presence_indices  # noqa: F401  registers the meanings of indices, and the next of layers
+    import presence_layers  # noqa: F401
 
     memo: dict[int, Any] = {}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):

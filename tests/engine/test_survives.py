@@ -123,6 +123,17 @@ def test_keeps_the_data_type(name: str, dtype: torch.dtype) -> None:
     assert torch.isfinite(out).all()
 
 
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_keeps_the_memory_format(name: str) -> None:
+    model, _ = built(name)
+    for given in (torch.contiguous_format, torch.channels_last):
+        whole = copy.deepcopy(model).to(memory_format=given)
+        smaller = apply(analysed(name), whole)
+        expected = copy.deepcopy(smaller).to(memory_format=given)
+        for (key, mine), (_, theirs) in zip(smaller.named_parameters(), expected.named_parameters(), strict=True):
+            assert mine.stride() == theirs.stride(), key
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_keeps_the_device(name: str) -> None:
     """A machine for tests has one device with values; the other is `meta`."""

@@ -49,7 +49,7 @@ def refined(result: dict[str, Any]) -> dict[str, Any]:
 def test_sentences(make_run: MakeRun, refined: dict[str, Any]) -> None:
     run = load_run(make_run(refined))
     assert lead(run).sentence == "Trial 2 of the refinement on the full network won: it beat all that was confirmed."
-    assert lead(run).facts[0].note == "on the full network"
+    assert lead(run).facts[0].note == "on the full network; higher is better"
     assert raced(run) == (
         "They raced each other: one was stopped when clearly behind the best, which saved 2 epochs on the full "
         "network, about 6.0 s. What was stopped cannot win."

@@ -311,7 +311,7 @@ def tune_with(train: Any, transfer: str, folder: Any, **options: Any) -> Any:
         epochs=1,
         run_dir=folder,
         pruning=prunetune.Pruning(scorer="uniform", ratio=0.25, transfer=transfer),
-        search=prunetune.Search(n_trials=options.pop("n_trials", 1), confirm=1),
+        search=prunetune.Search(direction="maximize", n_trials=options.pop("n_trials", 1), confirm=1),
         **options,
     )
 

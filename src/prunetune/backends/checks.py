@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import SupportsIndex
+from typing import Final, Literal, SupportsIndex, TypeAlias, cast, get_args
 
 from prunetune.errors import InputError
+
+Direction: TypeAlias = Literal["maximize", "minimize"]
+BETTER: Final[dict[Direction, str]] = {"maximize": "higher is better", "minimize": "lower is better"}
+
+
+def known_direction(direction: object) -> Direction:
+    """``direction``, if it is one. Raises InputError otherwise, and where it was left out: no name tells it.
+
+    >>> known_direction(None)
+    Traceback (most recent call last):
+        ...
+    prunetune.errors.InputError: the score's name is unknown, so say which way is better: direction='maximize' for an \
+accuracy, 'minimize' for a loss
+    """
+    if direction is None:
+        raise InputError(
+            "the score's name is unknown, so say which way is better: direction='maximize' for an accuracy, 'minimize' "
+            "for a loss"
+        )
+    if direction not in get_args(Direction):
+        raise InputError(f"direction is {direction!r}, but it must be 'maximize' or 'minimize'")
+    return cast(Direction, direction)
 
 
 def whole_number(name: str, value: object, *, minimum: int) -> int:

@@ -18,11 +18,11 @@ from prunetune.backends.lives import Pulse, Watch, beating
 from prunetune.backends.notes import direction_warning, study_notes
 from prunetune.backends.reannealed import Objective, reannealed, rungs_of
 from prunetune.backends.seeds import derive_seed
-from prunetune.backends.signals import uninterrupted
 from prunetune.backends.study import StudySettings, count_outcomes, finished_trials, outcome, top_trials, worst_score
 from prunetune.backends.trial import Ending, Report, attempt
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Notice, Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, Warned, silent
+from prunetune.interrupts import check_interrupted, uninterrupted
 
 FAILURES_ALLOWED: Final = 5
 MESSAGE_LENGTH: Final = 2_000
@@ -83,11 +83,16 @@ def run_trials(
     started = time.perf_counter()
     finished = finished_trials(study)
     best = next((trial.value for trial in top_trials(study, 1)), None)
-    observer(PhaseStarted(phase, total(), len(finished), study_notes(study, settings, total()), best, after))
+    observer(
+        PhaseStarted(
+            phase, total(), len(finished), study_notes(study, settings, total()), best, after, settings.direction
+        )
+    )
     crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in finished})
     warned = settings.trial_pruner == "none" or phase != "search"  # on the full network it is known by then
     loop = _Loop(study, objective, settings, total, phase, observer, crew, warned)
     while crew.is_room_for_one(total):
+        check_interrupted()
         loop.run_one()
     observer(PhaseEnded(phase, time.perf_counter() - started, _summary(study)))
     return loop.ran

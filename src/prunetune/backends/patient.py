@@ -18,10 +18,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from prunetune.errors import StorageError
 from prunetune.events import Notice, Observer
+from prunetune.interrupts import is_ending
 
 PATIENCE_SECONDS: Final = 600.0
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 10.0
+LONGEST_NAP: Final = 0.5  # after which a signal is seen that came meanwhile
+ENDING_SECONDS: Final = 5.0  # the patience of a process that a signal ends
 SAY_AFTER: Final = 1.0  # locks of some moments are everyday, where several workers share a SQLite file
 
 _PASSING_SQLITE: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
@@ -65,7 +68,7 @@ class PatientStorage(BaseStorage):
                 if reason is None:
                     raise
                 waited = time.monotonic() - started
-                if self._weary or waited >= self._patience:
+                if self._weary or waited >= self._patience_now():
                     self._weary = True
                     raise StorageError(
                         f"the storage {self._name} cannot be used ({reason}), for {waited:.0f} s now; what is finished "
@@ -80,11 +83,19 @@ class PatientStorage(BaseStorage):
                     self._say(f"the storage {self._name} is back after {time.monotonic() - started:.0f} s")
                 return result
             try:
-                time.sleep(min(pause, self._patience) * random.uniform(0.5, 1.0))
+                self._sleep(min(pause, self._patience) * random.uniform(0.5, 1.0))
             except BaseException:  # Ctrl-C while waiting: what is still to be recorded is tried once
                 self._weary = True
                 raise
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _patience_now(self) -> float:
+        return min(self._patience, ENDING_SECONDS) if is_ending() else self._patience
+
+    def _sleep(self, seconds: float) -> None:
+        until, ending = time.monotonic() + seconds, is_ending()
+        while (left := until - time.monotonic()) > 0 and is_ending() == ending:
+            time.sleep(min(left, LONGEST_NAP))
 
     def _say(self, message: str) -> None:
         if threading.current_thread() is threading.main_thread():

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Self, get_args
 
 import optuna
 from optuna.pruners import BasePruner
@@ -18,7 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends import RungsForm, full_name, optimizers, trial_pruners
-from prunetune.backends.checks import whole_number
+from prunetune.backends.checks import Direction, known_direction, whole_number
 from prunetune.backends.patient import PATIENCE_SECONDS
 from prunetune.backends.seeded import sampler
 from prunetune.backends.space import SearchSpace
@@ -30,8 +30,6 @@ from prunetune.registry import build
 
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy
-
-Direction: TypeAlias = Literal["maximize", "minimize"]
 
 FINGERPRINT: Final = "prunetune"
 FINGERPRINT_FORMAT: Final = 1
@@ -62,8 +60,7 @@ class StudySettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
         object.__setattr__(self, "seed", whole_number("seed", self.seed, minimum=0))
-        if self.direction not in get_args(Direction):
-            raise InputError(f"direction is {self.direction!r}, but it must be 'maximize' or 'minimize'")
+        known_direction(self.direction)
         for name, registry in ((self.optimizer, optimizers), (self.trial_pruner, trial_pruners)):
             registry.check(name)
         if self.rungs == "reannealed":

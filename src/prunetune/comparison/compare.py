@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from prunetune import record as parts
 from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, resolve_space
+from prunetune.backends.checks import Direction, known_direction
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.study import StudySettings
 from prunetune.checking import draw_configurations
@@ -33,6 +35,8 @@ from prunetune.comparison.settings import BASE, FEWEST, Comparison, Way
 from prunetune.comparison.trainings import Functions, Trained, Trainings, key
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
+from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, check_resume, continued, sentences
+from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_train
 from prunetune.record import Record
 from prunetune.runfolder import FORMAT, RunFolder
@@ -61,6 +65,7 @@ class CompareResult:
     """All of ``compare.json``."""
 
 
+@interruptible(signal.SIGINT)
 def compare(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -69,9 +74,10 @@ def compare(
     example_inputs: ExampleInputs,
     epochs: int,
     run_dir: str | Path = "runs/compare",
+    resume: Resume = "same",
     comparison: Comparison = Comparison(),  # noqa: B008  # frozen
     smaller: Mapping[str, ModelFunction] | None = None,
-    direction: Literal["maximize", "minimize"] = "maximize",
+    direction: Direction | None = None,
     seed: int = 0,
     evaluate: EvaluateFunction | None = None,
     data: Iterable[Batch] | None = None,
@@ -92,6 +98,8 @@ def compare(
         As for ``prunetune.tune``. For the rival "less-data" the train function must heed ``report.data``.
     comparison
         What is compared.
+    direction
+        "maximize" where a higher score is better, "minimize" where a lower one is; it must be given.
     smaller
         Networks that stand in for the full one, by name: smaller members of its family. They are trained in full.
     evaluate
@@ -112,7 +120,9 @@ def compare(
     Which scorer, and are proxies better than fewer epochs? ::
 
         comparison = prunetune.Comparison(scorers=("synflow", "uniform"), rivals=("fewer-epochs",))
-        found = prunetune.compare(MyNet, train, space, example_inputs=images, epochs=40, comparison=comparison)
+        found = prunetune.compare(
+            MyNet, train, space, example_inputs=images, epochs=40, comparison=comparison, direction="maximize"
+        )
         for row in found.rows:
             print(row.name, row.search_cost, row.regret.mean)
     """
@@ -120,12 +130,14 @@ def compare(
 
     keep_freed_memory()
     found = resolve_space(space)
-    settings = StudySettings(found, epochs, direction, RANDOM, "none", seed)
+    settings = StudySettings(found, epochs, known_direction(direction), RANDOM, "none", seed)
     check_train(train)
+    check_resume(resume)
     for name, function in (("evaluate", evaluate or train), *(smaller or {}).items()):
         if not callable(function):
             raise InputError(f"{name} must be a function; got {type(function).__name__}")
-    build_base(model_fn, seed)  # raises InputError for a function that does not build networks
+    networks = {"network": build_base(model_fn, seed)}  # raises InputError for what does not build networks
+    networks |= {f"smaller {name}": build_base(function, seed) for name, function in (smaller or {}).items()}
     points = draw_configurations(found, comparison.configurations, seed)
     if len(points) < FEWEST:
         raise InputError(f"the search space has {len(points)} configurations in all, and a comparison takes {FEWEST}")
@@ -137,7 +149,9 @@ def compare(
 
     with RunFolder(run_dir) as folder:
         functions = Functions(model_fn, train, evaluate, smaller or {})
+        now = Fingerprint.of(networks, {"model_fn": model_fn, "train": train, EVALUATE: evaluate}, example_inputs)
         trainings = Trainings(folder, settings, functions, cut, observer)
+        trainings.notes += sentences(continued(folder, now, resume=resume, observer=observer))
         result = _Comparing(comparison, trainings, points).go()
         return _written(result, folder, settings, comparison, parts.machine(model_fn()))
 

@@ -118,20 +118,24 @@ def _result(ctx: Context, node: fx.Node, args: Any, kwargs: Any) -> Any:
     whole = node.op == "call_module"
     rule = rule_of_module(type(ctx.model.get_submodule(str(node.target)))) if whole else rule_of(node.target)
     if rule is None:
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this operation")
-        return ctx.fixed()
+        return _unknown(ctx, args, kwargs, f"{NO_RULE} this operation")
     shape = node.meta.get("shape")
     try:
         result = rule(ctx, *args, **kwargs)
     except InputError:
         raise
     except (TypeError, ValueError, IndexError) as error:  # a form of the call that the rule does not know
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this form of it ({error})")
-        return ctx.fixed()
+        return _unknown(ctx, args, kwargs, f"{NO_RULE} this form of it ({error})")
     if shape is not None and not _fits(result, shape):
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this form of it (another result)")
-        return ctx.fixed()
+        return _unknown(ctx, args, kwargs, f"{NO_RULE} this form of it (another result)")
     return result
+
+
+def _unknown(ctx: Context, args: Any, kwargs: Any, reason: str) -> Any:
+    """The result of what no rule is known for: all that it takes stays as it is."""
+    ctx.freeze_all(list(tensors_in((*args, kwargs))), reason)
+    ctx.keep_numbers((*args, kwargs))
+    return ctx.fixed()
 
 
 def _fits(result: Any, shape: Any) -> bool:

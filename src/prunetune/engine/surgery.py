@@ -106,7 +106,7 @@ def _indices(kept: tuple[int, ...], device: torch.device, known: Indices) -> Ten
 
 
 def cut_tensor(tensor: Tensor, cut: TensorCut, known: Indices | None = None) -> Tensor:
-    """The part of a tensor that stays, in memory of its own if anything goes.
+    """The part of a tensor that stays, in memory of its own if anything goes, and in the tensor's memory format.
 
     Who cuts many tensors by one plan hands over a dict, `known`, in which they share what they have in common.
     """
@@ -118,7 +118,17 @@ def cut_tensor(tensor: Tensor, cut: TensorCut, known: Indices | None = None) -> 
     else:
         for dim, kept in indices.items():
             smaller = smaller.index_select(dim, kept)
-    return parameter_like(tensor, smaller.contiguous())
+    return parameter_like(tensor, smaller.to(memory_format=_memory_format(tensor)))
+
+
+def _memory_format(tensor: Tensor) -> torch.memory_format:
+    """Channels last where the strides say so; ``is_contiguous`` says yes to both for kernels of one place."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim)
+    if last is None:
+        return torch.contiguous_format
+    like = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta", memory_format=last)
+    plain = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    return last if tensor.stride() == like.stride() != plain.stride() else torch.contiguous_format
 
 
 _PATH = re.compile(r"^(?:(?P<module>.*)\.)?(?P<name>\w+)(?:\[(?P<index>\d+)\])?$")

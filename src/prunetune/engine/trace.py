@@ -139,6 +139,7 @@ def _traces(
             if isinstance(leaf, Tensor):
                 recorder.placeholder(leaf, f"input_{i}")
         out = _forward(set_mode(shadow, training), args, kwargs, recorder, recorder.scope)
+        recorder.listening = False
         recorder.graph.output(tuple(recorder.node_of(t) for t in tensors_of(out)))
         calls = None if values else tuple(recorder.calls)
         return Trace(recorder.graph, model, shapes, parameters, calls, tuple(recorder.modules))

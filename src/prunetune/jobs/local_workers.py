@@ -14,6 +14,7 @@ import torch
 
 from prunetune.config import Config
 from prunetune.events import Event, Notice, Observer, PhaseEnded, PhaseStarted
+from prunetune.interrupts import OWNER
 from prunetune.runfolder import sqlite_url
 from prunetune.settings import Search
 
@@ -67,6 +68,7 @@ class LocalWorkers:
             "OMP_NUM_THREADS": str(threads),
             "PRUNETUNE_STUDY": search.storage
             or sqlite_url(folder / "study.db"),  # arguments would show a password to all
+            OWNER: str(os.getpid()),
         }
         command = [sys.executable, "-m", "prunetune", "worker", "--device", config.run.device]
         command += ["--name", search.study_name(folder)]

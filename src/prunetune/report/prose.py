@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prunetune.backends.checks import BETTER
 from prunetune.report.run import Run
 from prunetune.report.words import NONE, clip, duration, number, percent, ratio
 from prunetune.transfer.notes import transfer_sentence
@@ -138,7 +139,8 @@ def _score(run: Run) -> Fact:
     if chosen is None:
         return Fact("validation score", NONE)
     on_base = chosen.refine_trial is not None or any(run.won(row) for row in run.result.confirmation or ())
-    return Fact("validation score", number(chosen.score), "on the full network" if on_base else "on the proxy")
+    where = "on the full network" if on_base else "on the proxy"
+    return Fact("validation score", number(chosen.score), f"{where}; {BETTER[run.result.direction]}")
 
 
 def tuning_seconds(run: Run) -> float | None:

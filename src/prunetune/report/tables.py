@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from prunetune.backends.checks import BETTER
 from prunetune.report.figures import NothingToShow
 from prunetune.report.figures.base import LOOKS, thinned
 from prunetune.report.figures.cost import MEASURES, phase_seconds
@@ -248,7 +249,7 @@ def settings(run: Run) -> Table:
     pruning = result.pruning
     pairs: list[tuple[str, Any]] = [
         ("seed", result.seed),
-        ("direction", result.direction),
+        ("score", BETTER[result.direction]),
         ("optimizer", result.optimizer),
         ("trial pruner", result.trial_pruner),
         ("trials", result.n_trials),

@@ -17,10 +17,11 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends import Categorical, Float, Int, SearchSpace, optimizers, trial_pruners
+from prunetune.backends.checks import Direction
 from prunetune.backends.lives import OWNER, this_process
 from prunetune.backends.loop import run_trials
 from prunetune.backends.seeded import sampler
-from prunetune.backends.study import Direction, StudySettings, finished_trials, open_study, outcome
+from prunetune.backends.study import StudySettings, finished_trials, open_study, outcome
 from prunetune.backends.trial import Report
 from prunetune.registry import build
 

@@ -3,6 +3,7 @@
 from prunetune.engine.rules import (
     contractions,
     elementwise,
+    indexed,
     movement,
     norms,
     parts,
@@ -20,6 +21,7 @@ __all__ = [
     "Rule",
     "contractions",
     "elementwise",
+    "indexed",
     "movement",
     "norms",
     "parts",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, TypeAlias
 
-from prunetune.engine.labels import Labelled, LinearForm, Vec
+from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
 from prunetune.engine.rules.context import Context
 
 Size: TypeAlias = LinearForm | int
@@ -32,3 +33,8 @@ def moved(ctx: Context, input: Labelled, dims: Sequence[Vec | None]) -> Labelled
 def moves(size: Size) -> bool:
     """Whether a size is computed from something that can be cut."""
     return isinstance(size, LinearForm) and bool(size.terms)
+
+
+def negative(size: Size) -> LinearForm:
+    """The size with the other sign."""
+    return LinearForm.of(size).scaled(Fraction(-1), -plain(size))

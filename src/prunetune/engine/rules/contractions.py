@@ -179,6 +179,30 @@ def addmm(ctx: Context, input: Labelled, mat1: Labelled, mat2: Labelled, **kwarg
     return join(ctx, [product, input])
 
 
+@rule("grouped_mm", "_grouped_mm", "transformers::grouped_mm_fallback")
+def grouped_product(
+    ctx: Context,
+    input: Labelled,
+    weight: Labelled,
+    offs: Labelled | None = None,
+    bias: Labelled | None = None,
+    **kwargs: Any,
+) -> Labelled:
+    """Rows of input (S, K), each times the matrix of its group in weight (G, K, N); or as many batches as groups."""
+    if input.ndim == weight.ndim == 3:
+        return _product(ctx, input, weight)
+    if input.ndim != 2 or weight.ndim != 3:
+        raise ValueError("groups of columns")
+    ctx.freeze(ctx.vec(input, 0), "its rows are in the order of their groups")
+    ctx.bind(weight, 0, None)
+    ctx.bind(weight, 1, ctx.vec(input, 1))
+    out = ctx.produce(weight, 2)
+    if bias is not None:
+        ctx.bind(bias, -1, out)
+    ctx.count(2, [(None, input.shape[0]), (ctx.vec(weight, 1), weight.shape[1]), (out, weight.shape[2])])
+    return ctx.result([None, out])
+
+
 @rule("embedding")
 def embedding(ctx: Context, input: Labelled, weight: Labelled, *args: Any, **kwargs: Any) -> Labelled:
     """Rows of W (V, C) by index: the width C can shrink, the vocabulary can't."""

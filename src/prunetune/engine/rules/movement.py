@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from prunetune.engine.labels import Labelled, Vec, plain, plain_all
-from prunetune.engine.rules.common import Size, is_weight, moved, sizes_of
+from prunetune.engine.rules.common import Size, is_weight, moved, moves, negative, sizes_of
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.elementwise import join_dim
 from prunetune.engine.rules.shapes import carry
@@ -78,12 +78,17 @@ def roll(ctx: Context, input: Labelled, shifts: Any, dims: Any = None) -> Labell
         return fixed
     amounts = shifts if isinstance(shifts, (tuple, list)) else (shifts,)
     for shift, dim in zip(amounts, plain_all(dims), strict=True):
-        vec = vecs[dim]
-        if vec is not None:
-            n = plain(shift)
-            wraps = vec if abs(n) > len(vec) else vec[len(vec) - n :] if n > 0 else vec[:-n]
+        vec, n = vecs[dim], plain(shift)
+        if vec is None:
+            ctx.require(shift, None)
+            continue
+        wraps = vec if abs(n) > len(vec) else vec[len(vec) - n :] if n > 0 else vec[:-n]
+        if moves(shift) and 0 < abs(n) <= len(vec):
+            ctx.require(shift if n > 0 else negative(shift), wraps)
+        else:
+            ctx.require(shift, None)
             ctx.freeze(wraps, "a roll takes a fixed number of them to the other end")
-            vecs[dim] = np.roll(vec, n)
+        vecs[dim] = np.roll(vec, n)
     return moved(ctx, input, vecs)
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
-import torch
-
-from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
-from prunetune.engine.rules.common import Size, is_weight, moved, moves
+from prunetune.engine.labels import Labelled, LinearForm, Relation, Vec, plain
+from prunetune.engine.rules.common import Size, is_weight, moved, moves, negative
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
@@ -18,6 +15,7 @@ def chunk(ctx: Context, input: Labelled, chunks: Size, dim: Size = 0) -> tuple[L
     """Equal parts: the same position goes from each."""
     d = plain(dim) % input.ndim
     vec = ctx.vec(input, d)
+    ctx.require(chunks, None)
     parts = [s[d] for s in ctx.shape]
     if len(set(parts)) > 1:
         ctx.freeze(vec, "split into unequal parts")
@@ -38,7 +36,9 @@ def tensor_split(
     for cut in cuts:
         if vec is not None and 0 < plain(cut) < len(vec):
             ctx.require(cut, vec[: plain(cut)])
-        elif plain(cut) < 0:
+            continue
+        ctx.require(cut, None)
+        if plain(cut) < 0:
             ctx.freeze(vec, "split at indices counted from the end")
     return sections(ctx, input, plain(dim) % input.ndim)
 
@@ -79,11 +79,9 @@ def unbind(ctx: Context, input: Labelled, dim: Size = 0) -> tuple[Labelled, ...]
 
 @rule("narrow")
 def narrow(ctx: Context, input: Labelled, dim: Size, start: Any, length: Size) -> Labelled:
-    first = plain(start) if not isinstance(start, Labelled) else 0
     d = plain(dim) % input.ndim
-    stop = LinearForm.of(start).plus(LinearForm.of(length), 1)
     vecs = ctx.vecs(input)
-    vecs[d] = _slice(ctx, vecs[d], slice(start if first else None, stop, None))
+    vecs[d] = slice_of(ctx, vecs[d], slice(start, LinearForm.of(start).plus(LinearForm.of(length), 1)))
     return moved(ctx, input, vecs)
 
 
@@ -91,80 +89,40 @@ def narrow(ctx: Context, input: Labelled, dim: Size, start: Any, length: Size) -
 def select(ctx: Context, input: Labelled, dim: Size, index: Size) -> Labelled:
     d = plain(dim) % input.ndim
     vecs = ctx.vecs(input)
-    _pick(ctx, vecs.pop(d), plain(index))
+    pick(ctx, vecs.pop(d), index)
     return moved(ctx, input, vecs)
 
 
-@rule(torch.Tensor.__getitem__)
-def getitem(ctx: Context, input: Labelled, index: Any) -> Labelled:
-    """Slices and single indices; an index tensor keeps the dimension it looks into whole."""
-    return part_of(ctx, input, index, ctx.shape)
-
-
-def part_of(ctx: Context, input: Labelled, index: Any, shape: tuple[int, ...]) -> Labelled:
-    """Labels of `input[index]`, whose shape is `shape`."""
-    index = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(i, (Labelled, list)) for i in index):
-        return _looked_up(ctx, input, index)
-    vecs = ctx.vecs(input)
-    used = sum(1 for i in index if i is not None and i is not Ellipsis)
-    full: list[Any] = []
-    for i in index:
-        full.extend([slice(None)] * (input.ndim - used) if i is Ellipsis else [i])
-    full.extend([slice(None)] * (input.ndim - sum(1 for i in full if i is not None)))
-    dims: list[Vec | None] = []
-    position = 0
-    for i in full:
-        if i is None:
-            dims.append(None)
-            continue
-        vec = vecs[position]
-        if isinstance(i, slice):
-            dims.append(_slice(ctx, vec, i))
-        else:
-            _pick(ctx, vec, plain(i))
-        position += 1
-    result = ctx.result(dims, shape)
-    return Labelled(shape, result.dims, from_weights=is_weight(input))
-
-
-def _looked_up(ctx: Context, input: Labelled, index: tuple[Any, ...]) -> Labelled:
-    """Only dimensions that no index touches keep their labels, where they can be told apart by position."""
-    vecs = ctx.vecs(input)
-    simple = all(isinstance(i, (Labelled, list)) or i == slice(None) for i in index)
-    tensors = [i for i in index if isinstance(i, Labelled)]
-    for d, vec in enumerate(vecs):
-        if (d < len(index) and index[d] != slice(None)) or not simple:
-            ctx.freeze(vec, "looked up by index")
-    ctx.freeze_all(tensors, "used as an index")
-    if not simple:
-        fixed: Labelled = ctx.fixed()
-        return fixed
-    tail = [v for d, v in enumerate(vecs) if d >= len(index)]
-    lead = len(ctx.shape) - len(tail)
-    return moved(ctx, input, [*[None] * lead, *tail]) if lead >= 0 else ctx.fixed()
-
-
-def _slice(ctx: Context, vec: Vec | None, part: slice) -> Vec | None:
+def slice_of(ctx: Context, vec: Vec | None, part: slice) -> Vec | None:
     """The labels in a slice, whose ends must stay where they are."""
-    start, stop = part.start, part.stop
-    step = 1 if part.step is None else plain(part.step)
-    plain_part = slice(_end(start), _end(stop), step)
-    if vec is None:
-        for end in (start, stop):
-            if end is not None and moves(end):
-                ctx.require(end, None, plain(end))
-        return None
-    if step != 1:
-        return _strided(ctx, vec, plain_part)
-    for end in (start, stop):
-        if end is None or plain(end) == 0 or plain(end) >= len(vec):
-            continue
-        if plain(end) > 0:
-            ctx.require(end, vec[: plain(end)])
-        else:
-            ctx.require(LinearForm.of(end).scaled(Fraction(-1), -plain(end)), vec[plain(end) :])
-    return vec[plain_part]
+    if part.step is not None and plain(part.step) != 1:
+        ctx.keep_numbers((part.start, part.stop, part.step))
+        return None if vec is None else _strided(ctx, vec, plain_slice(part))
+    ctx.keep_numbers((part.step,))
+    for end in (part.start, part.stop):
+        if end is not None:
+            _ends(ctx, vec, end)
+    return None if vec is None else vec[plain_slice(part)]
+
+
+def _ends(ctx: Context, vec: Vec | None, end: Size) -> None:
+    """A slice begins or ends here: so many must stay before it, or after it if it is counted from the end."""
+    n = plain(end)
+    if vec is None or n == 0:
+        ctx.require(end, None)
+    elif n < 0:
+        ctx.require(negative(end), vec[n:])
+    elif n <= len(vec):
+        if n < len(vec) or not LinearForm.of(end).fixed:
+            ctx.require(end, vec[:n])
+    else:  # beyond the last one, wherever that is
+        count = LinearForm.count(vec, len(vec))
+        ctx.space.require(end, count, ctx.where, relation=Relation.NOT_NEGATIVE)
+
+
+def plain_slice(part: slice) -> slice:
+    """The slice with plain numbers."""
+    return slice(*(_end(end) for end in (part.start, part.stop, part.step)))
 
 
 def _end(end: Any) -> int | None:
@@ -181,59 +139,16 @@ def _strided(ctx: Context, vec: Vec, part: slice) -> Vec:
     return vec[part]
 
 
-def _pick(ctx: Context, vec: Vec | None, index: int) -> None:
-    """One index is taken by its number: it and all before it (or after it, counted from the end) must stay."""
-    if vec is not None:
-        ctx.freeze(vec[: index + 1] if index >= 0 else vec[index:], "one index is taken by its number")
-
-
-@rule(torch.Tensor.__setitem__)
-def setitem(ctx: Context, input: Labelled, index: Any, value: Any) -> Labelled:
-    """What is written is cut as what it is written into."""
-    if isinstance(value, Labelled):
-        target = _target_of(ctx, input, index, value)
-        for d in range(-min(target.ndim, value.ndim), 0):
-            if value.shape[d] > 1 and target.shape[d] == value.shape[d]:
-                left, right = ctx.vec(target, d), ctx.vec(value, d)
-                if left is not None or right is not None:
-                    ctx.tie(left, right)
-    return Labelled(input.shape, tuple(ctx.vecs(input)))
-
-
-def _target_of(ctx: Context, input: Labelled, index: Any, value: Labelled) -> Labelled:
-    """The part of `input` that `index` names."""
-    if isinstance(index, Labelled) and index.ndim == 1:  # rows by number, or a mask over the rows
-        ctx.freeze_all([index], "used as an index")
-        vecs = ctx.vecs(input)
-        ctx.freeze(vecs[0], "written to by index")
-        return Labelled(input.shape, (None, *vecs[1:]))
-    plain_index = _plain_index(index)
-    if plain_index is None:
-        ctx.freeze_all([input, value], "written to by index")
-        return Labelled(value.shape, (None,) * value.ndim)
-    part = torch.empty(input.shape, device="meta")[plain_index]
-    return part_of(ctx, input, index, tuple(part.shape))
-
-
-def _plain_index(index: Any) -> Any:
-    """The index with plain numbers, or None if it holds tensors."""
-    if isinstance(index, (Labelled, list)):
-        return None
-    if isinstance(index, tuple):
-        parts = [_plain_index(i) if i is not None else None for i in index]
-        return None if any(isinstance(i, (Labelled, list)) for i in index) else tuple(parts)
-    if isinstance(index, slice):
-        return slice(_end(index.start), _end(index.stop), _end(index.step))
-    return plain(index) if isinstance(index, (int, LinearForm)) and not isinstance(index, bool) else index
-
-
-@rule("gather", "take_along_dim", "index_select", "scatter", "scatter_add", "index_add", "index_copy")
-def indexed(ctx: Context, input: Labelled, dim: Any, index: Labelled, *args: Any, **kwargs: Any) -> Any:
-    """The dimension that is looked into stays whole, the others are kept by an `index_select`."""
-    if ctx.node.target in (torch.index_select, torch.Tensor.index_select):
-        vecs = ctx.vecs(input)
-        ctx.freeze(vecs[plain(dim)], "looked up by index")
-        vecs[plain(dim)] = None
-        return moved(ctx, input, vecs)
-    ctx.freeze_all([t for t in (input, index, *args) if isinstance(t, Labelled)], "looked up by index")
-    return ctx.fixed()
+def pick(ctx: Context, vec: Vec | None, index: Size) -> None:
+    """One index is taken by its number: it must stay, and so many before it (or after it, counted from the end)."""
+    i = plain(index)
+    if vec is None:
+        ctx.require(index, None)
+        return
+    here = vec[i:][:1]
+    ctx.freeze(here, "one index is taken by its number")
+    others = vec[:i] if i >= 0 else vec[i:][1:]
+    if moves(index):
+        ctx.require(index if i >= 0 else negative(LinearForm.of(index).plus(LinearForm.of(1), 1)), others)
+    else:
+        ctx.freeze(others, "one index is taken by its number")

@@ -192,6 +192,7 @@ def pad(ctx: Context, input: Labelled, pad: Sequence[Size], mode: str = "constan
             continue
         if mode != "constant" or plain(before) < 0 or plain(after) < 0:
             ctx.freeze(vecs[d], f"padded ({mode})")
+            ctx.keep_numbers((before, after))
             vecs[d] = None
             continue
         sides = [_padding(ctx, amount) for amount in (before, after)]

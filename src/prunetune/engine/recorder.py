@@ -80,14 +80,14 @@ class Recorder(TorchFunctionMode):
 
     def __enter__(self) -> Recorder:
         """Record; also what comes from numpy, which torch lets no mode see."""
-        self._from_numpy = torch.from_numpy
-        torch.from_numpy = self._of_numpy
-        super().__enter__()
+        self._from_numpy: Callable[[Any], Tensor] = torch.from_numpy
+        setattr(torch, "from_numpy", self._of_numpy)  # noqa: B010
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        torch.from_numpy = self._from_numpy
-        super().__exit__(*error)
+        setattr(torch, "from_numpy", self._from_numpy)  # noqa: B010
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def _of_numpy(self, array: Any) -> Tensor:
         """The numbers left torch before, and what they came from stays as it is."""

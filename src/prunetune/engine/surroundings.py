@@ -92,7 +92,7 @@ class Contents:
         if type(state) is dict:
             self._dicts.append((state, dict(state)))
             inside += state.values()
-        for name in _slots(type(value)):
+        for name in _slots(type(value)):  # type: ignore[arg-type]
             held = _slot(value, name)
             self._slots.append((value, name, held))
             inside.append(held)
@@ -142,7 +142,7 @@ def _same(left: Any, right: Any) -> bool:
 
 
 @functools.cache
-def _slots(kind: type) -> tuple[str, ...]:
+def _slots(kind: Any) -> tuple[str, ...]:
     """Names of the slots of a class, as they are looked up."""
     found = []
     for owner in kind.__mro__:
@@ -307,7 +307,8 @@ class Surroundings:
                         self._todo.append((value, None))
                 elif not name.startswith("__") or name == "__slots__":
                     self._bind(_Attribute(owner, name))
-            self._bindings.append((lambda owner=owner: _names_of(owner), _Trim(owner), _names_of(owner)))
+            names = _Names(owner)
+            self._bindings.append((names.get, names.put, names.get()))
 
     def _see_tensor(self, tensor: Tensor) -> None:
         self.tensors.append(tensor)
@@ -411,18 +412,16 @@ class _Attribute(_Place):
         type.__setattr__(self.owner, self.name, value)
 
 
-def _names_of(owner: type) -> int:
-    """How many attributes a class has."""
-    return len(vars(owner))
-
-
-class _Trim:
-    """Takes away from a class what has been added."""
+class _Names(_Place):
+    """How many attributes a class has; put back, it has no new ones but functions and classes."""
 
     def __init__(self, owner: type) -> None:
         self.owner, self.names = owner, set(vars(owner))
 
-    def __call__(self, _: Any) -> None:
+    def get(self) -> int:
+        return len(vars(self.owner))
+
+    def put(self, value: Any) -> None:
         for name in vars(self.owner).keys() - self.names:
             if not isinstance(vars(self.owner)[name], _CODE):
                 type.__delattr__(self.owner, name)
@@ -437,9 +436,9 @@ def _cache_in(value: Any) -> Any:
 def _is_singleton(cache: Any) -> bool:
     """Whether a cache holds the one thing that its function makes: no size goes into that, and it is there already."""
     code = getattr(cache.__wrapped__, "__code__", None)
-    takes = code is None or code.co_argcount or code.co_kwonlyargcount
-    open_ended = takes or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
-    return not open_ended and cache.cache_info().currsize > 0
+    if code is None or code.co_argcount or code.co_kwonlyargcount:
+        return False
+    return not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS) and cache.cache_info().currsize > 0
 
 
 @functools.cache
@@ -488,8 +487,9 @@ _STATES: dict[Any, tuple[Callable[[Any], Any], Callable[[Any, Any], None]]] = {
 
 def _global_generators() -> list[Any]:
     """The generators of Python, of numpy, and of torch on every device that is in use."""
-    devices = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
-    return [random._inst, np.random.mtrand._rand, torch.default_generator, *devices]  # type: ignore[attr-defined]
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = torch.cuda.default_generators if in_use else ()
+    return [random._inst, np.random.mtrand._rand, torch.default_generator, *devices]
 
 
 def _seed_generators() -> None:

@@ -153,7 +153,7 @@ def prune(
         plan = judged.bypassed.then(widths)
         try:  # the last line of defence: the cut network must run before anyone gets it
             modes = (True,) if graph.one_mode else (True, False)  # in the order of the recording: models keep things
-            check_runs(proxy, example_inputs, training=modes, calls=graph.calls)
+            check_runs(proxy, example_inputs, training=modes, calls=graph.calls_after(keep))
         except TraceError as error:
             raise PlanError(f"the cut network would not do what the full one does: {error}") from error
         change = CostChange(choice.base, cost_of(graph, keep))

@@ -109,7 +109,8 @@ def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> An
     result = _result(ctx, node, args, kwargs)
     if "shape" in node.meta:  # it is about tensors, not about sizes
         flops = tuple(ctx.flops[counted:])
-        ctx.operations.append(Operation(node.target, args, kwargs, result, "itemsize" in node.meta, flops))
+        ctx.called[node] = Operation(node.target, args, kwargs, result, "itemsize" in node.meta, flops)
+        ctx.operations.append(ctx.called[node])
     return result
 
 

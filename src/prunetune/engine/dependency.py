@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from prunetune.engine.analysis import NO_RULE, Analysis, Heads, analysed
@@ -20,6 +21,7 @@ from prunetune.engine.collector import paused
 from prunetune.engine.labels import Axis, LabelSpace, Vec
 from prunetune.engine.rules.context import Operation, Term
 from prunetune.engine.trace import ExampleInputs, traces
+from prunetune.engine.ways import Call, after, predicted
 from prunetune.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,8 +80,8 @@ class DependencyGraph:
     unit_count: int
     one_mode: bool
     """Whether the model does the same operations in training and in evaluation mode."""
-    calls: Mapping[bool, tuple[str, ...]]
-    """Names of the functions that the model called, in evaluation (False) and in training mode (True)."""
+    calls: Mapping[bool, tuple[Call, ...]]
+    """The functions that the model called, in evaluation (False) and in training mode (True)."""
     _space: LabelSpace = field(compare=False)
     _component: Vec = field(compare=False)
 
@@ -114,8 +116,18 @@ class DependencyGraph:
             raise InputError(f"heads must be 'auto', 'dims' or 'whole'; got {heads!r}")
         with paused():
             traced = traces(model, example_inputs)
-            calls = {bool(mode): t.calls for mode, t in enumerate(traced) if t.calls is not None}
-            return _graph(analysed(traced, heads), traced[0].parameters, calls)
+            analysis = analysed(traced, heads)
+            contexts = (analysis.evaluation, analysis.training)
+            calls = {
+                bool(mode): tuple(predicted(name, contexts[mode].called.get(node)) for name, node in t.calls)
+                for mode, t in enumerate(traced)
+                if t.calls is not None
+            }
+            return _graph(analysis, traced[0].parameters, calls)
+
+    def calls_after(self, keep: NDArray[np.bool_]) -> dict[bool, list[Call]]:
+        """What the model is to call when the units stay for which `keep` is true, in each mode."""
+        return {mode: after(calls, self._space, self.labels, keep) for mode, calls in self.calls.items()}
 
     def unit_of(self, axis: Axis) -> Vec:
         """Unit of every index of an axis (0: it stays)."""
@@ -143,7 +155,7 @@ class DependencyGraph:
         return graph
 
 
-def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[str, ...]]) -> DependencyGraph:
+def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[Call, ...]]) -> DependencyGraph:
     space, component, prunable, ctx = analysis.space, analysis.component, analysis.prunable, analysis.evaluation
     unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
     unit[prunable] = np.arange(1, len(prunable) + 1)

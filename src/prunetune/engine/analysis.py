@@ -11,6 +11,7 @@ import numpy as np
 from torch import fx
 
 from prunetune.engine.labels import Labelled, LabelSpace, Vec, tensors_in
+from prunetune.engine.reductions import seen
 from prunetune.engine.rules import Context, rule_of, rule_of_module
 from prunetune.engine.rules.context import Operation
 from prunetune.engine.trace import Trace
@@ -111,6 +112,7 @@ def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> An
         flops = tuple(ctx.flops[counted:])
         ctx.called[node] = Operation(node.target, args, kwargs, result, "itemsize" in node.meta, flops)
         ctx.operations.append(ctx.called[node])
+        ctx.seen.extend(s for s in seen(ctx.called[node], ctx.where, ctx.space) if s.sizes)
     return result
 
 

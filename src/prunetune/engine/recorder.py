@@ -67,6 +67,9 @@ class Recorder(TorchFunctionMode):
     compares = True
     """Whether a run that does the same as the one before may share its graph: what it allocates is not noted then."""
 
+    keep_sizes = False
+    """Whether every size that the model's code reads must stay, as its further way may not be seen."""
+
     graph: Tape
 
     def __init__(self, model: nn.Module, *, values: bool) -> None:
@@ -100,6 +103,9 @@ class Recorder(TorchFunctionMode):
         """All calls of modules, for subclasses that note them."""
         self.muted, self.listening = False, True
         self.scope.clear()
+        if self.keep_sizes:
+            for size in self.own_sizes:
+                self.note_size(pinned, size)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
@@ -202,22 +208,32 @@ class Recorder(TorchFunctionMode):
 
         if isinstance(sizes, int):
             dim = args[1] if len(args) > 1 else kwargs["dim"]
-            return proxy(int(dim) % tensor.ndim, sizes)
-        return SizeTuple(proxy(i, v) for i, v in enumerate(sizes))
+            read = [proxy(int(dim) % tensor.ndim, sizes)]
+        else:
+            read = [proxy(i, value) for i, value in enumerate(sizes)]
+        if self.keep_sizes:
+            for size in read:
+                self.note_size(pinned, size)
+        return read[0] if isinstance(sizes, int) else SizeTuple(read)
 
     def trace_attributes(self) -> None:
         """Replace the integer attributes of the modules by proxies (and tuples of integers by tuples of proxies).
 
         What is 1 or less stays as it is: no cut makes a size that small any smaller.
         """
+        self.own_sizes: list[SizeProxy] = []
         for path, module in self.submodules:
             for key, value in list(own_attributes(module)):
                 target = f"{path}.{key}" if path else key
+                proxies: list[Any] = []
                 if type(value) is int and value > 1:
-                    vars(module)[key] = self._attribute(value, target)
+                    proxies = [self._attribute(value, target)]
+                    vars(module)[key] = proxies[0]
                 elif isinstance(value, (tuple, list)) and value and all(type(v) is int for v in value):
-                    items = [self._attribute(v, target, i) if v > 1 else v for i, v in enumerate(value)]
-                    vars(module)[key] = items if isinstance(value, list) else tuple(items)
+                    proxies = [self._attribute(v, target, i) if v > 1 else v for i, v in enumerate(value)]
+                    vars(module)[key] = proxies if isinstance(value, list) else tuple(proxies)
+                if not type(module).__module__.startswith("torch."):
+                    self.own_sizes += [size for size in proxies if isinstance(size, SizeProxy)]
 
     def _attribute(self, value: int, target: str, index: int | None = None) -> SizeProxy:
         def make_node() -> fx.Node:

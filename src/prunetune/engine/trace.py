@@ -93,10 +93,17 @@ def to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInp
     return moved
 
 
-def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recorder] = Recorder) -> tuple[Trace, Trace]:
+def traces(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    recorder: type[Recorder] = Recorder,
+    *,
+    keep_sizes: bool = False,
+) -> tuple[Trace, Trace]:
     """The graphs of one run of `model` on `example_inputs` in evaluation mode, and of one in training mode.
 
-    If both modes do the same, up to flags and the counters of batch norms, they share one graph.
+    If both modes do the same, up to flags and the counters of batch norms, they share one graph. With `keep_sizes`, all
+    sizes that the model's code reads must stay.
 
     Nothing is computed (the runs are on the meta device), unless the model's code asks for the value of a tensor: then
     it runs on the example inputs themselves. `model` and the random state are not touched.
@@ -108,12 +115,12 @@ def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recor
     """
     with _as_written():
         try:
-            return _traces(model, meta_copy(model), example_inputs, recorder, values=False)
+            return _traces(model, meta_copy(model), example_inputs, recorder, keep_sizes, values=False)
         except TraceError as error:
             if not _asks_for_values(error.__cause__):
                 raise
         with torch.random.fork_rng():
-            return _traces(model, value_copy(model), example_inputs, recorder, values=True)
+            return _traces(model, value_copy(model), example_inputs, recorder, keep_sizes, values=True)
 
 
 def _asks_for_values(error: BaseException | None) -> bool:
@@ -121,9 +128,16 @@ def _asks_for_values(error: BaseException | None) -> bool:
 
 
 def _traces(
-    model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, kind: type[Recorder], *, values: bool
+    model: nn.Module,
+    shadow: nn.Module,
+    example_inputs: ExampleInputs,
+    kind: type[Recorder],
+    keep_sizes: bool,
+    *,
+    values: bool,
 ) -> tuple[Trace, Trace]:
     recorder = kind(shadow, values=values)
+    recorder.keep_sizes = keep_sizes
     recorder.trace_attributes()
     recorder.trace_scopes()
     tensors = named_tensors(model)

@@ -49,6 +49,9 @@ class Scale:
     before: float
     after: float
 
+    def __str__(self) -> str:
+        return f"by {self.before:.6g} in the full network and {self.after:.6g} here, computed from a size"
+
 
 def predicted(name: str, operation: Operation | None) -> Call:
     """What the rules say of a call."""
@@ -74,32 +77,34 @@ def _numbers(arguments: Any) -> Iterator[Any]:
             yield value
 
 
-def after(calls: Sequence[Call], space: LabelSpace, units: Vec, keep: NDArray[np.bool_]) -> list[Call]:
-    """The calls as they must be when the units for which `keep` is true stay; `units` are those of all labels."""
-    stays = keep.copy()
-    stays[0] = True
-    counts: dict[int, int] = {}
+class SizesAfter:
+    """Sizes when the units stay for which `keep` is true; `units` are those of all labels."""
 
-    def size(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            if id(value) not in counts:
-                counts[id(value)] = int(stays[units[value]].sum())
-            return counts[id(value)]
-        if not isinstance(value, LinearForm):
-            return value
-        total = value.constant + sum((c * size(vec) for vec, c in value.terms), Fraction(0))
-        for name, coefficient in value.attributes:
-            total += coefficient * size(space.attributes.get(name, space.attribute_values[name]))
+    def __init__(self, space: LabelSpace, units: Vec, keep: NDArray[np.bool_]) -> None:
+        self.space, self.units = space, units
+        self.stays = keep.copy()
+        self.stays[0] = True
+        self.counts: dict[int, int] = {}
+
+    def __call__(self, size: Any) -> Any:
+        """The number that labels or a form come to; any other value is what it is."""
+        if isinstance(size, np.ndarray):
+            if id(size) not in self.counts:
+                self.counts[id(size)] = int(self.stays[self.units[size]].sum())
+            return self.counts[id(size)]
+        if not isinstance(size, LinearForm):
+            return size
+        total = size.constant + sum((c * self(vec) for vec, c in size.terms), Fraction(0))
+        for name, coefficient in size.attributes:
+            total += coefficient * self(self.space.attributes.get(name, self.space.attribute_values[name]))
         return total
 
-    return [
-        call
-        if call.shapes is None
-        else replace(
-            call, numbers=tuple(map(size, call.numbers)), shapes=tuple(tuple(map(size, s)) for s in call.shapes)
-        )
-        for call in calls
-    ]
+    def of(self, call: Call) -> Call:
+        """A call with numbers in the place of forms and labels."""
+        if call.shapes is None:
+            return call
+        shapes = tuple(tuple(map(self, shape)) for shape in call.shapes)
+        return replace(call, numbers=tuple(map(self, call.numbers)), shapes=shapes)
 
 
 class Comparison:
@@ -118,9 +123,7 @@ class Comparison:
         if expected.shapes is None or call.shapes is None:
             return
         place = f"{call.name}, "
-        if not set(expected.weights) <= set(
-            call.weights
-        ):  # a buffer that was written to has lost its name
+        if not set(expected.weights) <= set(call.weights):  # a buffer that was written to has lost its name
             self._same(f"{place}was given", expected.weights, call.weights)
         self._same(f"{place}was given so many numbers:", len(expected.numbers), len(call.numbers))
         for one, other in zip(expected.numbers, call.numbers, strict=True):
@@ -148,4 +151,4 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-__all__ = ["Call", "Comparison", "OtherWayError", "Scale", "after", "observed", "predicted"]
+__all__ = ["Call", "Comparison", "OtherWayError", "Scale", "SizesAfter", "observed", "predicted"]

@@ -60,6 +60,8 @@ class Context:
     operations: list[Operation] = field(default_factory=list)
     called: dict[fx.Node | None, Operation] = field(default_factory=dict)
     """The operations by their nodes."""
+    seen: list[Any] = field(default_factory=list)
+    """What sees only the channels that are kept (`reductions.Seen`)."""
     otherwise: frozenset[fx.Node] = frozenset()
     """Nodes at which a choice between two ways to cut is not made as usual."""
     choices: dict[fx.Node, list[Vec]] = field(default_factory=dict)

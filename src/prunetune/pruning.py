@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from prunetune.budgets import PAPER_FLOOR, Budget
+from prunetune.caller import random_state_kept
 from prunetune.engine import (
     DependencyGraph,
     ExampleInputs,
@@ -36,6 +37,7 @@ from prunetune.pruned import CostChange, PruneResult
 from prunetune.shrinking import Judged, choose
 
 
+@random_state_kept()
 def prune(
     model: nn.Module,
     example_inputs: ExampleInputs,

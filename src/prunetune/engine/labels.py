@@ -34,7 +34,7 @@ class Labelled:
     name: str | None = None
     """Qualified name, if this is a parameter or buffer itself; its labels are then in `LabelSpace.axes`."""
     from_weights: bool = False
-    """Whether it was computed from parameters alone, as a weight under weight normalisation is."""
+    """Whether it was computed without the model's inputs, as a weight under weight normalisation is."""
 
     @property
     def ndim(self) -> int:

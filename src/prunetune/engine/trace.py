@@ -9,7 +9,6 @@ says how the width of `x` flows, and the engine needs that. See `docs/decisions/
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -17,17 +16,19 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import meta_copy, meta_like, named_tensors, set_mode
 from prunetune.engine.ghosts import Ghosts, ghost_copy
+from prunetune.engine.lines import raising_line
 from prunetune.engine.outputs import tensors_of
 from prunetune.engine.recorder import ModuleCall, Recorder, Unrecorded
 from prunetune.engine.shortcuts import run_for_shape
 from prunetune.engine.surroundings import set_aside
 from prunetune.engine.tape import OtherRunError, Tape
+from prunetune.engine.ways import Call, Comparison, OtherWayError, Scale
 from prunetune.errors import InputError, TraceError
 
 ExampleInputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -44,8 +45,8 @@ class Trace:
     """Shape of every parameter and buffer, by its first qualified name (tied tensors have one name)."""
     parameters: frozenset[str]
     """Which of them are parameters."""
-    calls: tuple[str, ...] | None
-    """Names of the functions that were called, in their order; None where values, and so chance, decided."""
+    calls: tuple[tuple[str, fx.Node | None], ...] | None
+    """The functions that were called, in their order; None where values, and so chance, decided."""
     modules: tuple[ModuleCall, ...] = ()
     """Calls of modules in the order in which they returned, if the recorder notes them."""
 
@@ -76,10 +77,17 @@ def to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInp
     return moved
 
 
-def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recorder] = Recorder) -> tuple[Trace, Trace]:
+def traces(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    recorder: type[Recorder] = Recorder,
+    *,
+    keep_sizes: bool = False,
+) -> tuple[Trace, Trace]:
     """The graphs of one run of `model` on `example_inputs` in evaluation mode, and of one in training mode.
 
-    If both modes do the same, up to flags and the counters of batch norms, they share one graph.
+    If both modes do the same, up to flags and the counters of batch norms, they share one graph. With `keep_sizes`, all
+    sizes that the model's code reads must stay.
 
     Nothing is computed (the runs are on the meta device), unless the model's code asks for the value of a tensor, or a
     kernel knows none without values: then it runs on the example inputs themselves. `model`, what its code keeps
@@ -91,25 +99,29 @@ def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recor
         If the model cannot be run on the inputs; the message names the module and what went wrong.
     """
     with _as_written():
-        return _on_shapes_or_values(lambda values: _traces(model, example_inputs, recorder, values=values))
+        return _on_shapes_or_values(lambda values: _traces(model, example_inputs, recorder, keep_sizes, values=values))
 
 
 T = TypeVar("T")
 
 
-def _on_shapes_or_values(run: Callable[[bool], T]) -> T:
-    """What `run` returns of shapes only, or where that does not work, of values."""
+def _on_shapes_or_values(run: Callable[[bool], T], *, known_to_work: bool = False) -> T:
+    """What `run` returns of shapes only, or of values where that does not work: some kernels are not known without.
+
+    With `known_to_work`, for shapes it has worked before the cut.
+    """
     try:
         return run(False)
     except TraceError as error:
+        asks = isinstance(error.__cause__, NotImplementedError) or "meta" in str(error.__cause__)
+        if known_to_work and not asks:
+            raise
         try:
             return run(True)
         except TraceError as other:
-            raise (other if _asks_for_values(error.__cause__) else error) from other.__cause__
-
-
-def _asks_for_values(error: BaseException | None) -> bool:
-    return isinstance(error, NotImplementedError) or "meta" in str(error)
+            if asks:
+                raise
+            raise error from other.__cause__
 
 
 def _shadow(model: nn.Module, *, values: bool) -> tuple[nn.Module, Callable[..., Any], Callable[[Tensor], Tensor]]:
@@ -121,10 +133,11 @@ def _shadow(model: nn.Module, *, values: bool) -> tuple[nn.Module, Callable[...,
 
 
 def _traces(
-    model: nn.Module, example_inputs: ExampleInputs, kind: type[Recorder], *, values: bool
+    model: nn.Module, example_inputs: ExampleInputs, kind: type[Recorder], keep_sizes: bool, *, values: bool
 ) -> tuple[Trace, Trace]:
     shadow, function, each = _shadow(model, values=values)
     recorder = kind(shadow, function, values=values)
+    recorder.keep_sizes = keep_sizes
     recorder.trace_attributes()
     recorder.trace_scopes()
     tensors = named_tensors(model)
@@ -167,45 +180,49 @@ def check_runs(
     example_inputs: ExampleInputs,
     *,
     training: Sequence[bool] = (True, False),
-    calls: Mapping[bool, Sequence[str]] | None = None,
-) -> None:
+    calls: Mapping[bool, Sequence[Call]] | None = None,
+) -> tuple[Scale, ...]:
     """Run `model` for its shapes, with each of these training flags; raises TraceError as `traces` does.
 
-    With `calls`, the names of the functions that it is expected to call in each mode, also if it calls others: a model
-    whose code decides by a size (`if x.shape == y.shape`) may decide otherwise when it has been cut.
+    With `calls`, what it is expected to call in each mode, also if it calls anything else: a model whose code decides
+    by a size (`if x.shape == y.shape`) may decide otherwise when it has been cut. Returns the fractions in the code
+    that are others than expected, as a factor `1 / x.shape[1]` is.
     """
     with _as_written():
-        _on_shapes_or_values(lambda values: _check(model, example_inputs, training, calls, values=values))
+        return _on_shapes_or_values(
+            lambda values: _check(model, example_inputs, training, {} if values else calls or {}, values=values),
+            known_to_work=bool(calls),
+        )
 
 
 def _check(
     model: nn.Module,
     example_inputs: ExampleInputs,
     training: Sequence[bool],
-    calls: Mapping[bool, Sequence[str]] | None,
+    calls: Mapping[bool, Sequence[Call]],
     *,
     values: bool,
-) -> None:
+) -> tuple[Scale, ...]:
     shadow, function, inputs = _shadow(model, values=values)
+    scales: dict[Scale, None] = {}
     with set_aside(shadow) as around:
         for flag in training:
             around.begin()
-            mode = Unrecorded(function)
+            comparison = Comparison(calls[flag]) if flag in calls else None
+            mode = Unrecorded(shadow, function, comparison)
             args, kwargs = _arguments(example_inputs, inputs)
-            _forward(set_mode(shadow, flag), args, kwargs, mode, [])
-            if not values and calls is not None and flag in calls:
-                _compare(calls[flag], mode.calls, type(shadow).__name__)
-
-
-def _compare(expected: Sequence[str], calls: Sequence[str], kind: str) -> None:
-    if list(expected) == list(calls):
-        return
-    pairs = enumerate(itertools.zip_longest(expected, calls, fillvalue="nothing"), start=1)
-    number, (before, after) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
-    raise TraceError(
-        f"{kind} takes another way through its code once it is cut: operation {number} was {before} and is {after}; "
-        "its code decides by a size, so keep that size (protect=[...])"
-    )
+            try:
+                _forward(set_mode(shadow, flag), args, kwargs, mode, [])
+                if comparison is not None:
+                    comparison.end()
+                    scales.update(dict.fromkeys(comparison.scales))
+            except OtherWayError as error:
+                kind = type(shadow).__name__
+                raise TraceError(
+                    f"{kind} takes another way through its code once it is cut, at {raising_line(error)}: {error}; its "
+                    "code decides by a size, so keep that size (protect=[...])"
+                ) from error
+    return tuple(scales)
 
 
 def _arguments(
@@ -236,7 +253,7 @@ def _forward(model: nn.Module, args: Any, kwargs: Any, mode: TorchFunctionMode |
                 stack.enter_context(mode)
             return model(*args, **kwargs)
     except Exception as error:
-        where = f" in module {scope[-1]!r}" if scope and scope[-1] else ""
+        where = f" at {raising_line(error)}" + (f" in module {scope[-1]!r}" if scope and scope[-1] else "")
         shapes = pytree.tree_map(lambda leaf: tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf, (args, kwargs))
         raise TraceError(
             f"{type(model).__name__} could not be run on the example inputs (shapes {shapes[0] or shapes[1]}): "

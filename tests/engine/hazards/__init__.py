@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hazards import (
     attention,
+    computed,
     control,
     convolutions,
     indices,
@@ -22,6 +23,6 @@ REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRul
 
 __all__ = [
     "NETWORKS", "REFUSED",
-    "attention", "control", "convolutions", "indices", "joining", "normalisations", "numbers", "parts",
+    "attention", "computed", "control", "convolutions", "indices", "joining", "normalisations", "numbers", "parts",
     "shapes", "sharing", "shuffles",
 ]  # fmt: skip  # the families register their networks

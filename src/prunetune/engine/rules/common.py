@@ -20,12 +20,12 @@ def sizes_of(args: tuple[Any, ...]) -> list[Size]:
 
 
 def is_weight(tensor: Labelled) -> bool:
-    """Whether it is a parameter, or computed from parameters alone."""
+    """Whether it is a parameter, or computed without the model's inputs."""
     return tensor.name is not None or tensor.from_weights
 
 
 def moved(ctx: Context, input: Labelled, dims: Sequence[Vec | None]) -> Labelled:
-    """The input with its labels in other places."""
+    """The input with its labels in other places; other tensors of the call say where, but are not in the result."""
     result = ctx.result(dims)
     return Labelled(result.shape, result.dims, from_weights=is_weight(input))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prunetune.engine.labels import Labelled, LinearForm, Relation, Vec, plain
-from prunetune.engine.rules.common import Size, is_weight, moved, moves, negative
+from prunetune.engine.rules.common import Size, moves, negative
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
@@ -64,7 +64,7 @@ def sections(ctx: Context, input: Labelled, dim: int) -> tuple[Labelled, ...]:
     start = 0
     for shape in ctx.shape:
         part = [None if v is None else v[start : start + shape[dim]] if i == dim else v for i, v in enumerate(vecs)]
-        results.append(Labelled(shape, tuple(part), from_weights=is_weight(input)))
+        results.append(Labelled(shape, tuple(part)))
         start += shape[dim]
     return tuple(results)
 
@@ -82,7 +82,7 @@ def narrow(ctx: Context, input: Labelled, dim: Size, start: Any, length: Size) -
     d = plain(dim) % input.ndim
     vecs = ctx.vecs(input)
     vecs[d] = slice_of(ctx, vecs[d], slice(start, LinearForm.of(start).plus(LinearForm.of(length), 1)))
-    return moved(ctx, input, vecs)
+    return ctx.result(vecs)
 
 
 @rule("select")
@@ -90,7 +90,7 @@ def select(ctx: Context, input: Labelled, dim: Size, index: Size) -> Labelled:
     d = plain(dim) % input.ndim
     vecs = ctx.vecs(input)
     pick(ctx, vecs.pop(d), index)
-    return moved(ctx, input, vecs)
+    return ctx.result(vecs)
 
 
 def slice_of(ctx: Context, vec: Vec | None, part: slice) -> Vec | None:

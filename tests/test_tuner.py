@@ -83,6 +83,7 @@ def test_the_winners_weights_are_those_after_training(tmp_path: Path) -> None:
     assert all((parameter == result.params["lr"]).all() for parameter in model.parameters())
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "best.json",
+        "fingerprint.json",
         "plan.json",
         "report.html",
         "result.json",
@@ -222,7 +223,7 @@ def test_failures_on_the_full_network_are_tried_again_at_the_next_start_only(tmp
     with pytest.raises(SearchError, match=r"the first 2 trials all failed \(confirm\); .*MemoryError: too large"):
         tiny_tune(tmp_path, train=broken_on_base)
     assert read_record(tmp_path)["status"] == "failed"
-    record = tiny_tune(tmp_path).record
+    record = tiny_tune(tmp_path, resume="anyway").record
     assert [entry["outcome"] for entry in record["confirmation"]] == ["failed", "failed", "complete", "complete"]
     assert len({entry["seed"] for entry in record["confirmation"]}) == 4
     assert "error" not in record
@@ -257,7 +258,9 @@ def test_a_failing_evaluation_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no test data"):
         tiny_tune(tmp_path, evaluate=evaluate)
     assert read_record(tmp_path)["winner"]["score"] > 16
-    result = tiny_tune(tmp_path, train=never, evaluate=lambda model: {"training": float(model.training)})
+    result = tiny_tune(
+        tmp_path, train=never, resume="anyway", evaluate=lambda model: {"training": float(model.training)}
+    )
     assert result.record["test"] == {"training": 0.0}
 
 

@@ -15,6 +15,7 @@ from prunetune.energy import Meter
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.fingerprint import Resume, check_resume
 from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
 from prunetune.objective import ProxyFactory
@@ -37,6 +38,7 @@ def tune(
     example_inputs: ExampleInputs,
     epochs: int,
     run_dir: str | Path = "runs/tune",
+    resume: Resume = "same",
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
     fidelity: Fidelity | str = FULL,
@@ -79,12 +81,15 @@ def tune(
         it is, see ``prunetune.energy.Meter``.
     run_dir
         The run folder; see ``RunFolder``.
+    resume
+        A run only goes on ("same") with the network, the functions and the inputs that it was started with, as far as
+        they can be compared; "anyway" goes on whatever has changed, and the record says what that was.
 
     Raises
     ------
     InputError
-        An argument is impossible, the run folder cannot be used or belongs to a run with other settings, or energy
-        is to be measured without codecarbon.
+        An argument is impossible, the run folder cannot be used or belongs to a run with other settings, another
+        network or another train function, or energy is to be measured without codecarbon.
     TraceError
         The model does not run on the example inputs.
     SearchError
@@ -106,6 +111,7 @@ def tune(
     meter = Meter(energy, country)
     check_optimizer(search.optimizer)
     check_train(train)
+    check_resume(resume)
     if evaluate is not None and not callable(evaluate):
         raise InputError(f"evaluate must be a function; got {type(evaluate).__name__}")
     base = build_base(model_fn, seed)
@@ -114,7 +120,7 @@ def tune(
     keep_freed_memory()
     with RunFolder(run_dir) as folder:
         run = Run(settings, folder, model_fn, train, evaluate, observer, meter)
-        return run.go(base, example_inputs, ScoringData(data, loss))
+        return run.go(base, example_inputs, ScoringData(data, loss), resume)
 
 
 def build_base(model_fn: ModelFunction, seed: int) -> nn.Module:

@@ -20,6 +20,7 @@ from torch import nn
 from prunetune.allocator import keep_freed_memory
 from prunetune.errors import SearchError
 from prunetune.events import Notice, Observer, silent
+from prunetune.fingerprint import Fingerprint, Resume, check_given, check_resume
 from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_model_fn, check_train
 from prunetune.watched import watched
@@ -67,11 +68,11 @@ def owner_of(run: str, folder: str) -> dict[str, str]:
 
 def publish(study: optuna.Study, order: Order) -> None:
     """Let workers join ``study``, or tell those that have that there are more trials to run."""
-    from prunetune.backends.texts import write_text
+    from prunetune.backends.texts import read_text, write_text
 
-    if ORDER not in study.user_attrs:
-        write_text(study, PLAN, order.plan)
-        write_text(study, JOB, json.dumps(order.job))
+    for key, text in ((PLAN, order.plan), (JOB, json.dumps(order.job))):
+        if read_text(study, key) != text:
+            write_text(study, key, text)
     plain = {name: getattr(order, name) for name in ("n_trials", "weights", "transfer", "resolution", "data")}
     study.set_user_attr(ORDER, {**plain, "plan": digest(order.plan)})
 
@@ -107,6 +108,7 @@ def work(
     *,
     study: str | None = None,
     wait: float = WAIT_SECONDS,
+    resume: Resume = "same",
     observer: Observer = silent,
 ) -> int:
     """Run trials of a search that ``prunetune.tune`` has started in ``storage``; returns how many.
@@ -125,6 +127,8 @@ def work(
         The name of the search, if there are several in the storage.
     wait
         Seconds to wait for the search to be started.
+    resume
+        "anyway" joins though the network or the train function is another than the run's.
 
     Raises
     ------
@@ -133,7 +137,8 @@ def work(
     SearchError
         There is no such search, every trial fails, or (StorageError) the storage cannot be used.
     InputError
-        The URL is of no known kind, the package that it needs is not installed, or there are several searches.
+        The URL is of no known kind, the package that it needs is not installed, there are several searches, or the
+        train function is another than the run's.
 
     Example
     -------
@@ -146,10 +151,14 @@ def work(
 
     check_model_fn(model_fn)
     check_train(train)
+    check_resume(resume)
     keep_freed_memory()
     with joined(storage, study, observer, wait) as (found, settings, order):
         plan = PruningPlan.from_json(order.plan)
         fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
+        seed_all(settings.seed)
+        now = Fingerprint.of({"network": model_fn()}, {"model_fn": model_fn, "train": train})
+        check_given(found, now, resume=resume, observer=observer)
 
         def n_trials() -> int:
             return int(found.user_attrs[ORDER]["n_trials"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,7 +73,7 @@ class DependencyGraph:
     """What the model calls in training mode, in its order."""
     labels: Vec
     """Unit of every label, which is what the terms count."""
-    attributes: Mapping[str, tuple[int, tuple[tuple[Vec, int], ...]]]
+    attributes: Mapping[str, tuple[Fraction, tuple[tuple[Vec, Fraction], ...]]]
     """Module attributes to set: a constant, and units to count with a factor."""
     unit_count: int
     one_mode: bool
@@ -248,12 +249,12 @@ def _frozen(space: LabelSpace, component: Vec) -> tuple[Frozen, ...]:
     return tuple(Frozen(*key, channels) for key, channels in found.items() if channels)
 
 
-def _attributes(space: LabelSpace, of_label: Vec) -> dict[str, tuple[int, tuple[tuple[Vec, int], ...]]]:
+def _attributes(space: LabelSpace, of_label: Vec) -> dict[str, tuple[Fraction, tuple[tuple[Vec, Fraction], ...]]]:
     """For every attribute that a cut can change: its constant part, and units to count with a factor."""
-    found: dict[str, tuple[int, tuple[tuple[Vec, int], ...]]] = {}
+    found: dict[str, tuple[Fraction, tuple[tuple[Vec, Fraction], ...]]] = {}
     for name, form in space.attributes.items():
-        terms = [(of_label[vec], int(c)) for vec, c in form.terms if c]
-        constant = int(form.constant) + sum(c * int((units == 0).sum()) for units, c in terms)
+        terms = [(of_label[vec], c) for vec, c in form.terms if c]
+        constant = form.constant + sum(c * int((units == 0).sum()) for units, c in terms)
         moving = tuple((units[units > 0], c) for units, c in terms if units.any())
         if moving:
             found[name] = (constant, moving)

@@ -16,10 +16,11 @@ from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import all_tensors, named_modules, named_tensors, own_attributes
 from prunetune.engine.ghosts import Ghosts
+from prunetune.engine.lines import running_line
 from prunetune.engine.placeholders import attribute, constant, hidden
 from prunetune.engine.rules.table import rule_of_module
 from prunetune.engine.shortcuts import run_for_shape
-from prunetune.engine.sizes import AttributeProxy, SizeProxy, SizeTuple
+from prunetune.engine.sizes import SizeFloat, SizeProxy, SizeTuple
 from prunetune.engine.tape import Tape
 
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
@@ -72,6 +73,8 @@ class Recorder(TorchFunctionMode):
         self.scope: list[str] = []
         self.muted = False
         """Inside a module that has a rule of its own nothing is recorded."""
+        self.listening = False
+        """Whether what happens to sizes is the model's own doing, and recorded."""
 
     def restart(self, model: nn.Module, *, compare: bool = False) -> None:
         """Begin a new graph; or go along the last one, to see whether another run does the same (`Tape.rewind`)."""
@@ -90,13 +93,19 @@ class Recorder(TorchFunctionMode):
         """Names of all functions that return tensors, in their order."""
         self.modules: list[ModuleCall] = []
         """All calls of modules, for subclasses that note them."""
-        self.muted = False
+        self.muted, self.listening = False, True
         self.scope.clear()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        self.listening = False
+        try:
+            return self._called(func, args, kwargs or {})
+        finally:
+            self.listening = not self.muted
+
+    def _called(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.muted:
             out = self.run(func, args, kwargs)
             if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
@@ -124,11 +133,17 @@ class Recorder(TorchFunctionMode):
 
     def argument(self, value: Any) -> Any:
         """What stands for `value` in the graph."""
-        if isinstance(value, SizeProxy):
-            return value.make_node()
         if isinstance(value, Tensor):
             return self.node_of(value)
-        return value
+        if isinstance(value, SizeProxy):
+            return value.argument(self.graph)
+        return float(value) if isinstance(value, SizeFloat) else value
+
+    def note_size(self, function: Callable[..., Any], *args: Any) -> None:
+        """What the model's code asks of a size, or does with it that can't be followed."""
+        node = self.graph.create_node("call_function", function, tuple(map(self.argument, args)))
+        self.graph.note(node, "module", self.scope[-1] if self.scope else "")
+        node.meta["line"] = running_line()
 
     def node_of(self, tensor: Tensor) -> fx.Node:
         """The node that made a tensor: a parameter, a constant, or an operation that was not seen."""
@@ -168,7 +183,7 @@ class Recorder(TorchFunctionMode):
         source = self.node_of(tensor)
 
         def proxy(dim: int, value: int) -> SizeProxy:
-            return SizeProxy.of(value, lambda: self.graph.call_function(torch.Tensor.size, (source, dim)))
+            return SizeProxy.of(value, self, lambda: self.graph.call_function(torch.Tensor.size, (source, dim)))
 
         if isinstance(sizes, int):
             dim = args[1] if len(args) > 1 else kwargs["dim"]
@@ -197,9 +212,7 @@ class Recorder(TorchFunctionMode):
                 self.attributes[target, index] = node
             return self.attributes[target, index]
 
-        proxy = AttributeProxy(value)
-        proxy._make = make_node
-        return proxy
+        return SizeProxy.of(value, self, make_node, outlives_graphs=True)
 
     def trace_scopes(self) -> None:
         """Let every module of the copy say when it runs, so that nodes know where in the model they stand.
@@ -213,6 +226,7 @@ class Recorder(TorchFunctionMode):
 
     def leave(self) -> None:
         """Take the recorder out of the copy again: no longer held in circles, all of it is freed at once."""
+        self.listening = False
         for _, module in self.submodules:
             del vars(module)["forward"]
 
@@ -222,9 +236,9 @@ class Recorder(TorchFunctionMode):
             if self.muted:
                 return forward(*args, **kwargs)
             inputs = map_aggregate(args, self.argument), map_aggregate(kwargs, self.argument)
-            self.muted = True
+            self.muted, self.listening = True, False
             result = forward(*args, **kwargs)
-            self.muted = False  # not on an error: the recording is over then
+            self.muted, self.listening = False, True  # not on an error: the recording is over then
             node = self.graph.create_node("call_module", path, *inputs)
             self.graph.note(node, "module", path)
             with torch._C.DisableTorchFunction():  # looking at its shape is not the model's doing

@@ -5,6 +5,7 @@ Nothing is looked at between the first step and the last, so nothing waits for t
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunetune.backends.checks import real_number
 from prunetune.backends.trial import NOT_READ
+from prunetune.caller import as_the_caller
 from prunetune.errors import InputError
 from prunetune.params import ReadDict
 
@@ -48,9 +50,10 @@ def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Repo
     """
     first = report.number == 0
     before = _copies(model) if first else {}
-    given = ReadDict(params)
+    given = ReadDict(copy.deepcopy(params))  # whoever takes something out of it has his own
     try:
-        score = train(model, given, report)
+        with as_the_caller():
+            score = train(model, given, report)
     except Exception as error:
         if hint := explain(error, model, params):
             error.add_note(hint)

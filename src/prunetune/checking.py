@@ -17,6 +17,7 @@ from prunetune import record as parts
 from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import whole_number
+from prunetune.caller import given_back, seed_all
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Observer, Phase, silent
 from prunetune.fidelity import AXES, FULL, Fidelity, resolve_fidelity
@@ -31,7 +32,7 @@ from prunetune.settings import Pruning, Search, Settings
 from prunetune.transfer.notes import transfer_note
 from prunetune.tuner import build_base
 from prunetune.verdict import Verdict, verdict
-from prunetune.workers import PLAN, ModelFunction, TrainFunction, digest, on_proxy, seed_all, timed
+from prunetune.workers import PLAN, ModelFunction, TrainFunction, digest, on_proxy, timed
 
 if TYPE_CHECKING:
     import optuna
@@ -75,6 +76,7 @@ class CheckResult:
 
 
 @interruptible(signal.SIGINT)
+@given_back()
 def check(
     model_fn: ModelFunction,
     train: TrainFunction,

@@ -11,6 +11,7 @@ from torch import nn
 
 from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, check_optimizer, resolve_space
+from prunetune.caller import given_back, seed_all
 from prunetune.energy import Meter
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
@@ -22,7 +23,7 @@ from prunetune.objective import ProxyFactory
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
 from prunetune.runfolder import RunFolder, check_saveable
 from prunetune.settings import Pruning, Search, Settings
-from prunetune.workers import ModelFunction, TrainFunction, seed_all
+from prunetune.workers import ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 @interruptible(signal.SIGINT)
+@given_back()
 def tune(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -54,7 +56,8 @@ def tune(
 
     A run that was stopped goes on where it was when called again with the same arguments, and one that is finished
     returns its result at once; more trials than before are added to those that there are. With ``Search(storage=…)``
-    others can join the search, see ``prunetune.work``. Sets the seeds of ``random``, ``numpy.random`` and ``torch``.
+    others can join the search, see ``prunetune.work``. Every training is seeded; the random generators of ``random``,
+    ``numpy.random`` and ``torch`` are as before when this returns.
 
     Parameters
     ----------

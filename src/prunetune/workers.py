@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import random
 import signal
 import socket
 import time
@@ -13,11 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import numpy as np
-import torch
 from torch import nn
 
 from prunetune.allocator import keep_freed_memory
+from prunetune.caller import given_back, seed_all
 from prunetune.errors import SearchError
 from prunetune.events import Notice, Observer, silent
 from prunetune.fingerprint import Fingerprint, Resume, check_given, check_resume
@@ -101,6 +99,7 @@ def joined(
 
 
 @interruptible(signal.SIGINT)
+@given_back()
 def work(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -256,13 +255,6 @@ def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report
         return watched(train, model, params, report)
     finally:
         report.add("train_seconds", time.perf_counter() - started)
-
-
-def seed_all(seed: int) -> None:
-    """Seed ``random``, ``numpy.random`` and ``torch``."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed % 2**64)
 
 
 def digest(text: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
+import numpy as np
 import optuna
 from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
@@ -21,6 +22,7 @@ Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interr
 GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
 RETRY_OF: Final = "retry_of"  # user attribute of the one that repeats its hyperparameters
 TOLD: Final = "told"  # user attribute of a trial that ran elsewhere: the network that its score is of
+NOT_READ: Final = "not_read"  # user attribute of a trial: which hyperparameters its train function never read
 WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 
 
@@ -112,6 +114,11 @@ class Report:
     def count(self, epochs: int) -> None:
         """Add to the epochs that were trained, which from then on are not those reported here."""
         self._counted = (self._counted or 0) + epochs
+
+    @property
+    def phase(self) -> Phase:
+        """What the trial is a part of."""
+        return self._phase
 
     @property
     def epoch(self) -> int:
@@ -215,7 +222,9 @@ class Report:
             self._stop(Ending("interrupted", message="given up by another worker, to which this process seemed dead"))
         self._observer(EpochEnded(self._phase, self.number, number, self.epochs, value))
         # Optuna's rungs include the last epoch, where stopping would save nothing and lose a finished trial
-        if number < self.epochs and self._trial.should_prune():
+        with np.errstate(all="ignore"):  # a train function's own numpy may raise what a trial pruner counts on
+            hopeless = number < self.epochs and self._trial.should_prune()
+        if hopeless:
             self._stop(Ending("pruned", message=f"stopped after epoch {number} of {self.epochs}"))
 
     def _stop(self, ending: Ending) -> NoReturn:

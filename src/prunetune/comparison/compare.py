@@ -18,6 +18,7 @@ from prunetune.backends import Distribution, resolve_space
 from prunetune.backends.checks import Direction, known_direction
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.study import StudySettings
+from prunetune.caller import given_back
 from prunetune.checking import draw_configurations
 from prunetune.comparison.judge import (
     RANDOM,
@@ -66,6 +67,7 @@ class CompareResult:
 
 
 @interruptible(signal.SIGINT)
+@given_back()
 def compare(
     model_fn: ModelFunction,
     train: TrainFunction,

@@ -122,7 +122,7 @@ for _n in (1, 2, 3):
     rule(getattr(torch, f"conv_transpose{_n}d"))(convolution(_n, transposed=True))
 
 
-@rule("matmul", "bmm", "mm", "mv", "dot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
+@rule("matmul", "bmm", "mm", "mv", "dot", "vdot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
 def matmul(ctx: Context, input: Labelled, other: Labelled) -> Labelled:
     """(..., M, K) times (..., K, N); vectors as in `torch.matmul`."""
     if ctx.node.target is torch.Tensor.__rmatmul__:
@@ -205,6 +205,8 @@ def grouped_product(
 @rule("embedding")
 def embedding(ctx: Context, input: Labelled, weight: Labelled, *args: Any, **kwargs: Any) -> Labelled:
     """Rows of W (V, C) by index: the width C can shrink, the vocabulary can't."""
+    if ctx.node.target is torch.embedding:  # which takes the weight first
+        input, weight = weight, input
     ctx.bind(weight, 0, None)
     return ctx.result([*ctx.vecs(input), ctx.produce(weight, 1)])
 

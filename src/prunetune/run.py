@@ -17,11 +17,12 @@ from prunetune.confirm import SEARCH_STUDY, confirm
 from prunetune.energy import Meter
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
-from prunetune.fidelity import FULL, Fidelity
+from prunetune.fidelity import AXES, FULL, Fidelity
 from prunetune.record import Record
 from prunetune.refine import refine
-from prunetune.runfolder import FORMAT, RunFolder, load_weights
+from prunetune.runfolder import FORMAT, RunFolder, load_weights, read_text
 from prunetune.settings import Settings
+from prunetune.stored import read_record
 from prunetune.trust import AUTO_LIMIT
 from prunetune.workers import (
     UNREAD,
@@ -106,11 +107,11 @@ class Run:
 
     def go(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> TuneResult:
         """Do what is left of the run."""
-        stored = self.folder.read_json(self.folder.result)
+        stored = read_record(self.folder.result)
         if stored is not None:
-            self._check_stored(stored)
+            self.settings.check_same(stored, self.folder.path)
             self.record = stored
-            self.seconds = {name: stored["time"].get(name, 0.0) for name in self.seconds}  # old ones had no "refine"
+            self.seconds = {name: stored["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
         asked = {name: getattr(self.settings.search, name) for name in ("n_trials", "refine")}
         if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
             return self._finished_before()
@@ -128,14 +129,6 @@ class Run:
             self.record["status"] = "finished"
         self._write_report()
         return self._result(already_finished=False)
-
-    def _check_stored(self, stored: Any) -> None:
-        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-            raise InputError(f"{self.folder.result} is not of format {FORMAT}; choose another run folder")
-        try:
-            self.settings.check_same(stored, self.folder.path)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{self.folder.result} is damaged ({error!r}); choose another run folder") from error
 
     def _prune(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> PruningPlan:
         from prunetune.engine import step_time
@@ -190,12 +183,12 @@ class Run:
     def _chosen_fidelity(self) -> Fidelity:
         """That of the trials: what was asked for, or what came of the cost that was, when the proxy was measured."""
         trial = self.record["cost"].setdefault("trial", {"fidelity": {}, "predicted": None, "measured": None})
-        return Fidelity(**trial["fidelity"])
+        return Fidelity(**{axis: trial["fidelity"][axis] for axis in AXES if axis in trial["fidelity"]})
 
     def _stored_plan(self) -> PruningPlan:
         from prunetune.engine import PruningPlan, fresh_proxy
 
-        text = self.folder.plan.read_text(encoding="utf-8") if self.folder.plan.exists() else ""
+        text = read_text(self.folder.plan) or ""
         if digest(text) != self.record["pruning"]["plan_sha256"]:
             raise InputError(f"{self.folder.plan} is missing or was changed since the run began; choose another folder")
         plan = PruningPlan.from_json(text)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunetune import PruningPlan, prune
+from prunetune.caller import seed_all
 from prunetune.data import ImageData, datasets
 from prunetune.engine import fresh_proxy
 from prunetune.jobs.execution import AS_MEASURED
@@ -20,7 +21,6 @@ from prunetune.jobs.image_classification import Hyperparameters, Training, accur
 from prunetune.jobs.schedules import cosine
 from prunetune.transfer.base import OptimizerKind
 from prunetune.transfer.groups import proxy_groups
-from prunetune.workers import seed_all
 from prunetune.zoo import models
 from prunetune.zoo.vgg import VGG
 

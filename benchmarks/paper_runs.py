@@ -25,6 +25,7 @@ from benchmarks.time_to_quality_arms import PlainReport
 from benchmarks.time_to_quality_presets import BASES, part
 from prunetune import Pruning, Search, prune
 from prunetune.backends import Int, SearchSpace, resolve_space
+from prunetune.caller import seed_all
 from prunetune.data import ImageData, datasets
 from prunetune.engine import fresh_proxy
 from prunetune.errors import InputError
@@ -36,7 +37,6 @@ from prunetune.jobs.schedules import step
 from prunetune.plugins import make_scorer, scorers
 from prunetune.plugins.base import Context, Scorer
 from prunetune.plugins.slimming import SlimmingPenalty
-from prunetune.workers import seed_all
 from prunetune.zoo import models
 
 Record: TypeAlias = dict[str, Any]

@@ -188,7 +188,7 @@ class FourierOperator(nn.Module):
         return out
 
 
-@kind("Fourier neural operator")
+@kind("Fourier neural operator", zeros=True)
 def fourier_neural_operator(part: int) -> Case:
     return Case(FourierOperator(24 // part), torch.randn(2, 3, 12, 12))
 

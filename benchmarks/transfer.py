@@ -32,6 +32,7 @@ from torch import nn
 from benchmarks.engine_report import table
 from benchmarks.time_to_quality_presets import BASES
 from prunetune import PruningPlan, prune
+from prunetune.caller import seed_all
 from prunetune.comparison.rivals import at_cost
 from prunetune.comparison.statistics import confirmed, rank_correlation, rank_correlations, ranking
 from prunetune.data import ImageData, datasets
@@ -41,7 +42,6 @@ from prunetune.jobs.image_classification import accuracy
 from prunetune.jobs.schedules import cosine
 from prunetune.record import machine, versions
 from prunetune.transfer.groups import plain_groups, proxy_groups
-from prunetune.workers import seed_all
 from prunetune.zoo import models
 
 Row: TypeAlias = dict[str, Any]

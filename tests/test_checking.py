@@ -153,7 +153,7 @@ def test_a_proxy_that_says_the_opposite_is_not_to_be_used(
     checked: Checked, tmp_path: Path, clock: SimpleNamespace
 ) -> None:
     train = Train(clock, proxy=lambda lr, seed: -lr)
-    result = _check(checked.copy(tmp_path / "run"), train, pruning=QUARTER)
+    result = _check(checked.copy(tmp_path / "run"), train, pruning=QUARTER, resume="anyway")
     assert [width for width, _ in train.calls] == [4] * 8  # the full network was trained before
     assert result.verdict.word == "don't"
     assert result.correlation is not None
@@ -168,7 +168,7 @@ def test_a_proxy_that_is_not_cheaper_is_not_worth_it(checked: Checked, tmp_path:
         clock.now += 6.0  # beside 1 s for each of two epochs: 4 s an epoch, as the full network
         return score
 
-    result = _check(checked.copy(tmp_path / "run"), dear, pruning=QUARTER, configurations=4)
+    result = _check(checked.copy(tmp_path / "run"), dear, pruning=QUARTER, configurations=4, resume="anyway")
     assert (result.cost_ratio, result.verdict.word) == (1.0, "don't")
 
 
@@ -208,7 +208,7 @@ def test_what_failed_has_no_part_and_is_tried_again_at_the_next_start(tmp_path: 
     assert result.correlation.n == 3
     assert result.record["configurations"][3]["base"] is None
     again = Train(clock)
-    result = _check(tmp_path, again, configurations=4)
+    result = _check(tmp_path, again, configurations=4, resume="anyway")
     assert again.calls == [(16, points[3]["lr"])] * 2
     assert result.correlation is not None
     assert result.correlation.n == 4
@@ -229,10 +229,10 @@ def test_a_check_that_was_stopped_goes_on(tmp_path: Path, clock: SimpleNamespace
     for stop_at in (2, 5, 5):  # the second, the sixth and the tenth of all
         stopped = Train(clock, stop_at=stop_at)
         with pytest.raises(KeyboardInterrupt):
-            _check(tmp_path, stopped, configurations=4)
+            _check(tmp_path, stopped, configurations=4, resume="anyway")
         done += stop_at - 1
     rest = Train(clock)
-    record = _check(tmp_path, rest, configurations=4).record
+    record = _check(tmp_path, rest, configurations=4, resume="anyway").record
     assert done + len(rest.calls) == 12
     assert all(entry[network] for entry in record["configurations"] for network in NETWORKS)
     assert record["correlation"]["n"] == 4

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,17 @@ def test_a_run_goes_on_with_the_same_configuration_only(
     refused = CliRunner().invoke(app, ["run", str(write_config(folder, old, new))])
     assert refused.exit_code == 2
     assert complaint in refused.stderr
+
+
+def test_a_run_goes_on_with_another_configuration_anyway(finished: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(finished[0] / "run", tmp_path / "run")
+    config = write_config(tmp_path, "[run]", "[train]\nmomentum = 0.5\n[run]")
+    done = CliRunner().invoke(app, ["run", str(config), "--anyway"])
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    sentence = "continued with another train function: defaults.momentum in train was 0.9, now it is 0.5"
+    assert record["anyway"] == [sentence]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["momentum"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,8 @@ def test_without_the_race_all_run_to_their_end_and_what_is_no_better_takes_no_pl
     assert [entry["outcome"] for entry in result.record["refinement"]["trials"]] == ["complete"] * 3
     assert "raced" not in result.record["refinement"]
     best = max(result.record["confirmation"], key=lambda entry: entry["base_score"])
-    assert result.record["winner"] == {"trial": best["trial"], "params": best["params"], "score": best["base_score"]}
+    won = {"trial": best["trial"], "params": best["params"], "score": best["base_score"], "seed": best["seed"]}
+    assert result.record["winner"] == won
     assert not list(tmp_path.glob("weights-*-*"))
 
 
@@ -253,7 +254,7 @@ def test_a_finished_run_is_refined_and_then_refined_more(tmp_path: Path) -> None
     assert len(result.record["refinement"]["trials"]) == 5
     assert result.record["refinement"]["trials"][:3] == first["trials"]
     assert result.record["refinement"]["space"] == first["space"]
-    assert tiny_tune(tmp_path, train=never, search=more).already_finished
+    assert tiny_tune(tmp_path, train=never, resume="anyway", search=more).already_finished
     with pytest.raises(InputError, match="started with refine = 5, which can be raised, but now it is 3; choose"):
         tiny_tune(tmp_path, search=REFINED)
 
@@ -301,7 +302,7 @@ def test_refined_trials_that_all_fail_leave_the_confirmed_winner(tmp_path: Path)
 
     with pytest.raises(SearchError, match=r"the first 3 trials all failed \(refine\); .*MemoryError: too large"):
         tiny_tune(tmp_path, train=broken, search=REFINED)
-    result = tiny_tune(tmp_path, train=never, search=REFINED)
+    result = tiny_tune(tmp_path, train=never, resume="anyway", search=REFINED)
     assert "refine_trial" not in result.record["winner"]
     assert math.isfinite(result.score)
     model = net()

@@ -44,9 +44,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_finished_run_says_so_and_returns_its_result(tmp_path: Path) -> None:
-    result = tiny_tune(tmp_path)
+    calls: list[int] = []
+
+    def counted(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        calls.append(report.number)
+        return train(model, params, report)
+
+    result, trained = tiny_tune(tmp_path, train=counted), len(calls)
     events: list[Event] = []
-    again = tiny_tune(tmp_path, train=never, observer=events.append)
+    again = tiny_tune(tmp_path, train=counted, observer=events.append)
+    assert len(calls) == trained
     assert again.already_finished
     assert (again.params, again.score, again.record) == (result.params, result.score, result.record)
     assert events == [PhaseEnded("report", 0.0, f"the run in {tmp_path} is finished already")]
@@ -89,7 +96,7 @@ def test_a_finished_run_is_made_longer(tmp_path: Path) -> None:
         calls.append(width(model))
         return train(model, params, report)
 
-    result = tiny_tune(tmp_path, train=counted, search=replace(SMALL, n_trials=9))
+    result = tiny_tune(tmp_path, train=counted, search=replace(SMALL, n_trials=9), resume="anyway")
     assert result.record["n_trials"] == 9
     assert result.record["search"]["trials"]["complete"] == 9
     assert calls.count(8) == 5
@@ -99,7 +106,7 @@ def test_a_finished_run_is_made_longer(tmp_path: Path) -> None:
     assert now[:2] == [entry["trial"] for entry in before["confirmation"]]
     assert result.score == max(entry["base_score"] for entry in result.record["confirmation"])
     assert float(load_file(result.weights)["0.bias"][0]) == np.float32(result.params["lr"])
-    assert tiny_tune(tmp_path, train=never, search=replace(SMALL, n_trials=9)).already_finished
+    assert tiny_tune(tmp_path, train=never, resume="anyway", search=replace(SMALL, n_trials=9)).already_finished
 
 
 def test_a_study_that_was_lost_is_not_begun_anew(tmp_path: Path) -> None:
@@ -164,12 +171,13 @@ import prunetune.engine, prunetune.report
 
 prunetune.engine.step_time = lambda models, inputs: dict.fromkeys(models, 0.5)
 prunetune.report.write_report = tiny_tune.write_no_report
-folder, log, width, at = Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
+folder, log = Path(sys.argv[2]), Path(sys.argv[3])
 
 def train(model, params, report):
     with log.open("a") as file:
         print(tiny_tune.width(model), params["lr"], report.seed, file=file)
-    if (tiny_tune.width(model), report.number) == (width, at):
+    width = tiny_tune.width(model)
+    if (width, report.number) == (int(sys.argv[4]), int(sys.argv[5])):
         report(width, 1)  # not so far behind that the race would stop it
         os.kill(os.getpid(), signal.SIGKILL)
     return tiny_tune.train(model, params, report)
@@ -205,7 +213,7 @@ def test_sigkill_in_the_middle_of_a_trial_then_again(network: int, number: int, 
     assert outcomes == (["complete"] * 2 if network == 8 else ["complete", "interrupted", "complete"])
     weights = load_file(folder / "weights.safetensors")
     assert float(weights["0.bias"][0]) == np.float32(record["winner"]["params"]["lr"])
-    assert tiny_tune(folder, train=never).already_finished
+    assert tiny_tune(folder, train=never, resume="anyway").already_finished
 
 
 def test_a_changed_or_missing_plan_is_refused(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def test_the_best_on_the_proxy_are_confirmed_and_the_best_of_those_wins(tmp_path
     assert [entry["base_score"] for entry in confirmation] == [first + 16, second + 16]
     assert confirmation[0]["seed"] != confirmation[1]["seed"]
 
-    assert record["winner"] == {"trial": search["best"]["trial"], "params": result.params, "score": first + 16}
+    won = {"trial": search["best"]["trial"], "params": result.params, "score": first + 16}
+    assert record["winner"] == {**won, "seed": confirmation[0]["seed"]}
     assert (result.params["lr"], result.score) == (first, first + 16)
     assert json.loads((tmp_path / "best.json").read_text()) == {"format": 1, "network": "base", **record["winner"]}
     assert record["test"] == {"lr": pytest.approx(first), "bad": None}
@@ -83,6 +84,7 @@ def test_the_winners_weights_are_those_after_training(tmp_path: Path) -> None:
     assert all((parameter == result.params["lr"]).all() for parameter in model.parameters())
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "best.json",
+        "fingerprint.json",
         "plan.json",
         "report.html",
         "result.json",
@@ -222,7 +224,7 @@ def test_failures_on_the_full_network_are_tried_again_at_the_next_start_only(tmp
     with pytest.raises(SearchError, match=r"the first 2 trials all failed \(confirm\); .*MemoryError: too large"):
         tiny_tune(tmp_path, train=broken_on_base)
     assert read_record(tmp_path)["status"] == "failed"
-    record = tiny_tune(tmp_path).record
+    record = tiny_tune(tmp_path, resume="anyway").record
     assert [entry["outcome"] for entry in record["confirmation"]] == ["failed", "failed", "complete", "complete"]
     assert len({entry["seed"] for entry in record["confirmation"]}) == 4
     assert "error" not in record
@@ -257,7 +259,9 @@ def test_a_failing_evaluation_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no test data"):
         tiny_tune(tmp_path, evaluate=evaluate)
     assert read_record(tmp_path)["winner"]["score"] > 16
-    result = tiny_tune(tmp_path, train=never, evaluate=lambda model: {"training": float(model.training)})
+    result = tiny_tune(
+        tmp_path, train=never, resume="anyway", evaluate=lambda model: {"training": float(model.training)}
+    )
     assert result.record["test"] == {"training": 0.0}
 
 

@@ -75,6 +75,7 @@ def options(url: str, **search: Any) -> dict[str, Any]:
     }
     pruning = Pruning(scorer="magnitude", ratio=0.5)
     return {
+        "resume": "anyway",
         "example_inputs": INPUTS,
         "epochs": 2,
         "pruning": pruning,
@@ -104,9 +105,9 @@ def test_a_worker_needs_nothing_but_the_url_and_the_run_confirms(tmp_path: Path,
         assert report.epochs == 2
         return train(model, params, report)
 
-    assert work(net, watched, url) == 4
+    assert work(net, watched, url, resume="anyway") == 4
     assert widths == [8] * 4
-    assert work(net, never, url) == 0
+    assert work(net, never, url, resume="anyway") == 0
     result = tune(net, train, SPACE, run_dir=tmp_path / "run", **options(url))
     record = result.record
     assert record["search"]["trials"] == {"complete": 6, "pruned": 0, "diverged": 0, "failed": 0, "interrupted": 1}
@@ -130,7 +131,7 @@ def test_the_trials_are_those_of_a_run_alone_whoever_runs_them(tmp_path: Path, u
     alone = tune(
         net, train, SPACE, run_dir=tmp_path / "alone", **options(f"journal://{tmp_path}/alone.log", study="same")
     )
-    work(net, train, url)
+    work(net, train, url, resume="anyway")
     helped = tune(net, train, SPACE, run_dir=tmp_path / "run", **options(url, study="same"))
     assert helped.params == alone.params
     assert helped.record["search"]["best"] == alone.record["search"]["best"]
@@ -138,10 +139,10 @@ def test_the_trials_are_those_of_a_run_alone_whoever_runs_them(tmp_path: Path, u
 
 def test_a_run_that_is_made_longer_is_joined_again(tmp_path: Path, url: str) -> None:
     begin(tmp_path / "run", url, trials=1)
-    work(net, train, url)
+    work(net, train, url, resume="anyway")
     tune(net, train, SPACE, run_dir=tmp_path / "run", **options(url))
     begin(tmp_path / "run", url, trials=1, n_trials=9)
-    assert work(net, train, url) == 2
+    assert work(net, train, url, resume="anyway") == 2
     assert tune(net, train, SPACE, run_dir=tmp_path / "run", **options(url, n_trials=9)).record["n_trials"] == 9
 
 
@@ -156,25 +157,25 @@ def test_a_damaged_plan_is_refused(tmp_path: Path, url: str) -> None:
     with open_study(url, "run", _settings()) as study:
         study.set_user_attr(f"{PLAN}:0", "x")
     with pytest.raises(SearchError, match="what the study 'run' says to workers is damaged"):
-        work(net, never, url)
+        work(net, never, url, resume="anyway")
 
 
 def test_a_worker_waits_for_a_search_and_says_so(tmp_path: Path, url: str) -> None:
     events: list[Event] = []
     with pytest.raises(SearchError, match="the storage holds no search named 'x' that could be joined; start it with"):
-        work(net, never, url, study="x", wait=0.1, observer=events.append)
+        work(net, never, url, resume="anyway", study="x", wait=0.1, observer=events.append)
     assert events == [Notice("the storage holds no search named 'x' yet; waiting for one, 0 s at most")]
     begin(tmp_path / "run", url)
     with pytest.raises(SearchError, match="could be joined; there are 'run'; start it"):
-        work(net, never, url, study="x", wait=0.1)
+        work(net, never, url, resume="anyway", study="x", wait=0.1)
 
 
 def test_of_several_searches_one_must_be_named(tmp_path: Path, url: str) -> None:
     for name in ("a", "b"):
         begin(tmp_path / name, url)
     with pytest.raises(InputError, match=r"the storage holds 2 searches \('a', 'b'\); say which by its name"):
-        work(net, never, url)
-    assert work(net, train, url, study="b") == 4
+        work(net, never, url, resume="anyway")
+    assert work(net, train, url, study="b", resume="anyway") == 4
 
 
 def test_another_run_cannot_take_a_study_over(tmp_path: Path, url: str) -> None:
@@ -246,7 +247,9 @@ def test_a_worker_that_is_stopped_records_its_trial_and_says_so(
         os.kill(os.getpid(), sent)
         raise AssertionError("a signal is handled at once")
 
-    monkeypatch.setattr(prunetune.jobs.launch, "join", lambda storage, study, **_: work(net, stopped, storage))
+    monkeypatch.setattr(
+        prunetune.jobs.launch, "join", lambda storage, study, **_: work(net, stopped, storage, resume="anyway")
+    )
     ended = CliRunner().invoke(app, ["worker", "--study", url])
     assert ended.exit_code == status, ended.output
     said = "Stopped; what is finished is kept. Go on with: prunetune worker, with the same arguments"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunetune.allocator import keep_freed_memory
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
+    from prunetune.caller import seed_all
     from prunetune.checking import CheckResult, check
     from prunetune.comparison.compare import CompareResult, compare
     from prunetune.comparison.settings import Comparison
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from prunetune.objective import proxy_objective, proxy_of
     from prunetune.pruned import PruneResult
     from prunetune.pruning import prune
+    from prunetune.retraining import retrain
     from prunetune.settings import Pruning, Search
     from prunetune.tuner import TuneResult, tune
     from prunetune.workers import work
@@ -46,6 +48,8 @@ _HOMES = {
     "proxy_objective": "prunetune.objective",
     "proxy_of": "prunetune.objective",
     "prune": "prunetune.pruning",
+    "retrain": "prunetune.retraining",
+    "seed_all": "prunetune.caller",
     "tune": "prunetune.tuner",
     "work": "prunetune.workers",
 }
@@ -71,6 +75,8 @@ __all__ = [
     "proxy_objective",
     "proxy_of",
     "prune",
+    "retrain",
+    "seed_all",
     "tune",
     "work",
 ]

@@ -17,10 +17,13 @@ from prunetune import record as parts
 from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import whole_number
+from prunetune.caller import given_back, seed_all
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Observer, Phase, silent
 from prunetune.fidelity import AXES, FULL, Fidelity, resolve_fidelity
+from prunetune.fingerprint import Fingerprint, Resume, check_resume, continued, sentences
 from prunetune.interrupts import interruptible
+from prunetune.mistakes import check_train
 from prunetune.ranks import RankCorrelation, spearman
 from prunetune.record import Record
 from prunetune.run import unread_notes
@@ -29,7 +32,7 @@ from prunetune.settings import Pruning, Search, Settings
 from prunetune.transfer.notes import transfer_note
 from prunetune.tuner import build_base
 from prunetune.verdict import Verdict, verdict
-from prunetune.workers import PLAN, ModelFunction, TrainFunction, digest, on_proxy, seed_all, timed
+from prunetune.workers import PLAN, ModelFunction, TrainFunction, digest, on_proxy, timed
 
 if TYPE_CHECKING:
     import optuna
@@ -73,6 +76,7 @@ class CheckResult:
 
 
 @interruptible(signal.SIGINT)
+@given_back()
 def check(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -81,6 +85,7 @@ def check(
     example_inputs: ExampleInputs,
     epochs: int,
     run_dir: str | Path = "runs/tune",
+    resume: Resume = "same",
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
     fidelity: Fidelity | str = FULL,
@@ -134,8 +139,8 @@ def check(
         raise InputError(f"check_epochs is {short}, but a trial has {settings.epochs} epochs; check for fewer")
     if check_epochs is None:
         short = min(settings.epochs, max(2, math.ceil(settings.epochs / SHORT)))
-    if not callable(train):
-        raise InputError(f"train must be a function; got {type(train).__name__}")
+    check_train(train)
+    check_resume(resume)
     base = build_base(model_fn, seed)
 
     def cut() -> tuple[PruningPlan, Fidelity]:
@@ -144,7 +149,9 @@ def check(
         return proxy.plan, measured_fidelity(asked, base, proxy(), example_inputs, epochs=settings.epochs)
 
     with RunFolder(run_dir) as folder:
-        return _Check(settings, folder, short, wanted, observer).go(model_fn, train, cut)
+        now = Fingerprint.of({"network": base}, {"model_fn": model_fn, "train": train}, example_inputs)
+        anyway = sentences(continued(folder, now, resume=resume, observer=observer))
+        return _Check(settings, folder, short, wanted, observer, anyway).go(model_fn, train, cut)
 
 
 def draw_configurations(space: SearchSpace, count: int, seed: int) -> list[dict[str, Any]]:
@@ -172,11 +179,14 @@ def draw_configurations(space: SearchSpace, count: int, seed: int) -> list[dict[
 class _Check:
     """One check from start or restart to end."""
 
-    def __init__(self, settings: Settings, folder: RunFolder, epochs: int, wanted: int, observer: Observer) -> None:
+    def __init__(
+        self, settings: Settings, folder: RunFolder, epochs: int, wanted: int, observer: Observer, anyway: Sequence[str]
+    ) -> None:
         self.settings = settings
         self.folder = folder
         self.wanted = wanted
         self.observer = observer
+        self.anyway = anyway
         self.epochs = epochs
         self.points = draw_configurations(settings.space, wanted, settings.seed)
         if len(self.points) < FEWEST:
@@ -213,7 +223,7 @@ class _Check:
             for name, phase in NETWORKS.items():
                 self._train(studies[name], objectives[name], settings[name], phase)
             trials = {name: self._by_place(study) for name, study in studies.items()}
-            notes = [transfer_note(studies["proxy"], pruning.transfer), *unread_notes(studies["proxy"])]
+            notes = [transfer_note(studies["proxy"], pruning.transfer), *unread_notes(studies["proxy"]), *self.anyway]
         known = {
             "proxy_epochs": settings["proxy"].epochs,
             "fidelity": {axis: getattr(fidelity, axis) for axis in AXES},

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from prunetune.config import Config
+    from prunetune.fingerprint import Resume
 
 BAD_INPUT = 2
 
@@ -33,6 +34,9 @@ app = typer.Typer(
 
 
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Anyway: TypeAlias = Annotated[
+    bool, typer.Option("--anyway", help="Go on though the network or its training has changed since the start.")
+]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print nothing but the result, as JSON.", show_default=False)
 ]
@@ -78,6 +82,7 @@ def run(
     energy: Annotated[
         bool, typer.Option("--energy", help="Measure electricity and CO2, which needs codecarbon.")
     ] = False,
+    anyway: Anyway = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -90,12 +95,13 @@ def run(
         + (f" --workers {workers}" if workers > 1 else "")
         + " --download" * download
         + " --energy" * energy
+        + " --anyway" * anyway
     ):
         from prunetune.config import read_config, with_download, with_energy
 
         asked = read_config(config)
         asked = with_download(asked) if download else asked
-        _run(with_energy(asked) if energy else asked, workers, quiet=quiet, as_json=as_json)
+        _run(with_energy(asked) if energy else asked, workers, resume=_resume(anyway), quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -108,6 +114,7 @@ def check(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
     ] = False,
+    anyway: Anyway = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -119,7 +126,9 @@ def check(
     Example: prunetune check examples/run.toml
     """
     again = f"prunetune check {config} --configurations {configurations}"
-    with _exit_statuses(again + (f" --epochs {epochs}" if epochs else "") + " --download" * download):
+    with _exit_statuses(
+        again + (f" --epochs {epochs}" if epochs else "") + " --download" * download + " --anyway" * anyway
+    ):
         from rich.console import Console
 
         from prunetune.config import read_config, with_download
@@ -134,6 +143,7 @@ def check(
                 with_download(asked) if download else asked,
                 configurations=configurations,
                 epochs=epochs,
+                resume=_resume(anyway),
                 observer=progress,
                 say=lambda sentence: _say(console, sentence),
             )
@@ -149,6 +159,7 @@ def compare(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
     ] = False,
+    anyway: Anyway = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -159,7 +170,7 @@ def compare(
 
     Example: prunetune compare examples/run.toml
     """
-    with _exit_statuses(f"prunetune compare {config}" + " --download" * download):
+    with _exit_statuses(f"prunetune compare {config}" + " --download" * download + " --anyway" * anyway):
         from rich.console import Console
 
         from prunetune.config import read_config, with_download
@@ -172,6 +183,7 @@ def compare(
         with show_progress(console) as progress:
             result = launch_compare(
                 with_download(asked) if download else asked,
+                resume=_resume(anyway),
                 observer=progress,
                 say=lambda sentence: _say(console, sentence),
             )
@@ -207,6 +219,7 @@ def worker(
         str | None, typer.Option(help="The folder of the data, if not the run's.", show_default=False)
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the search to begin.")] = 600.0,
+    anyway: Anyway = False,
 ) -> None:
     """Join the search of a run as one more process, on this or another machine, until the search has all its trials.
 
@@ -225,7 +238,7 @@ def worker(
         console = Console()
         url, called = search_of(source, study, name)
         with show_progress(console) as progress:
-            ran = join(url, called, device=device, root=root, wait=wait, observer=progress)
+            ran = join(url, called, device=device, root=root, wait=wait, resume=_resume(anyway), observer=progress)
         _say(console, f"The search has all its trials; {ran} of them were run here.")
 
 
@@ -374,7 +387,7 @@ def list_names(
         typer.echo(f"{each}: {', '.join(registry.names())}")
 
 
-def _run(config: Config, workers: int = 1, *, quiet: bool, as_json: bool) -> None:
+def _run(config: Config, workers: int = 1, *, resume: Resume = "same", quiet: bool, as_json: bool) -> None:
     """Do the job with progress on the terminal, and print what came out: tables, nothing, or ``result.json``."""
     from rich.console import Console
 
@@ -384,7 +397,9 @@ def _run(config: Config, workers: int = 1, *, quiet: bool, as_json: bool) -> Non
 
     console = Console(quiet=quiet or as_json)
     with show_progress(console) as progress:
-        result = launch(config, workers=workers, observer=progress, say=lambda sentence: _say(console, sentence))
+        result = launch(
+            config, workers=workers, resume=resume, observer=progress, say=lambda sentence: _say(console, sentence)
+        )
     if as_json:
         typer.echo((result.run_dir / "result.json").read_text(encoding="utf-8"), nl=False)
         return
@@ -394,6 +409,10 @@ def _run(config: Config, workers: int = 1, *, quiet: bool, as_json: bool) -> Non
             f"The run in {result.run_dir} is finished already; for another, delete it or choose another folder.",
         )
     print_summary(console, result.run_dir)
+
+
+def _resume(anyway: bool) -> Resume:
+    return "anyway" if anyway else "same"
 
 
 def _say(console: Console, sentence: str) -> None:

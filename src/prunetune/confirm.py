@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
+from prunetune.caller import seed_all
 from prunetune.errors import SearchError
 from prunetune.trust import confirmations, trust_part
-from prunetune.workers import ModelFunction, TrainFunction, seed_all, timed
+from prunetune.workers import ModelFunction, TrainFunction, timed
 
 if TYPE_CHECKING:
     import optuna

@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from torch import nn
 
 from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import Direction, known_direction, real_number, whole_number
+from prunetune.caller import random_state_kept, seed_all
 from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
 from prunetune.errors import SearchError
 from prunetune.events import silent
@@ -25,13 +26,17 @@ from prunetune.run import ScoringData
 from prunetune.settings import Pruning
 from prunetune.transfer.groups import ProxyGroups, proxy_groups
 from prunetune.watched import watched
-from prunetune.workers import ModelFunction, TrainFunction, note_unread, seed_all
+from prunetune.workers import ModelFunction, TrainFunction, note_unread
 
 if TYPE_CHECKING:
     import optuna
 
     from prunetune.backends.trial import Report
     from prunetune.plugins.base import Batch, Loss
+
+
+STREAM: Final = "objective"
+"""Of seeds, whatever the study is called: one without a name has a random one."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class ProxyObjective:
         """
         from prunetune.backends.study import worst_score
 
-        score = self._score(trial, self.space.suggest(trial), trial.study.study_name)
+        score = self._score(trial, self.space.suggest(trial))
         if score is None:
             trial.set_user_attr("outcome", "diverged")
             return worst_score(trial.study)
@@ -168,7 +173,7 @@ class ProxyObjective:
         named = self.space.named(params)
         trial = FixedTrial(named, number=self._calls)
         self._calls += 1
-        score = self._score(trial, named, "objective")
+        score = self._score(trial, named)
         if score is None:
             if self._worst is None:
                 raise SearchError(
@@ -180,14 +185,15 @@ class ProxyObjective:
         self._worst = loss if self._worst is None else max(self._worst, loss)
         return loss
 
-    def _score(self, trial: Any, params: dict[str, Any], stream: str) -> float | None:
+    @random_state_kept()
+    def _score(self, trial: Any, params: dict[str, Any]) -> float | None:
         """None for a trial that diverged. Raises what the train function raises, TrialPruned among it."""
         from optuna import TrialPruned
 
         from prunetune.backends.seeds import derive_seed
         from prunetune.backends.trial import Report, TrialDiverged
 
-        seed = derive_seed(self._seed, stream, trial.number)
+        seed = derive_seed(self._seed, STREAM, trial.number)
         report: Report = Report(trial, seed=seed, epochs=self._epochs, phase="search", observer=silent)
         report.give_groups(self.proxy.groups)
         report.ask(resolution=self.fidelity.resolution, data=self.fidelity.data)

@@ -122,8 +122,13 @@ def search_part(study: optuna.Study, space: SearchSpace, notes: Sequence[str]) -
 
 
 def choice(number: int, trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
-    """The hyperparameters and the score of ``trial``, under the ``number`` that they had in the search."""
-    return {"trial": number, "params": space.plain(trial.params), "score": trial.value}
+    """The hyperparameters, the score and the seed of ``trial``, under the ``number`` that they had in the search."""
+    return {
+        "trial": number,
+        "params": space.plain(trial.params),
+        "score": trial.value,
+        "seed": trial.user_attrs.get("seed"),
+    }
 
 
 def trained(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:

@@ -18,6 +18,7 @@ from prunetune.energy import Meter
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.fidelity import AXES, FULL, Fidelity
+from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, continued, publish_given, sentences
 from prunetune.record import Record
 from prunetune.refine import refine
 from prunetune.runfolder import FORMAT, RunFolder, load_weights, read_text
@@ -105,19 +106,23 @@ class Run:
         self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
         self.clock = time.perf_counter()
 
-    def go(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> TuneResult:
+    def go(
+        self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData, resume: Resume = "same"
+    ) -> TuneResult:
         """Do what is left of the run."""
         stored = read_record(self.folder.result)
         if stored is not None:
             self.settings.check_same(stored, self.folder.path)
             self.record = stored
             self.seconds = {name: stored["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
+        different = self._compared(base, example_inputs, resume)
         asked = {name: getattr(self.settings.search, name) for name in ("n_trials", "refine")}
         if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
-            return self._finished_before()
+            return self._finished_before(different)
         plan = self._stored_plan() if self.record else self._prune(base, example_inputs, scoring)
         self.settings = replace(self.settings, fidelity=self._chosen_fidelity())
         self.record.update(asked)
+        self._note_differences(different)
         self.record.setdefault("id", uuid.uuid4().hex)
         with self._recording():
             with self._metered("search"):
@@ -129,6 +134,18 @@ class Run:
             self.record["status"] = "finished"
         self._write_report()
         return self._result(already_finished=False)
+
+    def _compared(self, base: nn.Module, example_inputs: ExampleInputs, resume: Resume) -> dict[str, str]:
+        """What is different from what the run was started with, and was let pass."""
+        functions = {"model_fn": self.model_fn, "train": self.train, EVALUATE: self.evaluate}
+        self.given = Fingerprint.of({"network": base}, functions, example_inputs)
+        trials = (self.record.get("search") or {}).get("trials") or {}
+        known = sum(trials.get(each, 0) for each in ("complete", "pruned", "diverged"))
+        return continued(self.folder, self.given, resume=resume, observer=self.observer, known=known, evaluate=True)
+
+    def _note_differences(self, different: Mapping[str, str]) -> None:
+        if noted := sentences({name: each for name, each in different.items() if name != EVALUATE}):
+            self.record["anyway"] = [*self.record.get("anyway", []), *noted]
 
     def _prune(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> PruningPlan:
         from prunetune.engine import step_time
@@ -203,7 +220,7 @@ class Run:
 
         def update() -> None:
             self.lap("search")
-            extra = (transfer_note(study, pruning.transfer), *unread_notes(study))
+            extra = (transfer_note(study, pruning.transfer), *unread_notes(study), *self.record.get("anyway", ()))
             notes = (*study_notes(study, settings, asked.n_trials), *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
@@ -225,6 +242,7 @@ class Run:
         with open_study(storage, name, settings, owner=owner, observer=self.observer) as study:
             self._check_not_lost(study)
             publish(study, order)
+            publish_given(study, self.given)
             self.set_status("searching")
             observer = self.after_trials(update)
             try:
@@ -350,8 +368,14 @@ class Run:
             except Exception as error:
                 say(f"the report could not be written ({type(error).__name__}: {error}); everything else is there")
 
-    def _finished_before(self) -> TuneResult:
-        if not self.folder.report.exists():
+    def _finished_before(self, different: Mapping[str, str]) -> TuneResult:
+        """What there is; the winner is tested again where that is done by another function now."""
+        self._note_differences(different)
+        if EVALUATE in different:
+            self._test()
+        if different:
+            self.save()
+        if different or not self.folder.report.exists():
             self._write_report()
         self.observer(PhaseEnded("report", 0.0, f"the run in {self.folder.path} is finished already"))
         return self._result(already_finished=True)

@@ -1,8 +1,9 @@
 """A run folder: locked while a run uses it, written so that a kill at any moment leaves whole files, never unpickled.
 
 What is in it: ``run.json`` (which marks the folder as ours), ``run.lock``, ``study.db`` (both Optuna studies),
-``plan.json``, ``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``; ``check.json``
-if the proxy was checked; ``compare.json``, ``compare.html`` and ``compare-cost.json`` if ways were compared.
+``plan.json``, ``fingerprint.json``, ``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``;
+``check.json`` if the proxy was checked; ``compare.json``, ``compare.html`` and ``compare-cost.json`` if ways were
+compared.
 """
 
 from __future__ import annotations
@@ -89,6 +90,11 @@ class RunFolder:
     def result(self) -> Path:
         """The machine-readable record of the run."""
         return self.path / "result.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        """What the user brought: networks, functions, inputs, versions."""
+        return self.path / "fingerprint.json"
 
     @property
     def check(self) -> Path:

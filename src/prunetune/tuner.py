@@ -11,17 +11,19 @@ from torch import nn
 
 from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, check_optimizer, resolve_space
+from prunetune.caller import given_back, seed_all
 from prunetune.energy import Meter
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.fingerprint import Resume, check_resume
 from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
 from prunetune.objective import ProxyFactory
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
 from prunetune.runfolder import RunFolder, check_saveable
 from prunetune.settings import Pruning, Search, Settings
-from prunetune.workers import ModelFunction, TrainFunction, seed_all
+from prunetune.workers import ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 
 @interruptible(signal.SIGINT)
+@given_back()
 def tune(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -37,6 +40,7 @@ def tune(
     example_inputs: ExampleInputs,
     epochs: int,
     run_dir: str | Path = "runs/tune",
+    resume: Resume = "same",
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
     fidelity: Fidelity | str = FULL,
@@ -52,7 +56,8 @@ def tune(
 
     A run that was stopped goes on where it was when called again with the same arguments, and one that is finished
     returns its result at once; more trials than before are added to those that there are. With ``Search(storage=…)``
-    others can join the search, see ``prunetune.work``. Sets the seeds of ``random``, ``numpy.random`` and ``torch``.
+    others can join the search, see ``prunetune.work``. Every training is seeded; the random generators of ``random``,
+    ``numpy.random`` and ``torch`` are as before when this returns.
 
     Parameters
     ----------
@@ -79,12 +84,15 @@ def tune(
         it is, see ``prunetune.energy.Meter``.
     run_dir
         The run folder; see ``RunFolder``.
+    resume
+        A run only goes on ("same") with the network, the functions and the inputs that it was started with, as far as
+        they can be compared; "anyway" goes on whatever has changed, and the record says what that was.
 
     Raises
     ------
     InputError
-        An argument is impossible, the run folder cannot be used or belongs to a run with other settings, or energy
-        is to be measured without codecarbon.
+        An argument is impossible, the run folder cannot be used or belongs to a run with other settings, another
+        network or another train function, or energy is to be measured without codecarbon.
     TraceError
         The model does not run on the example inputs.
     SearchError
@@ -106,6 +114,7 @@ def tune(
     meter = Meter(energy, country)
     check_optimizer(search.optimizer)
     check_train(train)
+    check_resume(resume)
     if evaluate is not None and not callable(evaluate):
         raise InputError(f"evaluate must be a function; got {type(evaluate).__name__}")
     base = build_base(model_fn, seed)
@@ -114,7 +123,7 @@ def tune(
     keep_freed_memory()
     with RunFolder(run_dir) as folder:
         run = Run(settings, folder, model_fn, train, evaluate, observer, meter)
-        return run.go(base, example_inputs, ScoringData(data, loss))
+        return run.go(base, example_inputs, ScoringData(data, loss), resume)
 
 
 def build_base(model_fn: ModelFunction, seed: int) -> nn.Module:

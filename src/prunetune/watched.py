@@ -5,6 +5,7 @@ Nothing is looked at between the first step and the last, so nothing waits for t
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunetune.backends.checks import real_number
+from prunetune.caller import as_the_caller
 from prunetune.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Repo
     first = report.number == 0
     before = _copies(model) if first else {}
     try:
-        score = train(model, params, report)
+        with as_the_caller():
+            score = train(model, copy.deepcopy(params), report)  # whoever takes something out of it has his own
     except Exception as error:
         if hint := explain(error, model, params):
             error.add_note(hint)

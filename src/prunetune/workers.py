@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import random
 import signal
 import socket
 import time
@@ -13,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import numpy as np
-import torch
 from pydantic import TypeAdapter
 from torch import nn
 
 from prunetune.allocator import keep_freed_memory
+from prunetune.caller import given_back, seed_all
 from prunetune.errors import SearchError
 from prunetune.events import Notice, Observer, silent
+from prunetune.fingerprint import Fingerprint, Resume, check_given, check_resume
 from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_model_fn, check_train
 from prunetune.settings import Weights
@@ -68,11 +67,11 @@ def owner_of(run: str, folder: str) -> dict[str, str]:
 
 def publish(study: optuna.Study, order: Order) -> None:
     """Let workers join ``study``, or tell those that have that there are more trials to run."""
-    from prunetune.backends.texts import write_text
+    from prunetune.backends.texts import read_text, write_text
 
-    if ORDER not in study.user_attrs:
-        write_text(study, PLAN, order.plan)
-        write_text(study, JOB, json.dumps(order.job))
+    for key, text in ((PLAN, order.plan), (JOB, json.dumps(order.job))):
+        if read_text(study, key) != text:
+            write_text(study, key, text)
     plain = {name: getattr(order, name) for name in ("n_trials", "weights", "transfer", "resolution", "data")}
     study.set_user_attr(ORDER, {**plain, "plan": digest(order.plan)})
 
@@ -106,6 +105,7 @@ def joined(
 
 
 @interruptible(signal.SIGINT)
+@given_back()
 def work(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -113,6 +113,7 @@ def work(
     *,
     study: str | None = None,
     wait: float = WAIT_SECONDS,
+    resume: Resume = "same",
     observer: Observer = silent,
 ) -> int:
     """Run trials of a search that ``prunetune.tune`` has started in ``storage``; returns how many.
@@ -131,6 +132,8 @@ def work(
         The name of the search, if there are several in the storage.
     wait
         Seconds to wait for the search to be started.
+    resume
+        "anyway" joins though the network or the train function is another than the run's.
 
     Raises
     ------
@@ -139,7 +142,8 @@ def work(
     SearchError
         There is no such search, every trial fails, or (StorageError) the storage cannot be used.
     InputError
-        The URL is of no known kind, the package that it needs is not installed, or there are several searches.
+        The URL is of no known kind, the package that it needs is not installed, there are several searches, or the
+        train function is another than the run's.
 
     Example
     -------
@@ -152,10 +156,14 @@ def work(
 
     check_model_fn(model_fn)
     check_train(train)
+    check_resume(resume)
     keep_freed_memory()
     with joined(storage, study, observer, wait) as (found, settings, order):
         plan = PruningPlan.from_json(order.plan)
         fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
+        seed_all(settings.seed)
+        now = Fingerprint.of({"network": model_fn()}, {"model_fn": model_fn, "train": train})
+        check_given(found, now, resume=resume, observer=observer)
 
         def n_trials() -> int:
             return int(found.user_attrs[ORDER]["n_trials"])
@@ -253,13 +261,6 @@ def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report
         return watched(train, model, params, report)
     finally:
         report.add("train_seconds", time.perf_counter() - started)
-
-
-def seed_all(seed: int) -> None:
-    """Seed ``random``, ``numpy.random`` and ``torch``."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed % 2**64)
 
 
 def digest(text: str) -> str:

@@ -205,7 +205,7 @@ def test_only_what_is_new_is_trained(tmp_path: Path, clock: SimpleNamespace) -> 
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", interrupted, asked)
-    before = run(tmp_path / "run", first, asked)
+    before = run(tmp_path / "run", first, asked, resume="anyway")
     assert len(first.calls) == 5 * (2 + 1 + 1)
     more = Comparison(**{**vars(asked), "scorers": ("magnitude", "uniform")})
     added = Train(clock)

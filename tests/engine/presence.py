@@ -162,11 +162,47 @@ def move(func: Any, *args: Any, **kwargs: Any) -> Any:
     return tuple(results) if isinstance(values, (tuple, list)) else results[0]
 
 
+@means("view_as", "reshape_as")
+def view_as(func: Any, x: Tensor, other: Tensor) -> Tensor:
+    return move(Tensor.reshape, x, tuple(other.shape))
+
+
 @means("expand_as")
 def expand_as(func: Any, x: Tensor, other: Tensor) -> Tensor:
     """Copies appear exactly where `other` has something."""
     mask = mask_of(x).expand(other.shape) & mask_of(other)
     return present(value_of(x).expand(other.shape), mask, "expand_as")
+
+
+def transforms(*names: str) -> list[Any]:
+    return [getattr(torch.fft, f"{inverse}{name}") for name in names for inverse in ("", "i")]
+
+
+@means(*transforms("fft", "rfft"))
+def transform(func: Any, x: Tensor, n: int | None = None, dim: int = -1, norm: Any = None) -> Tensor:
+    return transform_of_many(func, x, n, (dim,), norm)
+
+
+@means(*transforms("fft2", "rfft2", "fftn", "rfftn"))
+def transform_of_many(func: Any, x: Tensor, s: Any = None, dim: Any = (-2, -1), norm: Any = None) -> Tensor:
+    """Every number of what is transformed is in every number of the result."""
+    keeps = list(keeps_of(x))
+    whole(func.__name__, *(keeps[d] for d in dim))
+    value = func(value_of(x, 0.0), s, dim[0] if func.__name__.endswith("fft") else dim, norm)
+    for d in dim:
+        keeps[d] = torch.ones(value.shape[d], dtype=torch.bool)
+    return present(value, outer(keeps), func.__name__)
+
+
+@means("view_as_real")
+def as_pairs(func: Any, x: Tensor) -> Tensor:
+    return present(func(value_of(x)), mask_of(x)[..., None].expand(*x.shape, 2), "view_as_real")
+
+
+@means("view_as_complex")
+def from_pairs(func: Any, x: Tensor) -> Tensor:
+    whole("view_as_complex", keeps_of(x)[-1])
+    return present(func(value_of(x)), mask_of(x)[..., 0], "view_as_complex")
 
 
 @means("pad")
@@ -188,6 +224,7 @@ def pad(func: Any, x: Tensor, pad: Any, mode: str = "constant", value: float | N
 @means(
     "softplus", "exp", "sqrt", "rsqrt", "abs", "neg", "square", "sin", "cos", "dropout", "log1p", "relu6", "softsign"
 )
+@means("sign", "complex", "real", "imag", *(getattr(Tensor, n).__get__ for n in ("real", "imag")))
 def join(func: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Any number of tensors, element by element; a dimension of size 1 is stretched over what the others keep."""
     tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]

@@ -38,9 +38,9 @@ def index_select(func: Any, x: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 @means("index_add", "index_copy", "index_reduce")
-def index_write(func: Any, x: Tensor, dim: int, index: Tensor, source: Tensor, *args: Any) -> Tensor:
+def index_write(func: Any, x: Tensor, dim: int, index: Tensor, source: Tensor, **kwargs: Any) -> Tensor:
     _others(func.__name__, dim, keeps_of(x), keeps_of(source))
-    value = getattr(torch, func.__name__.rstrip("_"))(value_of(x, 0.0), dim, index, value_of(source, 0.0), *args)
+    value = getattr(torch, func.__name__.rstrip("_"))(value_of(x, 0.0), dim, index, value_of(source, 0.0), **kwargs)
     return _in_place(func, x, present(value, mask_of(x), func.__name__))
 
 

@@ -1,13 +1,14 @@
-"""Code that decides by a size, and may decide otherwise once the network is cut: that is seen, and refused."""
+"""Code that decides by a size, and would decide otherwise once the network is cut: so much of the size stays."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from oracle import largest_error, randomise
 from torch import Tensor, nn
 
 from prunetune import prune
-from prunetune.errors import PlanError
+from prunetune.engine import DependencyGraph
 
 
 class Branches(nn.Module):
@@ -32,14 +33,29 @@ class Shortcut(nn.Module):
         return self.b(y + x if y.shape == x.shape else y)
 
 
-@pytest.mark.parametrize(("model", "before", "after"), [(Branches(), "mul", "add"), (Shortcut(), "linear", "add")])
-def test_another_way_through_the_code_is_refused(model: nn.Module, before: str, after: str) -> None:
-    weights = {name: t.clone() for name, t in model.state_dict().items()}
-    with pytest.raises(PlanError, match=f"operation 2 was {before} and is {after}; its code decides by a size"):
-        prune(model, torch.ones(2, 4), scorer="magnitude", ratio=0.5)
-    assert all(torch.equal(t, weights[name]) for name, t in model.state_dict().items())
+class Small(nn.Module):
+    """Decides by a width that is small already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.b(x * 2.0 if 0 < x.shape[-1] < 9 and x.shape[-1] else x + 1.0)
 
 
-@pytest.mark.parametrize("model", [Branches(), Shortcut()])
-def test_the_same_way_is_not(model: nn.Module) -> None:
-    assert prune(model, torch.ones(2, 4), scorer="magnitude", ratio=0.75).model.a.out_features == 6
+@pytest.mark.parametrize(("model", "least"), [(Branches(), 6), (Shortcut(), 5), (Small(), 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_as_many_channels_stay_as_the_decision_needs(model: nn.Module, least: int, seed: int) -> None:
+    model, x = randomise(model, seed), torch.randn(2, 4, dtype=torch.float64)
+    smallest = prune(model, x, scorer="random", seed=seed, ratio=0.01)
+    assert smallest.model.a.out_features == least + (least > 1)  # and one of the group
+    assert largest_error(model, smallest.model, smallest.plan, x) < 1e-12
+
+
+def test_the_line_that_decides_is_named() -> None:
+    graph = DependencyGraph.of(Branches(), torch.ones(2, 4))
+    line = Branches.forward.__code__.co_firstlineno + 2
+    found = [f for f in graph.frozen if f.node == f"test_sizes_decide.py:{line}"]
+    assert [(f.reason, f.channels) for f in found] == [("the code decides by this size", 6)]

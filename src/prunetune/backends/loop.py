@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ class _Loop:
                 return
             trial, report = claimed
             params = self.settings.space.plain(trial.params)
-            self.observer(TrialStarted(self.phase, trial.number, params))
+            self.observer(TrialStarted(self.phase, trial.number, copy.deepcopy(params)))
             started = time.perf_counter()
             with beating(self.study._storage, trial._trial_id, self.crew.watch.pulse):
                 ending = attempt(self._objective(trial), params, report)

@@ -7,12 +7,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 
+import numpy as np
+
 _lock = threading.RLock()  # the filters are one list for all threads: whoever leaves first would put it back
 
 
 @contextlib.contextmanager
 def quietly(category: type[Warning] = Warning, message: str = "") -> Iterator[None]:
-    """No warnings of that category, or none that begin so; one thread at a time."""
-    with _lock, warnings.catch_warnings():
+    """No warnings of that category, or none that begin so, and none raised by numpy; one thread at a time."""
+    with _lock, np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=message, category=category)
         yield

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
+import numpy as np
 import optuna
 from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
@@ -216,7 +217,9 @@ class Report:
             self._stop(Ending("interrupted", message="given up by another worker, to which this process seemed dead"))
         self._observer(EpochEnded(self._phase, self.number, number, self.epochs, value))
         # Optuna's rungs include the last epoch, where stopping would save nothing and lose a finished trial
-        if number < self.epochs and self._trial.should_prune():
+        with np.errstate(all="ignore"):  # a train function's own numpy may raise what a trial pruner counts on
+            hopeless = number < self.epochs and self._trial.should_prune()
+        if hopeless:
             self._stop(Ending("pruned", message=f"stopped after epoch {number} of {self.epochs}"))
 
     def _stop(self, ending: Ending) -> NoReturn:

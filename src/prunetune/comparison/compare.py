@@ -18,6 +18,7 @@ from prunetune.backends import Distribution, resolve_space
 from prunetune.backends.checks import Direction, known_direction
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.study import StudySettings
+from prunetune.caller import given_back
 from prunetune.checking import draw_configurations
 from prunetune.comparison.judge import (
     RANDOM,
@@ -35,6 +36,7 @@ from prunetune.comparison.settings import BASE, FEWEST, Comparison, Way
 from prunetune.comparison.trainings import Functions, Trained, Trainings, key
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
+from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, check_resume, continued, sentences
 from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_train
 from prunetune.record import Record
@@ -65,6 +67,7 @@ class CompareResult:
 
 
 @interruptible(signal.SIGINT)
+@given_back()
 def compare(
     model_fn: ModelFunction,
     train: TrainFunction,
@@ -73,6 +76,7 @@ def compare(
     example_inputs: ExampleInputs,
     epochs: int,
     run_dir: str | Path = "runs/compare",
+    resume: Resume = "same",
     comparison: Comparison = Comparison(),  # noqa: B008  # frozen
     smaller: Mapping[str, ModelFunction] | None = None,
     direction: Direction | None = None,
@@ -130,10 +134,12 @@ def compare(
     found = resolve_space(space)
     settings = StudySettings(found, epochs, known_direction(direction), RANDOM, "none", seed)
     check_train(train)
+    check_resume(resume)
     for name, function in (("evaluate", evaluate or train), *(smaller or {}).items()):
         if not callable(function):
             raise InputError(f"{name} must be a function; got {type(function).__name__}")
-    build_base(model_fn, seed)  # raises InputError for a function that does not build networks
+    networks = {"network": build_base(model_fn, seed)}  # raises InputError for what does not build networks
+    networks |= {f"smaller {name}": build_base(function, seed) for name, function in (smaller or {}).items()}
     points = draw_configurations(found, comparison.configurations, seed)
     if len(points) < FEWEST:
         raise InputError(f"the search space has {len(points)} configurations in all, and a comparison takes {FEWEST}")
@@ -145,7 +151,9 @@ def compare(
 
     with RunFolder(run_dir) as folder:
         functions = Functions(model_fn, train, evaluate, smaller or {})
+        now = Fingerprint.of(networks, {"model_fn": model_fn, "train": train, EVALUATE: evaluate}, example_inputs)
         trainings = Trainings(folder, settings, functions, cut, observer)
+        trainings.notes += sentences(continued(folder, now, resume=resume, observer=observer))
         result = _Comparing(comparison, trainings, points).go()
         return _written(result, folder, settings, comparison, parts.machine(model_fn()))
 

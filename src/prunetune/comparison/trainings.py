@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from prunetune.caller import seed_all
 from prunetune.comparison.settings import Way
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer
 from prunetune.runfolder import RunFolder
 from prunetune.watched import watched
-from prunetune.workers import ModelFunction, TrainFunction, digest, kept_plan, on_proxy, seed_all
+from prunetune.workers import ModelFunction, TrainFunction, digest, kept_plan, on_proxy
 
 if TYPE_CHECKING:
     import optuna

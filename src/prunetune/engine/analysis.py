@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from torch import fx
 
 from prunetune.engine.labels import Labelled, LabelSpace, Vec, tensors_in
+from prunetune.engine.placeholders import hidden
+from prunetune.engine.reductions import seen
 from prunetune.engine.rules import Context, rule_of, rule_of_module
+from prunetune.engine.rules.common import is_weight
 from prunetune.engine.rules.context import Operation
 from prunetune.engine.trace import Trace
 from prunetune.errors import InputError
@@ -47,11 +50,13 @@ class Analysis:
     @property
     def prunable(self) -> Vec:
         """Components that hold output channels of weights."""
-        if not self.space.produced:
-            return np.zeros(0, dtype=np.int64)
-        found: Vec = np.unique(self.component[np.concatenate(self.space.produced)])
-        moving: Vec = found[found != 0]
-        return moving
+        moving = np.ones(int(self.component.max(initial=0)) + 1, dtype=bool)
+        moving[0] = False
+        for vecs in (self.space.produced, {id(vec): vec for vec in self.space.axes.values()}.values()):
+            there = np.zeros_like(moving)
+            there[self.component[np.concatenate([np.zeros(0, dtype=np.int64), *vecs])]] = True
+            moving &= there
+        return np.flatnonzero(moving)
 
     @property
     def unit_count(self) -> int:
@@ -109,7 +114,9 @@ def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> An
     result = _result(ctx, node, args, kwargs)
     if "shape" in node.meta:  # it is about tensors, not about sizes
         flops = tuple(ctx.flops[counted:])
-        ctx.operations.append(Operation(node.target, args, kwargs, result, "itemsize" in node.meta, flops))
+        ctx.called[node] = Operation(node.target, args, kwargs, result, "itemsize" in node.meta, flops)
+        ctx.operations.append(ctx.called[node])
+        ctx.seen.extend(s for s in seen(ctx.called[node], ctx.where, ctx.space) if s.sizes)
     return result
 
 
@@ -118,24 +125,40 @@ def _result(ctx: Context, node: fx.Node, args: Any, kwargs: Any) -> Any:
     whole = node.op == "call_module"
     rule = rule_of_module(type(ctx.model.get_submodule(str(node.target)))) if whole else rule_of(node.target)
     if rule is None:
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this operation")
-        return ctx.fixed()
+        return _unknown(ctx, args, kwargs, f"{NO_RULE} this operation")
     shape = node.meta.get("shape")
     try:
         result = rule(ctx, *args, **kwargs)
     except InputError:
         raise
     except (TypeError, ValueError, IndexError) as error:  # a form of the call that the rule does not know
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this form of it ({error})")
-        return ctx.fixed()
-    if shape is not None and not _fits(result, shape):
-        ctx.freeze_all(list(tensors_in((*args, kwargs))), f"{NO_RULE} this form of it (another result)")
-        return ctx.fixed()
-    return result
+        return _unknown(ctx, args, kwargs, f"{NO_RULE} this form of it ({error})")
+    if not _fits(result, shape):
+        return _unknown(ctx, args, kwargs, f"{NO_RULE} this form of it (another result)")
+    of_weights = all(map(is_weight, tensors_in((*args, kwargs)))) and node.target is not hidden
+    return _marked(result) if of_weights else result
+
+
+def _marked(result: Any) -> Any:
+    """What was computed from weights alone is a weight."""
+    if isinstance(result, Labelled):
+        return result if is_weight(result) else replace(result, from_weights=True)
+    return tuple(map(_marked, result)) if isinstance(result, (tuple, list)) else result
+
+
+def _unknown(ctx: Context, args: Any, kwargs: Any, reason: str) -> Any:
+    """The result of what no rule is known for: all that it takes stays as it is."""
+    ctx.freeze_all(list(tensors_in((*args, kwargs))), reason)
+    ctx.keep_numbers((*args, kwargs))
+    return ctx.fixed()
 
 
 def _fits(result: Any, shape: Any) -> bool:
-    """Whether a rule's result has the structure of the real one: a tensor, or so many of them."""
+    """Whether a rule's result has the structure of the real one: a tensor of its sizes, or so many of them."""
+    if shape is None:
+        return True
     if all(isinstance(n, int) for n in shape):
-        return isinstance(result, Labelled)
-    return isinstance(result, (tuple, list)) and len(result) == len(shape)
+        if not isinstance(result, Labelled) or result.shape != shape:
+            return False
+        return all(vec is None or len(vec) == n for vec, n in zip(result.dims, shape, strict=True))
+    return isinstance(result, (tuple, list)) and len(result) == len(shape) and all(map(_fits, result, shape))

@@ -9,16 +9,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from prunetune.engine.analysis import NO_RULE, Analysis, Heads, analysed
 from prunetune.engine.collector import paused
 from prunetune.engine.labels import Axis, LabelSpace, Vec
+from prunetune.engine.reductions import Reduction, Seen
 from prunetune.engine.rules.context import Operation, Term
 from prunetune.engine.trace import ExampleInputs, traces
+from prunetune.engine.ways import Call, SizesAfter, predicted
 from prunetune.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,13 +76,14 @@ class DependencyGraph:
     """What the model calls in training mode, in its order."""
     labels: Vec
     """Unit of every label, which is what the terms count."""
-    attributes: Mapping[str, tuple[int, tuple[tuple[Vec, int], ...]]]
+    attributes: Mapping[str, tuple[Fraction, tuple[tuple[Vec, Fraction], ...]]]
     """Module attributes to set: a constant, and units to count with a factor."""
     unit_count: int
     one_mode: bool
     """Whether the model does the same operations in training and in evaluation mode."""
-    calls: Mapping[bool, tuple[str, ...]]
-    """Names of the functions that the model called, in evaluation (False) and in training mode (True)."""
+    calls: Mapping[bool, tuple[Call, ...]]
+    """The functions that the model called, in evaluation (False) and in training mode (True)."""
+    _seen: tuple[Seen, ...] = field(compare=False)
     _space: LabelSpace = field(compare=False)
     _component: Vec = field(compare=False)
 
@@ -92,7 +97,9 @@ class DependencyGraph:
         return f"<DependencyGraph: {self.unit_count:,} units in {len(self.groups)} groups>"
 
     @staticmethod
-    def of(model: nn.Module, example_inputs: ExampleInputs, *, heads: Heads = "auto") -> DependencyGraph:
+    def of(
+        model: nn.Module, example_inputs: ExampleInputs, *, heads: Heads = "auto", keep_sizes: bool = False
+    ) -> DependencyGraph:
         """Analyse `model`, run on `example_inputs` in training and in evaluation mode; the model is not changed.
 
         Parameters
@@ -101,6 +108,9 @@ class DependencyGraph:
             What goes from an attention (and wherever code folds channels into two dimensions): `"dims"`, the same
             dimensions of every head; `"whole"`, heads; `"auto"`, dimensions, but heads where dimensions can't go, for
             example under rotary position embeddings.
+        keep_sizes
+            Keep every width that the model's code reads as a number: for a model that decides by one in a way that
+            can't be followed, as `layers[x.shape[1] // 8]` does.
 
         Raises
         ------
@@ -112,9 +122,26 @@ class DependencyGraph:
         if heads not in ("auto", "dims", "whole"):
             raise InputError(f"heads must be 'auto', 'dims' or 'whole'; got {heads!r}")
         with paused():
-            traced = traces(model, example_inputs)
-            calls = {bool(mode): t.calls for mode, t in enumerate(traced) if t.calls is not None}
-            return _graph(analysed(traced, heads), traced[0].parameters, calls)
+            traced = traces(model, example_inputs, keep_sizes=keep_sizes)
+            analysis = analysed(traced, heads)
+            contexts = (analysis.evaluation, analysis.training)
+            calls = {
+                bool(mode): tuple(predicted(name, contexts[mode].called.get(node)) for name, node in t.calls)
+                for mode, t in enumerate(traced)
+                if t.calls is not None
+            }
+            return _graph(analysis, traced[0].parameters, calls)
+
+    def calls_after(self, keep: NDArray[np.bool_]) -> dict[bool, list[Call]]:
+        """What the model is to call when the units stay for which `keep` is true, in each mode."""
+        sizes = SizesAfter(self._space, self.labels, keep)
+        return {mode: [sizes.of(call) for call in calls] for mode, calls in self.calls.items()}
+
+    def reductions(self, keep: NDArray[np.bool_]) -> tuple[Reduction, ...]:
+        """What sees only the channels that are kept, when the units stay for which `keep` is true."""
+        sizes = SizesAfter(self._space, self.labels, keep)
+        changed = (s for s in self._seen if any(sizes(size) != size.value for size in s.sizes))
+        return tuple(dict.fromkeys(Reduction(s.node, s.reason) for s in changed))
 
     def unit_of(self, axis: Axis) -> Vec:
         """Unit of every index of an axis (0: it stays)."""
@@ -142,7 +169,7 @@ class DependencyGraph:
         return graph
 
 
-def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[str, ...]]) -> DependencyGraph:
+def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[Call, ...]]) -> DependencyGraph:
     space, component, prunable, ctx = analysis.space, analysis.component, analysis.prunable, analysis.evaluation
     unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
     unit[prunable] = np.arange(1, len(prunable) + 1)
@@ -164,6 +191,7 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
         unit_count=len(prunable),
         one_mode=analysis.evaluation is analysis.training,
         calls=calls,
+        _seen=tuple(s for context in (ctx, analysis.training) for s in context.seen),
         _space=space,
         _component=component,
     )
@@ -248,12 +276,12 @@ def _frozen(space: LabelSpace, component: Vec) -> tuple[Frozen, ...]:
     return tuple(Frozen(*key, channels) for key, channels in found.items() if channels)
 
 
-def _attributes(space: LabelSpace, of_label: Vec) -> dict[str, tuple[int, tuple[tuple[Vec, int], ...]]]:
+def _attributes(space: LabelSpace, of_label: Vec) -> dict[str, tuple[Fraction, tuple[tuple[Vec, Fraction], ...]]]:
     """For every attribute that a cut can change: its constant part, and units to count with a factor."""
-    found: dict[str, tuple[int, tuple[tuple[Vec, int], ...]]] = {}
+    found: dict[str, tuple[Fraction, tuple[tuple[Vec, Fraction], ...]]] = {}
     for name, form in space.attributes.items():
-        terms = [(of_label[vec], int(c)) for vec, c in form.terms if c]
-        constant = int(form.constant) + sum(c * int((units == 0).sum()) for units, c in terms)
+        terms = [(of_label[vec], c) for vec, c in form.terms if c]
+        constant = form.constant + sum(c * int((units == 0).sum()) for units, c in terms)
         moving = tuple((units[units > 0], c) for units, c in terms if units.any())
         if moving:
             found[name] = (constant, moving)

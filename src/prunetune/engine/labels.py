@@ -4,24 +4,22 @@ Every index of every axis of a weight gets a number, its *label*; activations ca
 made them. Label 0 is frozen. Operations *tie* labels; the connected components of all ties are what can be removed.
 
 Sizes used in the model's code are linear in the number of channels that stay, so each is a `LinearForm` over labels;
-where the code demands that two sizes agree, they must agree for every cut. That is an `Equation`.
+where the code demands that two sizes agree, they must agree for every cut. That is a `Demand`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-Vec: TypeAlias = NDArray[np.int64]
-"""The labels of one dimension of a tensor, one an index; `None` in its place means a size that cannot change."""
+from prunetune.engine.demands import RANKS, Demand, Relation
+from prunetune.engine.linear import LinearForm, Vec
 
 Axis: TypeAlias = tuple[str, int]
 """A dimension of a parameter or buffer: its qualified name and the dimension."""
@@ -36,60 +34,11 @@ class Labelled:
     name: str | None = None
     """Qualified name, if this is a parameter or buffer itself; its labels are then in `LabelSpace.axes`."""
     from_weights: bool = False
-    """Whether it was computed from parameters alone, as a weight under weight normalisation is."""
+    """Whether it was computed without the model's inputs, as a weight under weight normalisation is."""
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
-
-
-@dataclass(frozen=True)
-class LinearForm:
-    """An integer of the model's code: `constant + sum(coefficient * number of vec that stays) + attributes`."""
-
-    value: int
-    constant: Fraction
-    terms: tuple[tuple[Vec, Fraction], ...] = ()
-    attributes: tuple[tuple[str, Fraction], ...] = ()
-
-    @staticmethod
-    def of(size: LinearForm | int) -> LinearForm:
-        return size if isinstance(size, LinearForm) else LinearForm(int(size), Fraction(int(size)))
-
-    @staticmethod
-    def count(vec: Vec | None, size: int) -> LinearForm:
-        """The size of a dimension."""
-        return LinearForm(size, Fraction(size)) if vec is None else LinearForm(size, Fraction(0), ((vec, Fraction(1)),))
-
-    @property
-    def fixed(self) -> bool:
-        return not self.terms and not self.attributes
-
-    def scaled(self, factor: Fraction, value: int) -> LinearForm:
-        return LinearForm(
-            value,
-            self.constant * factor,
-            tuple((v, c * factor) for v, c in self.terms),
-            tuple((a, c * factor) for a, c in self.attributes),
-        )
-
-    def plus(self, other: LinearForm, sign: int) -> LinearForm:
-        flipped = other.scaled(Fraction(sign), other.value)
-        return LinearForm(
-            self.value + sign * other.value,
-            self.constant + flipped.constant,
-            self.terms + flipped.terms,
-            self.attributes + flipped.attributes,
-        )
-
-
-@dataclass(frozen=True)
-class Equation:
-    """`left` and `right` must be equal whatever is cut; `where` is the operation that says so."""
-
-    left: LinearForm
-    right: LinearForm
-    where: str
 
 
 @dataclass(frozen=True)
@@ -100,6 +49,8 @@ class Freeze:
     where: str
     reason: str
 
+
+FIXED_SIZE = "a size is fixed in the model's code"
 
 MANY = 4096
 """Ties of more labels than this are made free of repetitions: places of a feature map repeat the same few."""
@@ -114,7 +65,8 @@ class LabelSpace:
     """Axes that labels were made for; all others were handed those of what they met first."""
     produced: list[Vec] = field(default_factory=list)
     """Labels that are output indices of some weight: only these are worth removing."""
-    equations: list[Equation] = field(default_factory=list)
+    demands: list[Demand] = field(default_factory=list)
+    """What must be true of the sizes in the model's code."""
     freezes: list[Freeze] = field(default_factory=list)
     attributes: dict[str, LinearForm] = field(default_factory=dict)
     """What an attribute of a module must be set to (known after `solve`)."""
@@ -159,11 +111,20 @@ class LabelSpace:
         occurs[vec] = True
         return np.flatnonzero(occurs)
 
-    def require(self, left: LinearForm | int, right: LinearForm | int, where: str) -> None:
-        """The two sizes must stay equal."""
-        left, right = LinearForm.of(left), LinearForm.of(right)
-        if not (left.fixed and right.fixed):
-            self.equations.append(Equation(left, right, where))
+    def require(
+        self,
+        left: LinearForm | int,
+        right: LinearForm | int,
+        where: str,
+        *,
+        relation: Relation = Relation.SAME,
+        reason: str = FIXED_SIZE,
+        checked: bool = False,
+    ) -> None:
+        """The two sizes must stay equal, or their difference what else is demanded of it (see `Demand`)."""
+        difference = LinearForm.of(left).plus(LinearForm.of(right), -1)
+        if not difference.fixed:
+            self.demands.append(Demand(difference, relation, where, reason, checked))
 
     def components(self) -> Vec:
         """For every label the number of its component; label 0, the frozen ones, is in component 0."""
@@ -186,111 +147,96 @@ class LabelSpace:
         return np.where(renamed == renamed[0], 0, np.where(renamed == 0, renamed[0], renamed))
 
     def solve(self) -> Vec:
-        """Components once every equation holds: where one does not, components are tied, or frozen if that can't help.
+        """Components once every demand is met: where one is not, components are tied, or frozen if that can't help.
 
-        One pass is enough: an equation that holds for some components holds for unions of them too.
+        One pass is enough: a demand that is met for some components is met for unions of them too.
         """
         component = self.components()
-        for equation in [e for e in map(self._without_attributes, self.equations) if e is not None]:
-            excess, order = _excess(equation, component)
-            if not excess:
-                continue
-            sets, left_over = _balanced(excess, order)
-            self._hold(left_over, equation, component)
-            renamed = np.arange(component.max() + 1)
-            for members in sets:
-                renamed[members] = members[0]
-            renamed[left_over] = 0
-            component = renamed[component]
+        for rank in RANKS:
+            demands = [d for d in self.demands if d.rank == rank]
+            self._define(demands)
+            for demand in map(self._without_attributes, demands):
+                sets, left_over = demand.met_by(component)
+                if not (sets or left_over):
+                    continue
+                self._hold(left_over, demand, component)
+                renamed = np.arange(component.max() + 1)
+                for members in sets:
+                    renamed[members] = members[0]
+                renamed[left_over] = 0
+                component = renamed[component]
         return component
 
-    def _hold(self, components: list[int], equation: Equation, component: Vec) -> None:
-        """Note what is frozen by an equation that no tie can make true."""
-        for vec, _ in (*equation.left.terms, *equation.right.terms):
+    def _hold(self, components: list[int], demand: Demand, component: Vec) -> None:
+        """Note what is frozen by a demand that no tie can meet."""
+        for vec, _ in demand.size.terms:
             held = vec[np.isin(component[vec], components)]
             if len(held):
-                self.freezes.append(Freeze(held, equation.where, "a size is fixed in the model's code"))
+                self.freezes.append(Freeze(held, demand.where, demand.reason))
 
-    def _without_attributes(self, equation: Equation) -> Equation | None:
-        """The equation with attributes replaced by what they stand for; the first one that names one defines it."""
-        difference = equation.left.plus(equation.right, -1)
-        coefficients: dict[str, Fraction] = {}
-        for name, coefficient in difference.attributes:
-            coefficients[name] = coefficients.get(name, Fraction(0)) + coefficient
-        unknown = [name for name, c in coefficients.items() if c and name not in self.attributes]
-        if len(unknown) == 1:
-            others = [(n, c) for n, c in coefficients.items() if n != unknown[0]]
-            rest = self._substituted(LinearForm(0, difference.constant, difference.terms), others)
+    def _define(self, demands: Sequence[Demand]) -> None:
+        """Solve the equations for the attributes in them, those first that say a whole number of channels."""
+        waiting = [d for d in demands if d.size.attributes and d.relation is Relation.SAME]
+        whole = True
+        while waiting:
+            rest = [d for d in waiting if not self._defines(d, whole=whole)]
+            if len(rest) == len(waiting) and not whole:
+                return
+            whole = len(rest) < len(waiting)
+            waiting = rest
+
+    def _defines(self, demand: Demand, *, whole: bool) -> bool:
+        """Whether this equation says what an attribute is, or has no unknown one."""
+        coefficients = demand.size.coefficients()
+        unknown = [name for name in coefficients if name not in self.attributes]
+        if len(unknown) > 1:
+            return False
+        if unknown:
+            rest = self._substituted(demand.size, [(n, c) for n, c in coefficients.items() if n != unknown[0]])
             answer = rest.scaled(-1 / coefficients[unknown[0]], self.attribute_values[unknown[0]])
-            if all(c.denominator == 1 for _, c in answer.terms):
-                self.attributes[unknown[0]] = answer
-                return None
-        for name in unknown:  # cannot be solved for: the attribute keeps its value
-            self.attributes[name] = LinearForm.of(self.attribute_values[name])
-        rest = self._substituted(LinearForm(0, difference.constant, difference.terms), list(coefficients.items()))
-        return Equation(rest, LinearForm.of(0), equation.where)
+            if not all(c.denominator == 1 for _, c in answer.terms):
+                if whole:
+                    return False
+                self.demands.append(Demand(answer, Relation.WHOLE, demand.where, demand.reason))
+            self.attributes[unknown[0]] = answer
+        return True
+
+    def _without_attributes(self, demand: Demand) -> Demand:
+        """The demand with attributes replaced by what they stand for; what nothing defines keeps its value."""
+        coefficients = demand.size.coefficients()
+        for name in coefficients:
+            self.attributes.setdefault(name, LinearForm.of(self.attribute_values[name]))
+        return replace(demand, size=self._substituted(demand.size, list(coefficients.items())))
 
     def _substituted(self, form: LinearForm, attributes: list[tuple[str, Fraction]]) -> LinearForm:
+        """The form without its own attributes, and with what these stand for."""
+        form = LinearForm(0, form.constant, form.terms)
         for name, coefficient in attributes:
             form = form.plus(self.attributes[name].scaled(coefficient, 0), 1)
         return form
 
 
-def _excess(equation: Equation, component: Vec) -> tuple[dict[int, int], dict[int, int]]:
-    """By how much more the left side changes than the right with each component, where it does; and their order.
-
-    Frozen components are constants. Position h * n + j of a size that is a multiple of another of n comes beside that
-    one's position j, as in a width made of heads.
-    """
-    terms = (*equation.left.terms, *((v, -c) for v, c in equation.right.terms))
-    if not terms:
-        return {}, {}
-    denominator = int(np.lcm.reduce([c.denominator for _, c in terms]))
-    period = min(len(v) for v, _ in terms)
-    members = np.concatenate([component[v] for v, _ in terms])
-    weights = np.concatenate([np.full(len(v), int(c * denominator), dtype=np.int64) for v, c in terms])
-    places = np.concatenate([np.arange(len(v)) % period * len(members) + np.arange(len(v)) for v, _ in terms])
-    found, first, inverse = np.unique(members, return_index=True, return_inverse=True)
-    total = np.zeros(len(found), dtype=np.int64)
-    np.add.at(total, inverse, weights)
-    odd = (total != 0) & (found != 0)
-    excess = dict(zip(found[odd].tolist(), total[odd].tolist(), strict=True))
-    return excess, dict(zip(found[odd].tolist(), places[first[odd]].tolist(), strict=True))
-
-
-def _balanced(excess: Mapping[int, int], order: Mapping[int, int]) -> tuple[list[list[int]], list[int]]:
-    """Sets of components whose excesses sum to zero, each as small as can be, and the components left over.
-
-    >>> _balanced({1: 1, 2: 1, 3: 1, 4: 1, 5: -2, 6: -2, 7: 1}, {i: i for i in range(8)})
-    ([[1, 2, 5], [3, 4, 6]], [7])
-    """
-    sides = [
-        deque(sorted((c for c in excess if sign * excess[c] > 0), key=lambda c: (abs(excess[c]), order[c])))
-        for sign in (1, -1)
-    ]
-    sets: list[list[int]] = []
-    while all(sides):
-        members = [side.popleft() for side in sides]
-        total = sum(excess[c] for c in members)
-        while total:
-            side = sides[0] if total < 0 else sides[1]
-            if not side:
-                return sets, [*members, *sides[0], *sides[1]]
-            members.append(side.popleft())
-            total += excess[members[-1]]
-        sets.append(sorted(members))
-    return sets, [*sides[0], *sides[1]]
+def leaves_in(values: Iterable[Any]) -> Iterator[Any]:
+    """All that is in nested arguments, in order."""
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            yield from leaves_in(value)
+        elif isinstance(value, dict):
+            yield from leaves_in(value.values())
+        elif isinstance(value, slice):
+            yield from (value.start, value.stop, value.step)
+        else:
+            yield value
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Labelled]:
     """All tensors in nested arguments, in order."""
-    for value in values:
-        if isinstance(value, Labelled):
-            yield value
-        elif isinstance(value, (tuple, list)):
-            yield from tensors_in(value)
-        elif isinstance(value, dict):
-            yield from tensors_in(value.values())
+    return (value for value in leaves_in(values) if isinstance(value, Labelled))
+
+
+def sizes_in(values: Iterable[Any]) -> Iterator[LinearForm]:
+    """All sizes that can change in nested arguments, in order."""
+    return (value for value in leaves_in(values) if isinstance(value, LinearForm) and not value.fixed)
 
 
 def plain(value: LinearForm | int) -> int:
@@ -301,3 +247,9 @@ def plain(value: LinearForm | int) -> int:
 def plain_all(values: Sequence[LinearForm | int] | LinearForm | int) -> tuple[int, ...]:
     """The numbers themselves."""
     return tuple(plain(v) for v in (values if isinstance(values, (tuple, list)) else (values,)))
+
+
+__all__ = [
+    "Axis", "Demand", "Freeze", "LabelSpace", "Labelled", "LinearForm", "Relation", "Vec",
+    "leaves_in", "plain", "plain_all", "sizes_in", "tensors_in",
+]  # fmt: skip

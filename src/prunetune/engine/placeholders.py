@@ -18,3 +18,13 @@ def hidden() -> Tensor:
 def attribute(target: str, index: int | None) -> int:
     """Stands in the graph for an integer attribute of a module."""
     raise RuntimeError("an attribute of the traced model: the graph is for analysis, not for running")
+
+
+def asked(left: int, sign: str, right: int) -> bool:
+    """Stands in the graph for a comparison of sizes, with the sign that was true."""
+    raise RuntimeError("a question of the traced code: the graph is for analysis, not for running")
+
+
+def pinned(size: int) -> int:
+    """Stands in the graph for a size whose further way was not seen."""
+    raise RuntimeError("a size of the traced code: the graph is for analysis, not for running")

@@ -100,8 +100,8 @@ class PruningPlan:
             cuts.setdefault(name, {})[dim] = indices
         attributes = {}
         for path, (constant, terms) in graph.attributes.items():
-            before = constant + sum(c * len(units) for units, c in terms)
-            after = constant + sum(c * int(stays[units].sum()) for units, c in terms)
+            before = int(constant + sum(c * len(units) for units, c in terms))
+            after = int(constant + sum(c * int(stays[units].sum()) for units, c in terms))
             if after != before:
                 attributes[path] = AttributeChange(before, after)
         return PruningPlan(

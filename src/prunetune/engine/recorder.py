@@ -16,12 +16,16 @@ from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import all_tensors, named_modules, named_tensors, own_attributes
 from prunetune.engine.ghosts import Ghosts
-from prunetune.engine.placeholders import attribute, constant, hidden
+from prunetune.engine.lines import running_line
+from prunetune.engine.placeholders import attribute, constant, hidden, pinned
 from prunetune.engine.rules.table import rule_of_module
 from prunetune.engine.shortcuts import run_for_shape
-from prunetune.engine.sizes import AttributeProxy, SizeProxy, SizeTuple
+from prunetune.engine.sizes import SizeFloat, SizeProxy, SizeTuple
 from prunetune.engine.tape import Tape
+from prunetune.engine.ways import Comparison, observed
 
+_PRODUCTS = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
+_COUNTS = frozenset((*_PRODUCTS, torch.Tensor.__len__, torch.Tensor.stride))
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 
 
@@ -39,19 +43,21 @@ class ModuleCall:
 
 
 class Unrecorded(TorchFunctionMode):
-    """Runs a model as the recorder does, and notes no more than the names of what it calls."""
+    """Runs a model as the recorder does, and compares what it calls with what was predicted, if anything was."""
 
-    def __init__(self, model: nn.Module, *, values: bool) -> None:
+    def __init__(self, model: nn.Module, *, values: bool, comparison: Comparison | None = None) -> None:
         super().__init__()
         self.run = Ghosts(model) if values else run_for_shape
-        self.calls: list[str] = []
+        self.comparison = comparison
+        self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         out = self.run(func, args, kwargs or {})
-        if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
-            self.calls.append(func.__name__)
+        if self.comparison is not None and (_has_tensor(out) or func is torch.Tensor.__setitem__):
+            with torch._C.DisableTorchFunction():
+                self.comparison.compare(observed(func, args, kwargs or {}, out, self.names))
         return out
 
 
@@ -60,6 +66,9 @@ class Recorder(TorchFunctionMode):
 
     compares = True
     """Whether a run that does the same as the one before may share its graph: what it allocates is not noted then."""
+
+    keep_sizes = False
+    """Whether every size that the model's code reads must stay, as its further way may not be seen."""
 
     graph: Tape
 
@@ -72,6 +81,8 @@ class Recorder(TorchFunctionMode):
         self.scope: list[str] = []
         self.muted = False
         """Inside a module that has a rule of its own nothing is recorded."""
+        self.listening = False
+        """Whether what happens to sizes is the model's own doing, and recorded."""
 
     def restart(self, model: nn.Module, *, compare: bool = False) -> None:
         """Begin a new graph; or go along the last one, to see whether another run does the same (`Tape.rewind`)."""
@@ -86,34 +97,53 @@ class Recorder(TorchFunctionMode):
         self.known: dict[int, fx.Node] = {}
         self.alive: list[Any] = []  # keeps ids from being reused
         self.attributes: dict[tuple[str, int | None], fx.Node] = {}
-        self.calls: list[str] = []
-        """Names of all functions that return tensors, in their order."""
+        self.calls: list[tuple[str, fx.Node | None]] = []
+        """All functions that return tensors, in their order; without a node where nothing is recorded."""
         self.modules: list[ModuleCall] = []
         """All calls of modules, for subclasses that note them."""
-        self.muted = False
+        self.muted, self.listening = False, True
         self.scope.clear()
+        if self.keep_sizes:
+            for size in self.own_sizes:
+                self.note_size(pinned, size)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        self.listening = False
+        try:
+            return self._called(func, args, kwargs or {})
+        finally:
+            self.listening = not self.muted
+
+    def _called(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.muted:
             out = self.run(func, args, kwargs)
-            if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
-                self.calls.append(func.__name__)
+            if _has_tensor(out) or func is torch.Tensor.__setitem__:
+                self.calls.append((func.__name__, None))
             return out
         if func is torch.Tensor.size or func == _GET_SHAPE:
             return self._shape(func, args, kwargs)
-        if func is torch.Tensor.numel and args[0].ndim == 1:
-            return self._shape(torch.Tensor.size, (args[0], 0), {})
+        if func in _COUNTS:
+            return self._count(func, args[0])
         out = self.run(func, args, kwargs)
         with torch._C.DisableTorchFunction():  # no other mode needs to see what is looked up here
-            if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
-                self.calls.append(func.__name__)
-                self._remember(out, self._call(func, args, kwargs))
-            elif func is torch.Tensor.__setitem__:
-                self._remember(args[0], self._call(func, args, kwargs))
+            written = args[0] if func is torch.Tensor.__setitem__ else out
+            if _has_tensor(written):
+                node = self._call(func, args, kwargs)
+                self.calls.append((func.__name__, node))
+                self._remember(written, node)
         return out
+
+    def _count(self, func: Callable[..., Any], tensor: Tensor) -> Any:
+        """Numbers that are computed from a tensor's sizes."""
+        sizes = self._shape(_GET_SHAPE, (tensor,), {})
+        if func in _PRODUCTS:
+            self.listening = True  # to the multiplications
+            return sizes.numel()
+        for size in sizes[:1] if func is torch.Tensor.__len__ else sizes[1:]:
+            self.note_size(pinned, size)  # `len` gives a plain number, and strides are computed out of sight
+        return func(tensor)
 
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> fx.Node:
         node_args = map_aggregate(tuple(args), self.argument)
@@ -124,11 +154,17 @@ class Recorder(TorchFunctionMode):
 
     def argument(self, value: Any) -> Any:
         """What stands for `value` in the graph."""
-        if isinstance(value, SizeProxy):
-            return value.make_node()
         if isinstance(value, Tensor):
             return self.node_of(value)
-        return value
+        if isinstance(value, SizeProxy):
+            return value.argument(self.graph)
+        return float(value) if isinstance(value, SizeFloat) else value
+
+    def note_size(self, function: Callable[..., Any], *args: Any) -> None:
+        """What the model's code asks of a size, or does with it that can't be followed."""
+        node = self.graph.create_node("call_function", function, tuple(map(self.argument, args)))
+        self.graph.note(node, "module", self.scope[-1] if self.scope else "")
+        node.meta["line"] = running_line()
 
     def node_of(self, tensor: Tensor) -> fx.Node:
         """The node that made a tensor: a parameter, a constant, or an operation that was not seen."""
@@ -168,26 +204,36 @@ class Recorder(TorchFunctionMode):
         source = self.node_of(tensor)
 
         def proxy(dim: int, value: int) -> SizeProxy:
-            return SizeProxy.of(value, lambda: self.graph.call_function(torch.Tensor.size, (source, dim)))
+            return SizeProxy.of(value, self, lambda: self.graph.call_function(torch.Tensor.size, (source, dim)))
 
         if isinstance(sizes, int):
             dim = args[1] if len(args) > 1 else kwargs["dim"]
-            return proxy(int(dim) % tensor.ndim, sizes)
-        return SizeTuple(proxy(i, v) for i, v in enumerate(sizes))
+            read = [proxy(int(dim) % tensor.ndim, sizes)]
+        else:
+            read = [proxy(i, value) for i, value in enumerate(sizes)]
+        if self.keep_sizes:
+            for size in read:
+                self.note_size(pinned, size)
+        return read[0] if isinstance(sizes, int) else SizeTuple(read)
 
     def trace_attributes(self) -> None:
         """Replace the integer attributes of the modules by proxies (and tuples of integers by tuples of proxies).
 
         What is 1 or less stays as it is: no cut makes a size that small any smaller.
         """
+        self.own_sizes: list[SizeProxy] = []
         for path, module in self.submodules:
             for key, value in list(own_attributes(module)):
                 target = f"{path}.{key}" if path else key
+                proxies: list[Any] = []
                 if type(value) is int and value > 1:
-                    vars(module)[key] = self._attribute(value, target)
+                    proxies = [self._attribute(value, target)]
+                    vars(module)[key] = proxies[0]
                 elif isinstance(value, (tuple, list)) and value and all(type(v) is int for v in value):
-                    items = [self._attribute(v, target, i) if v > 1 else v for i, v in enumerate(value)]
-                    vars(module)[key] = items if isinstance(value, list) else tuple(items)
+                    proxies = [self._attribute(v, target, i) if v > 1 else v for i, v in enumerate(value)]
+                    vars(module)[key] = proxies if isinstance(value, list) else tuple(proxies)
+                if not type(module).__module__.startswith("torch."):
+                    self.own_sizes += [size for size in proxies if isinstance(size, SizeProxy)]
 
     def _attribute(self, value: int, target: str, index: int | None = None) -> SizeProxy:
         def make_node() -> fx.Node:
@@ -197,9 +243,7 @@ class Recorder(TorchFunctionMode):
                 self.attributes[target, index] = node
             return self.attributes[target, index]
 
-        proxy = AttributeProxy(value)
-        proxy._make = make_node
-        return proxy
+        return SizeProxy.of(value, self, make_node, outlives_graphs=True)
 
     def trace_scopes(self) -> None:
         """Let every module of the copy say when it runs, so that nodes know where in the model they stand.
@@ -213,6 +257,7 @@ class Recorder(TorchFunctionMode):
 
     def leave(self) -> None:
         """Take the recorder out of the copy again: no longer held in circles, all of it is freed at once."""
+        self.listening = False
         for _, module in self.submodules:
             del vars(module)["forward"]
 
@@ -222,9 +267,9 @@ class Recorder(TorchFunctionMode):
             if self.muted:
                 return forward(*args, **kwargs)
             inputs = map_aggregate(args, self.argument), map_aggregate(kwargs, self.argument)
-            self.muted = True
+            self.muted, self.listening = True, False
             result = forward(*args, **kwargs)
-            self.muted = False  # not on an error: the recording is over then
+            self.muted, self.listening = False, True  # not on an error: the recording is over then
             node = self.graph.create_node("call_module", path, *inputs)
             self.graph.note(node, "module", path)
             with torch._C.DisableTorchFunction():  # looking at its shape is not the model's doing
@@ -245,6 +290,8 @@ class Recorder(TorchFunctionMode):
 
 
 def _has_tensor(out: Any) -> bool:
+    if isinstance(out, Tensor):
+        return True
     return isinstance(out, (tuple, list, dict)) and any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(out))
 
 

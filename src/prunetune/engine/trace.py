@@ -9,7 +9,6 @@ says how the width of `x` flows, and the engine needs that. See `docs/decisions/
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -17,13 +16,15 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import meta_copy, meta_like, named_tensors, set_mode, value_copy
+from prunetune.engine.lines import raising_line
 from prunetune.engine.recorder import ModuleCall, Recorder, Unrecorded
 from prunetune.engine.tape import OtherRunError, Tape
+from prunetune.engine.ways import Call, Comparison, OtherWayError, Scale
 from prunetune.errors import InputError, TraceError
 
 ExampleInputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -40,8 +41,8 @@ class Trace:
     """Shape of every parameter and buffer, by its first qualified name (tied tensors have one name)."""
     parameters: frozenset[str]
     """Which of them are parameters."""
-    calls: tuple[str, ...] | None
-    """Names of the functions that were called, in their order; None where values, and so chance, decided."""
+    calls: tuple[tuple[str, fx.Node | None], ...] | None
+    """The functions that were called, in their order; None where values, and so chance, decided."""
     modules: tuple[ModuleCall, ...] = ()
     """Calls of modules in the order in which they returned, if the recorder notes them."""
 
@@ -92,10 +93,17 @@ def to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInp
     return moved
 
 
-def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recorder] = Recorder) -> tuple[Trace, Trace]:
+def traces(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    recorder: type[Recorder] = Recorder,
+    *,
+    keep_sizes: bool = False,
+) -> tuple[Trace, Trace]:
     """The graphs of one run of `model` on `example_inputs` in evaluation mode, and of one in training mode.
 
-    If both modes do the same, up to flags and the counters of batch norms, they share one graph.
+    If both modes do the same, up to flags and the counters of batch norms, they share one graph. With `keep_sizes`, all
+    sizes that the model's code reads must stay.
 
     Nothing is computed (the runs are on the meta device), unless the model's code asks for the value of a tensor: then
     it runs on the example inputs themselves. `model` and the random state are not touched.
@@ -107,12 +115,12 @@ def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recor
     """
     with _as_written():
         try:
-            return _traces(model, meta_copy(model), example_inputs, recorder, values=False)
+            return _traces(model, meta_copy(model), example_inputs, recorder, keep_sizes, values=False)
         except TraceError as error:
             if not _asks_for_values(error.__cause__):
                 raise
         with torch.random.fork_rng():
-            return _traces(model, value_copy(model), example_inputs, recorder, values=True)
+            return _traces(model, value_copy(model), example_inputs, recorder, keep_sizes, values=True)
 
 
 def _asks_for_values(error: BaseException | None) -> bool:
@@ -120,9 +128,16 @@ def _asks_for_values(error: BaseException | None) -> bool:
 
 
 def _traces(
-    model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, kind: type[Recorder], *, values: bool
+    model: nn.Module,
+    shadow: nn.Module,
+    example_inputs: ExampleInputs,
+    kind: type[Recorder],
+    keep_sizes: bool,
+    *,
+    values: bool,
 ) -> tuple[Trace, Trace]:
     recorder = kind(shadow, values=values)
+    recorder.keep_sizes = keep_sizes
     recorder.trace_attributes()
     recorder.trace_scopes()
     tensors = named_tensors(model)
@@ -162,21 +177,22 @@ def check_runs(
     example_inputs: ExampleInputs,
     *,
     training: Sequence[bool] = (True, False),
-    calls: Mapping[bool, Sequence[str]] | None = None,
-) -> None:
+    calls: Mapping[bool, Sequence[Call]] | None = None,
+) -> tuple[Scale, ...]:
     """Run `model` for its shapes, with each of these training flags; raises TraceError as `traces` does.
 
-    With `calls`, the names of the functions that it is expected to call in each mode, also if it calls others: a model
-    whose code decides by a size (`if x.shape == y.shape`) may decide otherwise when it has been cut.
+    With `calls`, what it is expected to call in each mode, also if it calls anything else: a model whose code decides
+    by a size (`if x.shape == y.shape`) may decide otherwise when it has been cut. Returns the fractions in the code
+    that are others than expected, as a factor `1 / x.shape[1]` is.
     """
     with _as_written():
         try:
-            _check(meta_copy(model), example_inputs, meta_like, training, calls, values=False)
+            return _check(meta_copy(model), example_inputs, meta_like, training, calls or {}, values=False)
         except TraceError as error:
             if not _asks_for_values(error.__cause__):
                 raise
             with torch.random.fork_rng():
-                _check(value_copy(model), example_inputs, torch.clone, training, None, values=True)
+                return _check(value_copy(model), example_inputs, torch.clone, training, {}, values=True)
 
 
 def _check(
@@ -184,22 +200,26 @@ def _check(
     example_inputs: ExampleInputs,
     each: Callable[[Tensor], Tensor],
     training: Sequence[bool],
-    calls: Mapping[bool, Sequence[str]] | None,
+    calls: Mapping[bool, Sequence[Call]],
     *,
     values: bool,
-) -> None:
+) -> tuple[Scale, ...]:
+    scales: dict[Scale, None] = {}
     for flag in training:
-        mode = Unrecorded(shadow, values=values)
+        comparison = Comparison(calls[flag]) if flag in calls else None
+        mode = Unrecorded(shadow, values=values, comparison=comparison)
         args, kwargs = _arguments(example_inputs, each)
-        _forward(set_mode(shadow, flag), args, kwargs, mode, [])
-        if calls is None or flag not in calls or list(calls[flag]) == mode.calls:
-            continue
-        pairs = enumerate(itertools.zip_longest(calls[flag], mode.calls, fillvalue="nothing"), start=1)
-        number, (before, after) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
-        raise TraceError(
-            f"{type(shadow).__name__} takes another way through its code once it is cut: operation {number} was "
-            f"{before} and is {after}; its code decides by a size, so keep that size (protect=[...])"
-        )
+        try:
+            _forward(set_mode(shadow, flag), args, kwargs, mode, [])
+            if comparison is not None:
+                comparison.end()
+                scales.update(dict.fromkeys(comparison.scales))
+        except OtherWayError as error:
+            raise TraceError(
+                f"{type(shadow).__name__} takes another way through its code once it is cut, at {raising_line(error)}: "
+                f"{error}; its code decides by a size, so keep that size (protect=[...])"
+            ) from error
+    return tuple(scales)
 
 
 def _arguments(
@@ -230,7 +250,7 @@ def _forward(model: nn.Module, args: Any, kwargs: Any, mode: TorchFunctionMode |
                 stack.enter_context(mode)
             return model(*args, **kwargs)
     except Exception as error:
-        where = f" in module {scope[-1]!r}" if scope and scope[-1] else ""
+        where = f" at {raising_line(error)}" + (f" in module {scope[-1]!r}" if scope and scope[-1] else "")
         shapes = pytree.tree_map(lambda leaf: tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf, (args, kwargs))
         raise TraceError(
             f"{type(model).__name__} could not be run on the example inputs (shapes {shapes[0] or shapes[1]}): "

@@ -186,7 +186,8 @@ class _Reader:
             constant, terms = self.graph.attributes.get(form.attributes[0][0], (0, ()))
             if not constant and len(terms) == 1:
                 vec, factor = terms[0]
-                return factor, (vec,)
+                if factor.denominator == 1:
+                    return int(factor), (vec,)
         return plain(form), ()
 
 

@@ -22,6 +22,7 @@ from prunetune.data._reduced import subset_size
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL
+from prunetune.fingerprint import Resume
 from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.jobs.local_workers import LocalWorkers
@@ -40,16 +41,23 @@ CONFIGURED: Final = "configured"  # the proxy of [pruning], in a comparison
 FREE: Final = {"data.download"}  # what may be different when a run goes on, since it changes no result
 
 
-def launch(config: Config, *, workers: int = 1, observer: Observer = silent, say: Say = silently) -> TuneResult:
+def launch(
+    config: Config,
+    *,
+    workers: int = 1,
+    resume: Resume = "same",
+    observer: Observer = silent,
+    say: Say = silently,
+) -> TuneResult:
     """Do the whole job that ``config`` describes, or what is left of it, in its run folder.
 
-    With ``workers`` so many processes search, of which this one is the first; they share the cores. ``say`` gets a
-    sentence for every file that is downloaded.
+    With ``workers`` so many processes search, of which this one is the first; they share the cores. ``resume`` is that
+    of ``tune``. ``say`` gets a sentence for every file that is downloaded.
 
     Raises InputError before anything is trained if the data, the device, the batch sizes or the folder do not fit.
     """
     model_fn, job, data = _prepare(config, say)
-    keep_config(config)
+    keep_config(config, resume)
     with LocalWorkers(workers - 1, config, observer) as crowd:
         return tune(
             model_fn,
@@ -58,6 +66,7 @@ def launch(config: Config, *, workers: int = 1, observer: Observer = silent, say
             example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
             epochs=config.search.epochs,
             run_dir=config.run.folder,
+            resume=resume,
             pruning=_pruning(config),
             search=_search(config),
             fidelity=fidelity_of(config),
@@ -75,12 +84,13 @@ def launch_check(
     *,
     configurations: int = CONFIGURATIONS,
     epochs: int | None = None,
+    resume: Resume = "same",
     observer: Observer = silent,
     say: Say = silently,
 ) -> CheckResult:
     """Check the proxy that ``config`` describes, in its run folder; see ``prunetune.check`` and ``launch``."""
     model_fn, job, data = _prepare(config, say)
-    keep_config(config)
+    keep_config(config, resume)
     return check(
         model_fn,
         job,
@@ -88,6 +98,7 @@ def launch_check(
         example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
         epochs=config.search.epochs,
         run_dir=config.run.folder,
+        resume=resume,
         pruning=_pruning(config),
         search=_search(config),
         fidelity=fidelity_of(config),
@@ -99,7 +110,9 @@ def launch_check(
     )
 
 
-def launch_compare(config: Config, *, observer: Observer = silent, say: Say = silently) -> CompareResult:
+def launch_compare(
+    config: Config, *, resume: Resume = "same", observer: Observer = silent, say: Say = silently
+) -> CompareResult:
     """Compare what the ``[compare]`` of ``config`` says, in its run folder; see ``prunetune.compare`` and ``launch``.
 
     The proxy of a ``[pruning]`` that was given takes part. Raises InputError for a fidelity: of that, rivals are made.
@@ -110,7 +123,7 @@ def launch_compare(config: Config, *, observer: Observer = silent, say: Say = si
     proxies = {CONFIGURED: _pruning(config)} if "pruning" in config.model_fields_set else {}
     comparison = Comparison(**asked.settings(), proxies=proxies)
     model_fn, job, data = _prepare(config, say)
-    keep_config(config)
+    keep_config(config, resume)
     device = choose_device(config.run.device)
 
     def build(name: str) -> nn.Module:
@@ -123,6 +136,7 @@ def launch_compare(config: Config, *, observer: Observer = silent, say: Say = si
         example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
         epochs=config.search.epochs,
         run_dir=config.run.folder,
+        resume=resume,
         comparison=comparison,
         direction="maximize",
         smaller={name: partial(build, name) for name in asked.smaller},
@@ -160,6 +174,7 @@ def join(
     device: str = "auto",
     root: str | None = None,
     wait: float = WAIT_SECONDS,
+    resume: Resume = "same",
     observer: Observer = silent,
 ) -> int:
     """Run trials of the search ``study`` in ``storage``, with the model and the data that its owner has; how many.
@@ -174,7 +189,7 @@ def join(
             "prunetune.work(model_fn, train, URL)"
         )
     model_fn, train, _ = _prepare(_config_of(job, device, root))
-    return work(model_fn, train, storage, study=name, wait=wait, observer=observer)
+    return work(model_fn, train, storage, study=name, wait=wait, resume=resume, observer=observer)
 
 
 def _prepare(config: Config, say: Say = silently) -> tuple[ModelFunction, ImageClassification, ImageData]:
@@ -270,20 +285,21 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def keep_config(config: Config) -> None:
+def keep_config(config: Config, resume: Resume = "same") -> None:
     """Write ``config`` into the run folder as ``config.json``, or check it against the one that is there.
 
     What the tuner knows of (search, pruning) it compares itself; here it is the job: model, data and training.
-    Raises InputError that names the first key that differs.
+    Raises InputError that names the first key that differs, unless ``resume`` is "anyway".
     """
     now = config.model_dump(mode="json", exclude={"run"})
     if config.search.storage is not None:
         now["search"]["storage"] = without_password(config.search.storage)
     with RunFolder(config.run.folder) as folder:
         stored = read_tables(folder.config)
-        if stored is not None:
+        if stored is not None and resume == "same":
             _check_same_job(_flat(stored), _flat(now), config.run.folder)
-        if stored is None or not folder.result.exists():  # after a check, the search may still be another one
+        if stored is None or resume == "anyway" or not folder.result.exists():
+            # after a check, the search may still be another one
             folder.write_json(folder.config, now)
 
 
@@ -292,7 +308,7 @@ def _check_same_job(before: Mapping[str, Any], now: Mapping[str, Any], folder: s
         if key.split(".")[0] in {"model", "data", "train"} and key not in FREE and before.get(key) != value:
             raise InputError(
                 f"the run in {folder} was started with {key} = {before.get(key)!r}, now it is {value!r}; "
-                "continue it with the same configuration, or choose another folder"
+                "continue it with the same configuration, choose another folder, or go on knowingly with --anyway"
             )
 
 

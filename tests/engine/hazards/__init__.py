@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from hazards import attention, control, convolutions, indices, joining, normalisations, parts, shapes, sharing, shuffles
+from hazards import (
+    attention,
+    computed,
+    control,
+    convolutions,
+    indices,
+    joining,
+    normalisations,
+    numbers,
+    parts,
+    shapes,
+    sharing,
+    shuffles,
+)  # fmt: skip
 from hazards.common import NETWORKS
 
-REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRule": "renorm"}
+REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRule": "renorm", **numbers.NOTHING_CUT}
 """Networks of which nothing can be cut, and the operation that must be named for it."""
 
 __all__ = [
     "NETWORKS", "REFUSED",
-    "attention", "control", "convolutions", "indices", "joining", "normalisations", "parts", "shapes",
-    "sharing", "shuffles",
+    "attention", "computed", "control", "convolutions", "indices", "joining", "normalisations", "numbers", "parts",
+    "shapes", "sharing", "shuffles",
 ]  # fmt: skip  # the families register their networks

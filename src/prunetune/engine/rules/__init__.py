@@ -11,6 +11,7 @@ from prunetune.engine.rules import (
     reductions,
     shapes,
     sizes,
+    spectral,
     vision,
 )
 from prunetune.engine.rules.context import Context, Rule
@@ -33,5 +34,6 @@ __all__ = [
     "rules",
     "shapes",
     "sizes",
+    "spectral",
     "vision",
 ]

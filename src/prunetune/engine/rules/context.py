@@ -13,7 +13,7 @@ import numpy as np
 from torch import fx, nn
 
 from prunetune.engine.copies import named_tensors
-from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, plain
+from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, plain, sizes_in
 from prunetune.errors import InputError
 
 Rule: TypeAlias = Callable[..., Any]
@@ -58,6 +58,10 @@ class Context:
     activations: list[Term] = field(default_factory=list)
     """Bytes of the tensors that nodes make."""
     operations: list[Operation] = field(default_factory=list)
+    called: dict[fx.Node | None, Operation] = field(default_factory=dict)
+    """The operations by their nodes."""
+    seen: list[Any] = field(default_factory=list)
+    """What sees only the channels that are kept (`reductions.Seen`)."""
     otherwise: frozenset[fx.Node] = frozenset()
     """Nodes at which a choice between two ways to cut is not made as usual."""
     choices: dict[fx.Node, list[Vec]] = field(default_factory=dict)
@@ -66,8 +70,8 @@ class Context:
 
     @property
     def where(self) -> str:
-        """The present operation, for people: `cat in features.denseblock1`."""
-        function = getattr(self.node.target, "__name__", str(self.node.target))
+        """The present operation, for people: `cat in features.denseblock1`; of what is asked of a size, the line."""
+        function = str(self.node.meta.get("line") or getattr(self.node.target, "__name__", self.node.target))
         module = self.node.meta.get("module", "")
         return f"{function} in {module}" if module else function
 
@@ -168,6 +172,11 @@ class Context:
         """`size`, a number of the model's code, must stay the number of labels of `vec` (or `length`)."""
         n = len(vec) if vec is not None else length if length is not None else plain(size)
         self.space.require(size, LinearForm.count(vec, n), self.where)
+
+    def keep_numbers(self, values: Any) -> None:
+        """All sizes in these (nested) arguments must stay what they are."""
+        for form in sizes_in(values):
+            self.require(form, None)
 
     def across(self, vec: Vec | None, groups: int) -> Vec | None:
         """Tie the same position in each of `groups` equal parts, so that all parts stay equal; returns one part."""

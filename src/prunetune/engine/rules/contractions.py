@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
+from prunetune.engine.rules.common import is_weight
 from prunetune.engine.rules.context import Context, Rule
 from prunetune.engine.rules.table import rule
 
@@ -152,9 +153,7 @@ def _product(ctx: Context, a: Labelled, b: Labelled) -> Labelled:
 
 def _free(ctx: Context, weight: Labelled, dim: int, other: Labelled) -> Vec | None:
     """An index that is not summed over: an output channel, if it is a weight's and meets an activation."""
-    is_weight = weight.name is not None or weight.from_weights
-    meets_activation = not (other.name is not None or other.from_weights)
-    return ctx.produce(weight, dim) if is_weight and meets_activation else ctx.vec(weight, dim)
+    return ctx.produce(weight, dim) if is_weight(weight) and not is_weight(other) else ctx.vec(weight, dim)
 
 
 def _batch(ctx: Context, a: Labelled, b: Labelled) -> list[Vec | None]:
@@ -219,7 +218,7 @@ def einsum(ctx: Context, equation: str, *operands: Any) -> Labelled:
         fixed: Labelled = ctx.fixed()
         return fixed
     letters, output = _subscripts(equation, [t.ndim for t in tensors])
-    has_activation = any(t.name is None and not t.from_weights for t in tensors)
+    has_activation = not all(map(is_weight, tensors))
     labels: dict[str, Vec | None] = {}
     sizes: dict[str, int] = {}
     order = sorted(range(len(tensors)), key=lambda i: tensors[i].name is not None)  # activations first
@@ -231,8 +230,7 @@ def einsum(ctx: Context, equation: str, *operands: Any) -> Labelled:
             if letter in labels:
                 ctx.bind(tensor, dim, labels[letter])
             else:
-                weight = tensor.name is not None or tensor.from_weights
-                produced = weight and has_activation and letter in output
+                produced = is_weight(tensor) and has_activation and letter in output
                 labels[letter] = ctx.produce(tensor, dim) if produced else ctx.vec(tensor, dim)
                 sizes[letter] = tensor.shape[dim]
     if len(tensors) > 1 and set(labels) > set(output):  # without a sum it is no matrix product

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from prunetune.engine.labels import Labelled, Vec, tensors_in
+from prunetune.engine.rules.common import moved
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
@@ -21,8 +22,7 @@ def join(ctx: Context, tensors: list[Labelled]) -> Labelled:
     for dim in range(-len(shape), 0):
         members = [t for t in tensors if t.ndim >= -dim and t.shape[dim] == shape[dim]]
         dims.append(join_dim(ctx, members, dim) if shape[dim] > 1 else None)
-    weights = all(t.name is not None or t.from_weights for t in tensors)
-    return Labelled(shape, tuple(dims), from_weights=weights)
+    return Labelled(shape, tuple(dims))
 
 
 def join_dim(ctx: Context, tensors: list[Labelled], dim: int) -> Vec | None:
@@ -44,7 +44,17 @@ def join_dim(ctx: Context, tensors: list[Labelled], dim: int) -> Vec | None:
 @rule("pow", "float_power", "atan2", "hypot", "copysign", "ldexp", "logaddexp", "xlogy", "lerp", "addcmul", "addcdiv")
 @rule("maximum", "minimum", "fmax", "fmin", "clamp", "clip", "clamp_min", "clamp_max", "masked_fill")
 @rule("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or")
-@rule("rsub", "heaviside", "isclose", "bitwise_xor", "copy_", torch.Tensor.__rsub__, torch.Tensor.__rpow__)
+@rule(
+    "rsub",
+    "heaviside",
+    "isclose",
+    "bitwise_xor",
+    "copy_",
+    "complex",
+    "polar",
+    torch.Tensor.__rsub__,
+    torch.Tensor.__rpow__,
+)
 @rule(torch.Tensor.__rdiv__, torch.Tensor.__rfloordiv__, torch.Tensor.__pow__, torch.Tensor.__ipow__)
 @rule(torch.Tensor.__rmul__, torch.Tensor.__radd__, torch.Tensor.__and__, torch.Tensor.__or__, torch.Tensor.__xor__)
 @rule(torch.Tensor.__iand__, torch.Tensor.__ior__)
@@ -74,11 +84,12 @@ def where(ctx: Context, condition: Labelled, *args: Any, **kwargs: Any) -> Any:
 @rule("softmax", "log_softmax", "softmin", "clone", "detach", "contiguous", "requires_grad_", "float", "double", "half")
 @rule("bfloat16", "to", "type", "type_as", "cpu", "cuda", "int", "long", "bool", "alias_copy", "bernoulli", "fill_")
 @rule("zero_", "normal_", "uniform_", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like")
-@rule("normalize", "sinc", "conj", "resolve_conj")
-@rule(torch.Tensor.data.__get__, torch.Tensor.real.__get__, functional.gumbel_softmax, torch.Tensor.__invert__)  # type: ignore[attr-defined]
+@rule("normalize", "sinc", "conj", "resolve_conj", "resolve_neg", "conj_physical", "real", "imag", "angle")
+@rule(*(getattr(torch.Tensor, name).__get__ for name in ("data", "real", "imag")))
+@rule(functional.gumbel_softmax, torch.Tensor.__invert__)
 def unary(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
     """The labels of the first tensor, unchanged (a softmax or a norm sees only what was kept)."""
-    return Labelled(ctx.shape, tuple(ctx.vecs(input)), from_weights=input.name is not None or input.from_weights)
+    return moved(ctx, input, ctx.vecs(input))
 
 
 @rule("prelu")

@@ -131,7 +131,7 @@ def _read(ctx: Context, input: Labelled, outcomes: Sequence[_Outcome], ndim: int
                 ctx.freeze_all([spot.entry], "used as an index")
                 ctx.freeze(None if spot.dim is None else vecs[spot.dim], ADDRESSED)
             elif spot.picks and spot.dim is not None:
-                pick(ctx, vecs[spot.dim], plain(spot.entry))
+                pick(ctx, vecs[spot.dim], spot.entry)
     found = []
     for outcome in outcomes:
         places = outcome.places[len(outcome.places) - ndim :]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from prunetune.engine.labels import Labelled, Vec, plain, plain_all
-from prunetune.engine.rules.common import Size, is_weight, moved, sizes_of
+from prunetune.engine.rules.common import Size, moves, negative, sizes_of
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.elementwise import join_dim
 from prunetune.engine.rules.shapes import carry
@@ -20,7 +20,7 @@ from prunetune.engine.rules.table import rule
 def permute(ctx: Context, input: Labelled, *args: Any, dims: Any = None) -> Labelled:
     order = plain_all(sizes_of(args) if dims is None else dims)
     vecs = ctx.vecs(input)
-    return moved(ctx, input, [vecs[d] for d in order])
+    return ctx.result([vecs[d] for d in order])
 
 
 @rule("transpose", "swapaxes", "swapdims")
@@ -28,15 +28,15 @@ def transpose(ctx: Context, input: Labelled, dim0: Size, dim1: Size) -> Labelled
     vecs = ctx.vecs(input)
     a, b = plain(dim0), plain(dim1)
     vecs[a], vecs[b] = vecs[b], vecs[a]
-    return moved(ctx, input, vecs)
+    return ctx.result(vecs)
 
 
 @rule("t", "adjoint", torch.Tensor.mT.__get__, torch.Tensor.T.__get__, torch.Tensor.H.__get__, torch.Tensor.mH.__get__)  # type: ignore[attr-defined]
 def transposed(ctx: Context, input: Labelled) -> Labelled:
     vecs = ctx.vecs(input)
     if ctx.node.target == torch.Tensor.T.__get__:  # type: ignore[attr-defined]
-        return moved(ctx, input, vecs[::-1])
-    return moved(ctx, input, [*vecs[:-2], *vecs[-2:][::-1]])
+        return ctx.result(vecs[::-1])
+    return ctx.result([*vecs[:-2], *vecs[-2:][::-1]])
 
 
 @rule("movedim", "moveaxis")
@@ -44,29 +44,27 @@ def movedim(ctx: Context, input: Labelled, source: Any, destination: Any) -> Lab
     vecs = ctx.vecs(input)
     origin = {d % input.ndim: s % input.ndim for s, d in zip(plain_all(source), plain_all(destination), strict=True)}
     rest = iter([d for d in range(input.ndim) if d not in origin.values()])
-    return moved(ctx, input, [vecs[origin[d]] if d in origin else vecs[next(rest)] for d in range(input.ndim)])
+    return ctx.result([vecs[origin[d]] if d in origin else vecs[next(rest)] for d in range(input.ndim)])
 
 
 @rule("unsqueeze")
 def unsqueeze(ctx: Context, input: Labelled, dim: Size) -> Labelled:
     vecs = ctx.vecs(input)
     vecs.insert(plain(dim) % (input.ndim + 1), None)
-    return moved(ctx, input, vecs)
+    return ctx.result(vecs)
 
 
 @rule("squeeze")
 def squeeze(ctx: Context, input: Labelled, dim: Any = None) -> Labelled:
     chosen = range(input.ndim) if dim is None else [d % input.ndim for d in plain_all(dim)]
     gone = {d for d in chosen if input.shape[d] == 1}
-    return moved(ctx, input, [vec for d, vec in enumerate(ctx.vecs(input)) if d not in gone])
+    return ctx.result([vec for d, vec in enumerate(ctx.vecs(input)) if d not in gone])
 
 
 @rule("flip")
 def flip(ctx: Context, input: Labelled, *args: Any, dims: Any = None) -> Labelled:
     turned = {d % input.ndim for d in plain_all(sizes_of(args) if dims is None else dims)}
-    return moved(
-        ctx, input, [vec[::-1] if vec is not None and d in turned else vec for d, vec in enumerate(ctx.vecs(input))]
-    )
+    return ctx.result([vec[::-1] if vec is not None and d in turned else vec for d, vec in enumerate(ctx.vecs(input))])
 
 
 @rule("roll")
@@ -78,13 +76,18 @@ def roll(ctx: Context, input: Labelled, shifts: Any, dims: Any = None) -> Labell
         return fixed
     amounts = shifts if isinstance(shifts, (tuple, list)) else (shifts,)
     for shift, dim in zip(amounts, plain_all(dims), strict=True):
-        vec = vecs[dim]
-        if vec is not None:
-            n = plain(shift)
-            wraps = vec if abs(n) > len(vec) else vec[len(vec) - n :] if n > 0 else vec[:-n]
+        vec, n = vecs[dim], plain(shift)
+        if vec is None:
+            ctx.require(shift, None)
+            continue
+        wraps = vec if abs(n) > len(vec) else vec[len(vec) - n :] if n > 0 else vec[:-n]
+        if moves(shift) and 0 < abs(n) <= len(vec):
+            ctx.require(shift if n > 0 else negative(shift), wraps)
+        else:
+            ctx.require(shift, None)
             ctx.freeze(wraps, "a roll takes a fixed number of them to the other end")
-            vecs[dim] = np.roll(vec, n)
-    return moved(ctx, input, vecs)
+        vecs[dim] = np.roll(vec, n)
+    return ctx.result(vecs)
 
 
 def _through(ctx: Context, input: Labelled, function: Any, *args: Any) -> Labelled:
@@ -164,7 +167,7 @@ def cat(ctx: Context, tensors: Sequence[Labelled], dim: Size = 0, **kwargs: Any)
         known = any(p is not None for p in parts)
         filled = [np.zeros(t.shape[i], dtype=np.int64) if p is None else p for p, t in zip(parts, tensors, strict=True)]
         dims.append(np.concatenate(filled) if known else None)
-    return Labelled(ctx.shape, tuple(dims), from_weights=all(is_weight(t) for t in tensors))
+    return ctx.result(dims)
 
 
 @rule("stack")

@@ -9,7 +9,6 @@ import torch
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from prunetune.engine.labels import Labelled, LinearForm, plain
-from prunetune.engine.rules.common import moved
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
@@ -34,7 +33,7 @@ def batch_norm(
     module = ctx.module
     if isinstance(module, _InstanceNorm) and channels is not None and module.num_features == len(channels):
         ctx.require(ctx.attribute("num_features"), channels)  # which it compares with its input
-    return moved(ctx, input, ctx.vecs(input))  # of weights too, as under weight standardisation
+    return ctx.result(ctx.vecs(input))
 
 
 @rule("layer_norm", "rms_norm")
@@ -63,7 +62,7 @@ def weight_norm(ctx: Context, direction: Labelled, length: Labelled, dim: Linear
     if length.ndim:
         along = plain(dim)
         ctx.tie(ctx.vec(length, along), ctx.vec(direction, along))
-    return moved(ctx, direction, ctx.vecs(direction))
+    return ctx.result(ctx.vecs(direction))
 
 
 @rule("group_norm")

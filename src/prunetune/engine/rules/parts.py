@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
-from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
-from prunetune.engine.rules.common import Size, is_weight, moved, moves
+from prunetune.engine.labels import Labelled, LinearForm, Relation, Vec, plain
+from prunetune.engine.rules.common import Size, moves, negative
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
@@ -16,6 +15,7 @@ def chunk(ctx: Context, input: Labelled, chunks: Size, dim: Size = 0) -> tuple[L
     """Equal parts: the same position goes from each."""
     d = plain(dim) % input.ndim
     vec = ctx.vec(input, d)
+    ctx.require(chunks, None)
     parts = [s[d] for s in ctx.shape]
     if len(set(parts)) > 1:
         ctx.freeze(vec, "split into unequal parts")
@@ -36,7 +36,9 @@ def tensor_split(
     for cut in cuts:
         if vec is not None and 0 < plain(cut) < len(vec):
             ctx.require(cut, vec[: plain(cut)])
-        elif plain(cut) < 0:
+            continue
+        ctx.require(cut, None)
+        if plain(cut) < 0:
             ctx.freeze(vec, "split at indices counted from the end")
     return sections(ctx, input, plain(dim) % input.ndim)
 
@@ -62,7 +64,7 @@ def sections(ctx: Context, input: Labelled, dim: int) -> tuple[Labelled, ...]:
     start = 0
     for shape in ctx.shape:
         part = [None if v is None else v[start : start + shape[dim]] if i == dim else v for i, v in enumerate(vecs)]
-        results.append(Labelled(shape, tuple(part), from_weights=is_weight(input)))
+        results.append(Labelled(shape, tuple(part)))
         start += shape[dim]
     return tuple(results)
 
@@ -77,42 +79,45 @@ def unbind(ctx: Context, input: Labelled, dim: Size = 0) -> tuple[Labelled, ...]
 
 @rule("narrow")
 def narrow(ctx: Context, input: Labelled, dim: Size, start: Any, length: Size) -> Labelled:
-    first = plain(start) if not isinstance(start, Labelled) else 0
     d = plain(dim) % input.ndim
-    stop = LinearForm.of(start).plus(LinearForm.of(length), 1)
     vecs = ctx.vecs(input)
-    vecs[d] = slice_of(ctx, vecs[d], slice(start if first else None, stop, None))
-    return moved(ctx, input, vecs)
+    vecs[d] = slice_of(ctx, vecs[d], slice(start, LinearForm.of(start).plus(LinearForm.of(length), 1)))
+    return ctx.result(vecs)
 
 
 @rule("select")
 def select(ctx: Context, input: Labelled, dim: Size, index: Size) -> Labelled:
     d = plain(dim) % input.ndim
     vecs = ctx.vecs(input)
-    pick(ctx, vecs.pop(d), plain(index))
-    return moved(ctx, input, vecs)
+    pick(ctx, vecs.pop(d), index)
+    return ctx.result(vecs)
 
 
 def slice_of(ctx: Context, vec: Vec | None, part: slice) -> Vec | None:
     """The labels in a slice, whose ends must stay where they are."""
-    start, stop = part.start, part.stop
-    step = 1 if part.step is None else plain(part.step)
-    whole = plain_slice(part)
-    if vec is None:
-        for end in (start, stop):
-            if end is not None and moves(end):
-                ctx.require(end, None, plain(end))
-        return None
-    if step != 1:
-        return _strided(ctx, vec, whole)
-    for end in (start, stop):
-        if end is None or plain(end) == 0 or plain(end) >= len(vec):
-            continue
-        if plain(end) > 0:
-            ctx.require(end, vec[: plain(end)])
-        else:
-            ctx.require(LinearForm.of(end).scaled(Fraction(-1), -plain(end)), vec[plain(end) :])
-    return vec[whole]
+    if part.step is not None and plain(part.step) != 1:
+        ctx.keep_numbers((part.start, part.stop, part.step))
+        return None if vec is None else _strided(ctx, vec, plain_slice(part))
+    ctx.keep_numbers((part.step,))
+    for end in (part.start, part.stop):
+        if end is not None:
+            _ends(ctx, vec, end)
+    return None if vec is None else vec[plain_slice(part)]
+
+
+def _ends(ctx: Context, vec: Vec | None, end: Size) -> None:
+    """A slice begins or ends here: so many must stay before it, or after it if it is counted from the end."""
+    n = plain(end)
+    if vec is None or n == 0:
+        ctx.require(end, None)
+    elif n < 0:
+        ctx.require(negative(end), vec[n:])
+    elif n <= len(vec):
+        if n < len(vec) or not LinearForm.of(end).fixed:
+            ctx.require(end, vec[:n])
+    else:  # beyond the last one, wherever that is
+        count = LinearForm.count(vec, len(vec))
+        ctx.space.require(end, count, ctx.where, relation=Relation.NOT_NEGATIVE)
 
 
 def plain_slice(part: slice) -> slice:
@@ -134,7 +139,16 @@ def _strided(ctx: Context, vec: Vec, part: slice) -> Vec:
     return vec[part]
 
 
-def pick(ctx: Context, vec: Vec | None, index: int) -> None:
-    """One index is taken by its number: it and all before it (or after it, counted from the end) must stay."""
-    if vec is not None:
-        ctx.freeze(vec[: index + 1] if index >= 0 else vec[index:], "one index is taken by its number")
+def pick(ctx: Context, vec: Vec | None, index: Size) -> None:
+    """One index is taken by its number: it must stay, and so many before it (or after it, counted from the end)."""
+    i = plain(index)
+    if vec is None:
+        ctx.require(index, None)
+        return
+    here = vec[i:][:1]
+    ctx.freeze(here, "one index is taken by its number")
+    others = vec[:i] if i >= 0 else vec[i:][1:]
+    if moves(index):
+        ctx.require(index if i >= 0 else negative(LinearForm.of(index).plus(LinearForm.of(1), 1)), others)
+    else:
+        ctx.freeze(others, "one index is taken by its number")

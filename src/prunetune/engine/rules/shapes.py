@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,20 @@ from prunetune.engine.rules.table import rule
 def reshape(ctx: Context, input: Labelled, *args: Any, shape: Any = None) -> Labelled:
     sizes = sizes_of(args) if shape is None else list(shape)
     if sizes and isinstance(sizes[0], torch.dtype):
-        return moved(ctx, input, ctx.vecs(input))
+        return _as_type(ctx, input)
     return regroup(ctx, input, sizes)
+
+
+def _as_type(ctx: Context, input: Labelled) -> Labelled:
+    """The same bytes as numbers of another type: of more or of fewer, if the types differ in size."""
+    vecs = ctx.vecs(input)
+    if input.ndim and vecs[-1] is not None and ctx.shape[-1] > input.shape[-1]:
+        vecs[-1] = np.repeat(vecs[-1], ctx.shape[-1] // input.shape[-1])
+    elif input.ndim and vecs[-1] is not None and ctx.shape[-1] < input.shape[-1]:
+        grid = vecs[-1].reshape(ctx.shape[-1], -1)
+        ctx.space.tie(grid[:, 1:], grid[:, :1])
+        vecs[-1] = grid[:, 0]
+    return ctx.result(vecs)
 
 
 @rule("view_as", "reshape_as")
@@ -192,6 +205,7 @@ def pad(ctx: Context, input: Labelled, pad: Sequence[Size], mode: str = "constan
             continue
         if mode != "constant" or plain(before) < 0 or plain(after) < 0:
             ctx.freeze(vecs[d], f"padded ({mode})")
+            ctx.keep_numbers((before, after))
             vecs[d] = None
             continue
         sides = [_padding(ctx, amount) for amount in (before, after)]
@@ -219,4 +233,5 @@ def created(ctx: Context, *args: Any, size: Any = None, **kwargs: Any) -> Labell
     numbers = size if size is not None else [a for a in args if not isinstance(a, Labelled)]
     if len(numbers) and isinstance(numbers[0], (tuple, list)):
         numbers = numbers[0]
-    return ctx.result([ctx.stretched(n) for n in list(numbers)[: len(ctx.shape)]])
+    result = ctx.result([ctx.stretched(n) for n in list(numbers)[: len(ctx.shape)]])
+    return replace(result, from_weights=True)  # nothing of the inputs is in it

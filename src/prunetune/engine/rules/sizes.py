@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from prunetune.engine.labels import Labelled, LinearForm, plain
-from prunetune.engine.placeholders import attribute, constant, hidden
+from prunetune.engine.labels import Labelled, LinearForm, Relation, plain, tensors_in
+from prunetune.engine.placeholders import asked, attribute, constant, hidden, pinned
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
@@ -41,24 +41,25 @@ def sub(ctx: Context, left: Size, right: Size) -> LinearForm:
 
 @rule(operator.mul)
 def mul(ctx: Context, left: Size, right: Size) -> LinearForm:
-    if _varies(right) and not _varies(left):
+    if _varies(right) > _varies(left):
         left, right = right, left
     return LinearForm.of(left).scaled(Fraction(_pinned(ctx, right)), plain(left) * plain(right))
 
 
 @rule(operator.floordiv)
 def floordiv(ctx: Context, left: Size, right: Size) -> LinearForm:
-    value = plain(left) // plain(right)
-    if plain(left) % plain(right):
-        return LinearForm.of(_pinned(ctx, left) // _pinned(ctx, right))
-    if ctx.node in ctx.otherwise:  # width // heads, where it is the number of heads that is cut
+    value, rest = divmod(plain(left), plain(right))
+    if not rest and ctx.node in ctx.otherwise:  # width // heads, where it is the number of heads that is cut
         ctx.space.require(left, LinearForm.of(right).scaled(Fraction(value), plain(left)), ctx.where)
         return LinearForm.of(value)
-    return LinearForm.of(left).scaled(Fraction(1, _pinned(ctx, right)), value)
+    share = LinearForm.of(left).plus(LinearForm.of(rest), -1).scaled(Fraction(1, _pinned(ctx, right)), value)
+    ctx.space.require(share, 0, ctx.where, relation=Relation.WHOLE, reason="a size is divided and the rest is dropped")
+    return share
 
 
-def _varies(form: Size) -> bool:
-    return isinstance(form, LinearForm) and bool(form.terms)
+def _varies(form: Size) -> int:
+    """How much a size varies: computed from what can be cut, from an attribute, or not at all."""
+    return 0 if not isinstance(form, LinearForm) else 2 if form.terms else 1 if form.attributes else 0
 
 
 def _pinned(ctx: Context, form: Size) -> int:
@@ -66,6 +67,26 @@ def _pinned(ctx: Context, form: Size) -> int:
     if isinstance(form, LinearForm):
         ctx.space.require(form, form.value, ctx.where)
     return plain(form)
+
+
+@rule(pinned)
+def pinned_size(ctx: Context, size: Size) -> None:
+    ctx.space.require(size, plain(size), ctx.where, reason="the code computes with this size", checked=True)
+
+
+@rule(asked)
+def asked_size(ctx: Context, left: Size, sign: str, right: Size) -> None:
+    """What the code has seen of its sizes when it chose its way: it must see that after the cut."""
+    relation = {"==": Relation.SAME, "<": Relation.POSITIVE, "<=": Relation.NOT_NEGATIVE}[sign]
+    reason = "the code asks for this size" if sign == "==" else "the code decides by this size"
+    ctx.space.require(right, left, ctx.where, relation=relation, reason=reason, checked=True)
+
+
+@rule("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor")
+def data(ctx: Context, *args: Any, **kwargs: Any) -> Any:
+    """Numbers as a tensor."""
+    ctx.freeze_all(list(tensors_in((*args, kwargs))), "becomes data")
+    return ctx.fixed()
 
 
 @rule(constant)

@@ -19,7 +19,7 @@ def functions(*names: str) -> list[Any]:
     """All torch functions of these names: `torch.x`, `torch.Tensor.x`, `torch.nn.functional.x`, and in place."""
     found: list[Any] = []
     for name in names:
-        for place in (torch, torch.Tensor, functional, torch._C._nn, torch.special, torch.linalg):
+        for place in (torch, torch.Tensor, functional, torch._C._nn, torch.special, torch.linalg, torch.fft):
             for variant in (name, f"{name}_"):
                 function = getattr(place, variant, None)
                 if callable(function) and function not in found:

@@ -43,6 +43,7 @@ from prunetune.backends.trial import Report
 from prunetune.checking import check
 from prunetune.config import parse_config
 from prunetune.errors import PrunetuneError
+from prunetune.events import Event, TrialStarted
 from prunetune.jobs.launch import keep_config, search_of
 from prunetune.record import machine, versions
 from prunetune.report import write_report
@@ -69,10 +70,8 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
 
 
-def train(model: nn.Module, params: dict[str, Any], report: Report, *, stop_at: int | None = None) -> float:
+def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
     """The score is the learning rate and the width: no training decides it."""
-    if report.number == stop_at:
-        raise KeyboardInterrupt
     score = params["lr"] + next(model.parameters()).shape[0]
     for epoch in range(1, report.epochs + 1):
         report(score, epoch)
@@ -140,8 +139,13 @@ def prepare(parent: Path) -> list[Path]:
         check_again(folder)
     go_on(finished)
     with contextlib.suppress(KeyboardInterrupt):
-        tune(net, functools.partial(train, stop_at=STOPPED_AFTER), **arguments(stopped))
+        tune(net, train, **arguments(stopped), observer=_stop)
     return [finished, stopped]
+
+
+def _stop(event: Event) -> None:
+    if isinstance(event, TrialStarted) and event.number == STOPPED_AFTER:
+        raise KeyboardInterrupt
 
 
 # What is damaged

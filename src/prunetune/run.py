@@ -25,6 +25,7 @@ from prunetune.runfolder import FORMAT, RunFolder, load_weights, read_text
 from prunetune.settings import Settings
 from prunetune.stored import read_record
 from prunetune.trust import AUTO_LIMIT
+from prunetune.watched import not_read_note
 from prunetune.workers import (
     UNREAD,
     ModelFunction,
@@ -64,13 +65,18 @@ class TuneResult:
 
     run_dir: Path
     params: dict[str, Any]
-    """The winner's hyperparameters."""
+    """The winner's hyperparameters, but for those that the train function never read (``not_read``)."""
     score: float
     """The winner's score on the full network."""
     record: Record = field(repr=False)
     """All of ``result.json``."""
     already_finished: bool
     """Whether the run had been finished before, so that nothing was done now."""
+
+    @property
+    def not_read(self) -> tuple[str, ...]:
+        """Hyperparameters that the train function read in no trial, so that the search says nothing of them."""
+        return tuple(self.record["search"].get("not_read", ()))
 
     @property
     def weights(self) -> Path:
@@ -220,7 +226,8 @@ class Run:
 
         def update() -> None:
             self.lap("search")
-            extra = (transfer_note(study, pruning.transfer), *unread_notes(study), *self.record.get("anyway", ()))
+            mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
+            extra = (transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
             notes = (*study_notes(study, settings, asked.n_trials), *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
@@ -356,7 +363,10 @@ class Run:
         self.folder.write_json(self.folder.result, self.record)
 
     def write_best(self, network: str, best: Record) -> None:
-        self.folder.write_json(self.folder.best, {"format": FORMAT, "network": network, **best})
+        params = parts.read_params(self.record, best["params"])
+        unread = {name: value for name, value in best["params"].items() if name not in params}
+        apart = {"params": params, **({"not_read": unread} if unread else {})}
+        self.folder.write_json(self.folder.best, {"format": FORMAT, "network": network, **best, **apart})
 
     def _write_report(self) -> None:
         """A page that cannot be written is no reason to lose a run: the last event says why."""
@@ -382,7 +392,8 @@ class Run:
 
     def _result(self, *, already_finished: bool) -> TuneResult:
         winner = self.record["winner"]
-        return TuneResult(self.folder.path, winner["params"], winner["score"], self.record, already_finished)
+        params = parts.read_params(self.record, winner["params"])
+        return TuneResult(self.folder.path, params, winner["score"], self.record, already_finished)
 
 
 def unread_notes(study: optuna.Study) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, check_optimizer, resolve_space
+from prunetune.backends.given import optimizer_name
 from prunetune.caller import given_back, seed_all
 from prunetune.energy import Meter
 from prunetune.errors import InputError
@@ -112,7 +113,7 @@ def tune(
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
     meter = Meter(energy, country)
-    check_optimizer(search.optimizer)
+    check_optimizer(optimizer_name(search.optimizer))
     check_train(train)
     check_resume(resume)
     if evaluate is not None and not callable(evaluate):

@@ -194,15 +194,22 @@ class Settings:
 
         There may be more trials than before; where the study is kept is looked at when it is opened.
         """
-        for name in ("n_trials", "refine"):
+        for name in ("n_trials", "refine", "confirm"):
             before, now = record.get(name, 0), getattr(self.search, name)
-            if now < before:
+            if "auto" not in (before, now) and now < before:
                 raise InputError(
                     f"the run in {folder} was started with {name} = {before}, which can be raised, but now it is {now};"
                     " choose another folder"
                 )
         old, new = _flat(record), _flat(self.to_record())
         for name, value in new.items():
+            if name == "confirm" and "auto" not in (old[name], value):  # looked at above
+                continue
+            if old.get(name) != value and name.startswith("space."):
+                raise InputError(
+                    f"the run in {folder} was started with {name} = {old.get(name)!r}, now it is {value!r}, and a "
+                    f"search keeps its space; {_ANOTHER_SPACE}"
+                )
             if old.get(name) != value:
                 raise InputError(
                     f"the run in {folder} was started with {name} = {old.get(name)!r}, now it is {value!r}; "
@@ -212,8 +219,14 @@ class Settings:
             if name.startswith("space.") and name not in new:
                 raise InputError(
                     f"the run in {folder} searches {name.removeprefix('space.')!r} too, which is not in the space now; "
-                    "continue it with the same settings, or choose another folder"
+                    f"{_ANOTHER_SPACE}"
                 )
+
+
+_ANOTHER_SPACE: Final = (
+    "continue it with the same space, or choose another folder and begin there with the best of this run: "
+    "tune(…, first=[…])"
+)
 
 
 def absolute_url(storage: object) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
 from prunetune.engine import Cost, DependencyGraph, Frozen, Group, PruningPlan
+from prunetune.engine.reductions import Reduction
 from prunetune.engine.selection import Scores
 
 
@@ -72,6 +73,8 @@ class PruneResult:
     seconds: float
     measurements: tuple[Measurement, ...] = ()
     """With `speedup`: what was measured on the way to it, the proxy that is handed out last."""
+    reductions: tuple[Reduction, ...] = ()
+    """What sees only the channels that were kept, as a mean over them does; all else is exactly as it was."""
 
     def __repr__(self) -> str:
         """One line: the fields hold a network, its graph and a number for every unit."""
@@ -119,7 +122,7 @@ class PruneResult:
         return self.graph.frozen
 
     def summary(self) -> str:
-        """A table of the layers, what it costs before and after, and what stayed whole and why."""
+        """A table of the layers, the costs before and after, what stayed whole, and what sees only what was kept."""
         rows = [(layer.name, _shape(layer.before), _shape(layer.after)) for layer in self.layers]
         widths = [max([len(row[i]) for row in rows] or [0]) for i in range(3)]
         lines = [f"{name:<{widths[0]}}  {a:>{widths[1]}}  ->  {b:>{widths[2]}}" for name, a, b in rows]
@@ -136,7 +139,19 @@ class PruneResult:
             times = f"{1e3 * last.base_seconds:,.1f} ms -> {1e3 * last.proxy_seconds:,.1f} ms"
             lines.append(f"step time   {times}  (measured: {last.speedup:.2f} times faster)")
         lines.extend(f"kept whole  {f.channels} channels: {f.node}: {f.reason}" for f in self.frozen)
+        lines.extend(_sees(self.reductions))
         return "\n".join(lines)
+
+
+def _sees(reductions: Sequence[Reduction]) -> Iterator[str]:
+    """A line for each kind of reduction."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for reduction in reductions:
+        function, _, place = reduction.node.partition(" in ")
+        places.setdefault((function, reduction.reason), []).append(place or "the model itself")
+    for (function, reason), found in places.items():
+        more = f" and {len(found) - 2} more" if len(found) > 2 else ""
+        yield f"sees less   {function}: {reason}: {', '.join(found[:2])}{more}"
 
 
 def _shape(shape: Sequence[int]) -> str:

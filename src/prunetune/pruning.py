@@ -24,8 +24,10 @@ from prunetune.engine import (
 from prunetune.engine.collector import paused
 from prunetune.engine.cost import cost_of
 from prunetune.engine.names import reasons
+from prunetune.engine.reductions import Reduction
 from prunetune.engine.selection import Mask, Ratio, Scores
 from prunetune.engine.surgery import cut_tensor
+from prunetune.engine.ways import Scale
 from prunetune.errors import InputError, PlanError, TraceError
 from prunetune.mistakes import check_inputs, check_network, on_meta
 from prunetune.plugins import make_scorer
@@ -132,35 +134,54 @@ def prune(
     if isinstance(data, Iterator):  # for it may be asked again
         data = list(islice(data, method.batches))
 
-    def judge(network: nn.Module) -> Judged:
-        graph = DependencyGraph.of(network, example_inputs, heads=heads)
-        if not graph.groups:
-            raise InputError(f"{type(model).__name__} has no channels that can be removed: {reasons(graph)}")
-        try:
-            scores = score(network, example_inputs, graph, method, data=data, loss=loss, seed=seed)
-        except (RuntimeError, NotImplementedError) as error:
-            if reason := on_meta(network, example_inputs):
-                raise InputError(f"{reason}, and {method.title} needs them; give real tensors") from error
-            raise
-        return Judged(network, graph, scores)
+    def attempt(*, keep_sizes: bool) -> PruneResult:
+        def judge(network: nn.Module) -> Judged:
+            graph = DependencyGraph.of(network, example_inputs, heads=heads, keep_sizes=keep_sizes)
+            if not graph.groups:
+                raise InputError(f"{type(model).__name__} has no channels that can be removed: {reasons(graph)}")
+            try:
+                scores = score(network, example_inputs, graph, method, data=data, loss=loss, seed=seed)
+            except (RuntimeError, NotImplementedError) as error:
+                if reason := on_meta(network, example_inputs):
+                    raise InputError(f"{reason}, and {method.title} needs them; give real tensors") from error
+                raise
+            return Judged(network, graph, scores)
 
-    # While steps are measured, which may take minutes, the collector runs as ever.
-    with nullcontext() if budget.speedup is not None else paused():
-        choice = choose(model, example_inputs, budget, judge)
-        judged, graph, keep = choice.judged, choice.judged.graph, choice.keep
-        widths = PruningPlan.of(graph, keep)
-        if budget.percentile and not widths.tensors:
-            _check_told_apart(judged.scores, method)
-        proxy = cut(judged.model, example_inputs, graph, keep, widths, method)
-        plan = judged.bypassed.then(widths)
-        try:  # the last line of defence: the cut network must run before anyone gets it
-            modes = (True,) if graph.one_mode else (True, False)  # in the order of the recording: models keep things
-            check_runs(proxy, example_inputs, training=modes, calls=graph.calls)
-        except TraceError as error:
-            raise PlanError(f"the cut network would not do what the full one does: {error}") from error
-        change = CostChange(choice.base, cost_of(graph, keep))
-    seconds = time.perf_counter() - start
-    return PruneResult(proxy, plan, graph, judged.scores, change, seconds, choice.measurements)
+        # While steps are measured, which may take minutes, the collector runs as ever.
+        with nullcontext() if budget.speedup is not None else paused():
+            choice = choose(model, example_inputs, budget, judge)
+            judged, graph, keep = choice.judged, choice.judged.graph, choice.keep
+            widths = PruningPlan.of(graph, keep)
+            if budget.percentile and not widths.tensors:
+                _check_told_apart(judged.scores, method)
+            proxy = cut(judged.model, example_inputs, graph, keep, widths, method)
+            plan = judged.bypassed.then(widths)
+            scales = _checked(proxy, example_inputs, graph, keep)
+            change = CostChange(choice.base, cost_of(graph, keep))
+        seconds = time.perf_counter() - start
+        reductions = (*graph.reductions(keep), *(Reduction(f"{s.name} at {s.line}", str(s)) for s in scales))
+        return PruneResult(proxy, plan, graph, judged.scores, change, seconds, choice.measurements, reductions)
+
+    try:
+        return attempt(keep_sizes=False)
+    except _OtherNetworkError:  # then no size that its code reads may change
+        try:
+            return attempt(keep_sizes=True)
+        except _OtherNetworkError as error:
+            raise PlanError(str(error)) from error.__cause__
+
+
+class _OtherNetworkError(PlanError):
+    """The cut network does something else than the full one: it decides by a size in a way that was not seen."""
+
+
+def _checked(proxy: nn.Module, example_inputs: ExampleInputs, graph: DependencyGraph, keep: Mask) -> tuple[Scale, ...]:
+    """The last line of defence: the cut network must run, as predicted, before anyone gets it."""
+    modes = (True,) if graph.one_mode else (True, False)  # in the order of the recording: models keep things
+    try:
+        return check_runs(proxy, example_inputs, training=modes, calls=graph.calls_after(keep))
+    except TraceError as error:
+        raise _OtherNetworkError(f"the cut network would not do what the full one does: {error}") from error
 
 
 def _check_told_apart(scores: Scores, method: Scorer) -> None:

@@ -12,6 +12,7 @@ from torch import fx
 
 from prunetune.engine.labels import Labelled, LabelSpace, Vec, tensors_in
 from prunetune.engine.placeholders import hidden
+from prunetune.engine.reductions import seen
 from prunetune.engine.rules import Context, rule_of, rule_of_module
 from prunetune.engine.rules.common import is_weight
 from prunetune.engine.rules.context import Operation
@@ -113,7 +114,9 @@ def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> An
     result = _result(ctx, node, args, kwargs)
     if "shape" in node.meta:  # it is about tensors, not about sizes
         flops = tuple(ctx.flops[counted:])
-        ctx.operations.append(Operation(node.target, args, kwargs, result, "itemsize" in node.meta, flops))
+        ctx.called[node] = Operation(node.target, args, kwargs, result, "itemsize" in node.meta, flops)
+        ctx.operations.append(ctx.called[node])
+        ctx.seen.extend(s for s in seen(ctx.called[node], ctx.where, ctx.space) if s.sizes)
     return result
 
 

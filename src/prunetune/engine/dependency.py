@@ -13,13 +13,17 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from prunetune.engine.analysis import NO_RULE, Analysis, Heads, analysed
 from prunetune.engine.collector import paused
+from prunetune.engine.copies import transient_buffers
 from prunetune.engine.labels import Axis, LabelSpace, Vec
+from prunetune.engine.reductions import Reduction, Seen
 from prunetune.engine.rules.context import Operation, Term
 from prunetune.engine.trace import ExampleInputs, traces
+from prunetune.engine.ways import Call, SizesAfter, predicted
 from prunetune.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,6 +66,8 @@ class DependencyGraph:
     """Shape of every parameter and buffer."""
     parameters: frozenset[str]
     """Names of those that are parameters."""
+    transient: frozenset[str]
+    """Names of the buffers that no state dict holds."""
     axes: Mapping[Axis, Vec]
     """For every axis that can be cut, the unit of every index; 0 means that it stays."""
     groups: tuple[Group, ...]
@@ -78,8 +84,9 @@ class DependencyGraph:
     unit_count: int
     one_mode: bool
     """Whether the model does the same operations in training and in evaluation mode."""
-    calls: Mapping[bool, tuple[str, ...]]
-    """Names of the functions that the model called, in evaluation (False) and in training mode (True)."""
+    calls: Mapping[bool, tuple[Call, ...]]
+    """The functions that the model called, in evaluation (False) and in training mode (True)."""
+    _seen: tuple[Seen, ...] = field(compare=False)
     _space: LabelSpace = field(compare=False)
     _component: Vec = field(compare=False)
 
@@ -93,7 +100,9 @@ class DependencyGraph:
         return f"<DependencyGraph: {self.unit_count:,} units in {len(self.groups)} groups>"
 
     @staticmethod
-    def of(model: nn.Module, example_inputs: ExampleInputs, *, heads: Heads = "auto") -> DependencyGraph:
+    def of(
+        model: nn.Module, example_inputs: ExampleInputs, *, heads: Heads = "auto", keep_sizes: bool = False
+    ) -> DependencyGraph:
         """Analyse `model`, run on `example_inputs` in training and in evaluation mode; the model is not changed.
 
         Parameters
@@ -102,6 +111,9 @@ class DependencyGraph:
             What goes from an attention (and wherever code folds channels into two dimensions): `"dims"`, the same
             dimensions of every head; `"whole"`, heads; `"auto"`, dimensions, but heads where dimensions can't go, for
             example under rotary position embeddings.
+        keep_sizes
+            Keep every width that the model's code reads as a number: for a model that decides by one in a way that
+            can't be followed, as `layers[x.shape[1] // 8]` does.
 
         Raises
         ------
@@ -113,9 +125,26 @@ class DependencyGraph:
         if heads not in ("auto", "dims", "whole"):
             raise InputError(f"heads must be 'auto', 'dims' or 'whole'; got {heads!r}")
         with paused():
-            traced = traces(model, example_inputs)
-            calls = {bool(mode): t.calls for mode, t in enumerate(traced) if t.calls is not None}
-            return _graph(analysed(traced, heads), traced[0].parameters, calls)
+            traced = traces(model, example_inputs, keep_sizes=keep_sizes)
+            analysis = analysed(traced, heads)
+            contexts = (analysis.evaluation, analysis.training)
+            calls = {
+                bool(mode): tuple(predicted(name, contexts[mode].called.get(node)) for name, node in t.calls)
+                for mode, t in enumerate(traced)
+                if t.calls is not None
+            }
+            return _graph(analysis, traced[0].parameters, calls)
+
+    def calls_after(self, keep: NDArray[np.bool_]) -> dict[bool, list[Call]]:
+        """What the model is to call when the units stay for which `keep` is true, in each mode."""
+        sizes = SizesAfter(self._space, self.labels, keep)
+        return {mode: [sizes.of(call) for call in calls] for mode, calls in self.calls.items()}
+
+    def reductions(self, keep: NDArray[np.bool_]) -> tuple[Reduction, ...]:
+        """What sees only the channels that are kept, when the units stay for which `keep` is true."""
+        sizes = SizesAfter(self._space, self.labels, keep)
+        changed = (s for s in self._seen if any(sizes(size) != size.value for size in s.sizes))
+        return tuple(dict.fromkeys(Reduction(s.node, s.reason) for s in changed))
 
     def unit_of(self, axis: Axis) -> Vec:
         """Unit of every index of an axis (0: it stays)."""
@@ -143,7 +172,7 @@ class DependencyGraph:
         return graph
 
 
-def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[str, ...]]) -> DependencyGraph:
+def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[Call, ...]]) -> DependencyGraph:
     space, component, prunable, ctx = analysis.space, analysis.component, analysis.prunable, analysis.evaluation
     unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
     unit[prunable] = np.arange(1, len(prunable) + 1)
@@ -155,6 +184,7 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
     return DependencyGraph(
         shapes=ctx.shapes,
         parameters=parameters,
+        transient=transient_buffers(ctx.model),
         axes=axes,
         groups=_groups(axes, tuple(known), len(prunable)),
         flops=tuple(ctx.flops),
@@ -165,6 +195,7 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
         unit_count=len(prunable),
         one_mode=analysis.evaluation is analysis.training,
         calls=calls,
+        _seen=tuple(s for context in (ctx, analysis.training) for s in context.seen),
         _space=space,
         _component=component,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,18 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import all_tensors, named_modules, named_tensors, own_attributes
-from prunetune.engine.ghosts import Ghosts
 from prunetune.engine.lines import running_line
-from prunetune.engine.placeholders import attribute, constant, hidden
+from prunetune.engine.placeholders import alias, attribute, constant, hidden, left, pinned
 from prunetune.engine.rules.table import rule_of_module
-from prunetune.engine.shortcuts import run_for_shape
 from prunetune.engine.sizes import SizeFloat, SizeProxy, SizeTuple
 from prunetune.engine.tape import Tape
+from prunetune.engine.ways import Comparison, observed
 
+_ABOUT = (type(None), bool, int, str, tuple, torch.dtype, torch.device, torch.layout, torch.memory_format)
+"""What torch functions say about a tensor. What else is no tensor took numbers out of it, and where they go is not
+seen."""
+_PRODUCTS = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
+_COUNTS = frozenset((*_PRODUCTS, torch.Tensor.__len__, torch.Tensor.stride))
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 
 
@@ -40,19 +44,21 @@ class ModuleCall:
 
 
 class Unrecorded(TorchFunctionMode):
-    """Runs a model as the recorder does, and notes no more than the names of what it calls."""
+    """Runs a model as the recorder does, and compares what it calls with what was predicted, if anything was."""
 
-    def __init__(self, model: nn.Module, *, values: bool) -> None:
+    def __init__(self, model: nn.Module, run: Callable[..., Any], comparison: Comparison | None = None) -> None:
         super().__init__()
-        self.run = Ghosts(model) if values else run_for_shape
-        self.calls: list[str] = []
+        self.run = run
+        self.comparison = comparison
+        self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         out = self.run(func, args, kwargs or {})
-        if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
-            self.calls.append(func.__name__)
+        if self.comparison is not None and (_has_tensor(out) or func is torch.Tensor.__setitem__):
+            with torch._C.DisableTorchFunction():
+                self.comparison.compare(observed(func, args, kwargs or {}, out, self.names))
         return out
 
 
@@ -62,11 +68,15 @@ class Recorder(TorchFunctionMode):
     compares = True
     """Whether a run that does the same as the one before may share its graph: what it allocates is not noted then."""
 
+    keep_sizes = False
+    """Whether every size that the model's code reads must stay, as its further way may not be seen."""
+
     graph: Tape
 
-    def __init__(self, model: nn.Module, *, values: bool) -> None:
+    def __init__(self, model: nn.Module, run: Callable[..., Any], *, values: bool) -> None:
         super().__init__()
-        self.run = Ghosts(model) if values else run_for_shape
+        self.run = run
+        """Runs a torch function: for its shape, or on values."""
         self.device = "values" if values else "meta"
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
         self.submodules = named_modules(model)
@@ -76,25 +86,49 @@ class Recorder(TorchFunctionMode):
         self.listening = False
         """Whether what happens to sizes is the model's own doing, and recorded."""
 
-    def restart(self, model: nn.Module, *, compare: bool = False) -> None:
-        """Begin a new graph; or go along the last one, to see whether another run does the same (`Tape.rewind`)."""
+    def __enter__(self) -> Recorder:
+        """Record; also what comes from numpy, which torch lets no mode see."""
+        self._from_numpy: Callable[[Any], Tensor] = torch.from_numpy
+        setattr(torch, "from_numpy", self._of_numpy)  # noqa: B010
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        setattr(torch, "from_numpy", self._from_numpy)  # noqa: B010
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def _of_numpy(self, array: Any) -> Tensor:
+        """The numbers left torch before, and what they came from stays as it is."""
+        made = self._from_numpy(array)
+        self.constants.add(id(made))
+        self.alive.append(made)
+        return made
+
+    def restart(self, model: nn.Module, outside: Sequence[Tensor] = (), *, compare: bool = False) -> None:
+        """Begin a new graph; or go along the last one, to see whether another run does the same (`Tape.rewind`).
+
+        `outside` are tensors that the model's code holds elsewhere.
+        """
         if compare:
             self.graph.rewind()
         else:
             self.graph = Tape()
             tensors = all_tensors(model)
-            self.constants = {id(t) for t in tensors} - set(self.names)  # also what an earlier run cached
+            self.constants = {id(t) for t in (*tensors, *outside)} - set(self.names)
             self.storages = {t.untyped_storage()._cdata for t in tensors}
             """Memory that exists: what a view or an operation in place returns makes none."""
         self.known: dict[int, fx.Node] = {}
         self.alive: list[Any] = []  # keeps ids from being reused
         self.attributes: dict[tuple[str, int | None], fx.Node] = {}
-        self.calls: list[str] = []
-        """Names of all functions that return tensors, in their order."""
+        self.calls: list[tuple[str, fx.Node | None]] = []
+        """All functions that return tensors, in their order; without a node where nothing is recorded."""
         self.modules: list[ModuleCall] = []
         """All calls of modules, for subclasses that note them."""
         self.muted, self.listening = False, True
         self.scope.clear()
+        if self.keep_sizes:
+            for size in self.own_sizes:
+                self.note_size(pinned, size)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
@@ -108,21 +142,33 @@ class Recorder(TorchFunctionMode):
     def _called(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.muted:
             out = self.run(func, args, kwargs)
-            if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
-                self.calls.append(func.__name__)
+            if _has_tensor(out) or func is torch.Tensor.__setitem__:
+                self.calls.append((func.__name__, None))
             return out
         if func is torch.Tensor.size or func == _GET_SHAPE:
             return self._shape(func, args, kwargs)
-        if func is torch.Tensor.numel and args[0].ndim == 1:
-            return self._shape(torch.Tensor.size, (args[0], 0), {})
+        if func in _COUNTS:
+            return self._count(func, args[0])
         out = self.run(func, args, kwargs)
         with torch._C.DisableTorchFunction():  # no other mode needs to see what is looked up here
-            if isinstance(out, Tensor) or (out is not None and _has_tensor(out)):
-                self.calls.append(func.__name__)
-                self._remember(out, self._call(func, args, kwargs))
-            elif func is torch.Tensor.__setitem__:
-                self._remember(args[0], self._call(func, args, kwargs))
+            written = args[0] if func is torch.Tensor.__setitem__ else out
+            if _has_tensor(written):
+                node = self._call(func, args, kwargs)
+                self.calls.append((func.__name__, node))
+                self._remember(written, node)
+            elif not isinstance(out, _ABOUT):
+                self._call(left, tuple(v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)), {})
         return out
+
+    def _count(self, func: Callable[..., Any], tensor: Tensor) -> Any:
+        """Numbers that are computed from a tensor's sizes."""
+        sizes = self._shape(_GET_SHAPE, (tensor,), {})
+        if func in _PRODUCTS:
+            self.listening = True  # to the multiplications
+            return sizes.numel()
+        for size in sizes[:1] if func is torch.Tensor.__len__ else sizes[1:]:
+            self.note_size(pinned, size)  # `len` gives a plain number, and strides are computed out of sight
+        return func(tensor)
 
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> fx.Node:
         node_args = map_aggregate(tuple(args), self.argument)
@@ -149,13 +195,24 @@ class Recorder(TorchFunctionMode):
         """The node that made a tensor: a parameter, a constant, or an operation that was not seen."""
         if id(tensor) not in self.known:
             name = self.names.get(id(tensor))
+            outside = id(tensor) in self.constants or (self.device == "meta" and not tensor.is_meta)
             if name is not None:
                 node = self.graph.create_node("get_attr", name)
+            elif outside:
+                node = self.graph.create_node("call_function", constant, ())
+            elif (twin := self._twin(tensor)) is not None:
+                node = self.graph.create_node("call_function", alias, (twin,))
             else:
-                outside = id(tensor) in self.constants or (self.device == "meta" and not tensor.is_meta)
-                node = self.graph.create_node("call_function", constant if outside else hidden, ())
+                node = self.graph.create_node("call_function", hidden, ())
             self._remember(tensor, node)
         return self.known[id(tensor)]
+
+    def _twin(self, tensor: Tensor) -> fx.Node | None:
+        """The node of the tensor that this is another view of, the same elements in the same order."""
+        for other in reversed(self.alive):
+            if isinstance(other, Tensor) and _place(other) == _place(tensor):
+                return self.known[id(other)]
+        return None
 
     def placeholder(self, tensor: Tensor, name: str) -> None:
         """An input of the model."""
@@ -187,22 +244,32 @@ class Recorder(TorchFunctionMode):
 
         if isinstance(sizes, int):
             dim = args[1] if len(args) > 1 else kwargs["dim"]
-            return proxy(int(dim) % tensor.ndim, sizes)
-        return SizeTuple(proxy(i, v) for i, v in enumerate(sizes))
+            read = [proxy(int(dim) % tensor.ndim, sizes)]
+        else:
+            read = [proxy(i, value) for i, value in enumerate(sizes)]
+        if self.keep_sizes:
+            for size in read:
+                self.note_size(pinned, size)
+        return read[0] if isinstance(sizes, int) else SizeTuple(read)
 
     def trace_attributes(self) -> None:
         """Replace the integer attributes of the modules by proxies (and tuples of integers by tuples of proxies).
 
         What is 1 or less stays as it is: no cut makes a size that small any smaller.
         """
+        self.own_sizes: list[SizeProxy] = []
         for path, module in self.submodules:
             for key, value in list(own_attributes(module)):
                 target = f"{path}.{key}" if path else key
+                proxies: list[Any] = []
                 if type(value) is int and value > 1:
-                    vars(module)[key] = self._attribute(value, target)
+                    proxies = [self._attribute(value, target)]
+                    vars(module)[key] = proxies[0]
                 elif isinstance(value, (tuple, list)) and value and all(type(v) is int for v in value):
-                    items = [self._attribute(v, target, i) if v > 1 else v for i, v in enumerate(value)]
-                    vars(module)[key] = items if isinstance(value, list) else tuple(items)
+                    proxies = [self._attribute(v, target, i) if v > 1 else v for i, v in enumerate(value)]
+                    vars(module)[key] = proxies if isinstance(value, list) else tuple(proxies)
+                if not type(module).__module__.startswith("torch."):
+                    self.own_sizes += [size for size in proxies if isinstance(size, SizeProxy)]
 
     def _attribute(self, value: int, target: str, index: int | None = None) -> SizeProxy:
         def make_node() -> fx.Node:
@@ -258,7 +325,17 @@ class Recorder(TorchFunctionMode):
         return run
 
 
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Where the elements of a tensor lie."""
+    if tensor.layout is not torch.strided:
+        return (id(tensor),)
+    memory = tensor.untyped_storage()._cdata if tensor.is_meta else tensor.untyped_storage().data_ptr()
+    return memory, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
 def _has_tensor(out: Any) -> bool:
+    if isinstance(out, Tensor):
+        return True
     return isinstance(out, (tuple, list, dict)) and any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(out))
 
 

@@ -9,21 +9,26 @@ says how the width of `x` flows, and the engine needs that. See `docs/decisions/
 
 from __future__ import annotations
 
-import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from prunetune.engine.copies import meta_copy, meta_like, named_tensors, set_mode, value_copy
+from prunetune.engine.copies import meta_copy, meta_like, named_tensors, set_mode
+from prunetune.engine.ghosts import Ghosts, ghost_copy
+from prunetune.engine.lines import raising_line
+from prunetune.engine.outputs import tensors_of
 from prunetune.engine.recorder import ModuleCall, Recorder, Unrecorded
+from prunetune.engine.shortcuts import run_for_shape
+from prunetune.engine.surroundings import set_aside
 from prunetune.engine.tape import OtherRunError, Tape
+from prunetune.engine.ways import Call, Comparison, OtherWayError, Scale
 from prunetune.errors import InputError, TraceError
 
 ExampleInputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -40,8 +45,8 @@ class Trace:
     """Shape of every parameter and buffer, by its first qualified name (tied tensors have one name)."""
     parameters: frozenset[str]
     """Which of them are parameters."""
-    calls: tuple[str, ...] | None
-    """Names of the functions that were called, in their order; None where values, and so chance, decided."""
+    calls: tuple[tuple[str, fx.Node | None], ...] | None
+    """The functions that were called, in their order; None where values, and so chance, decided."""
     modules: tuple[ModuleCall, ...] = ()
     """Calls of modules in the order in which they returned, if the recorder notes them."""
 
@@ -64,26 +69,6 @@ def call_arguments(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict
     )
 
 
-_CACHES = ("past_key_values",)
-"""Keys of outputs that a network only feeds back to itself (transformers' caches): nobody relies on their sizes."""
-
-
-def _is_cache(value: Any) -> bool:
-    """Likewise objects of transformers' classes for such caches, under whatever key a version of it returns them."""
-    module = sys.modules.get("transformers.cache_utils")
-    return module is not None and isinstance(value, module.Cache)
-
-
-def _tensors_in(value: Any, depth: int = 3) -> Iterator[Tensor]:
-    if isinstance(value, Mapping):
-        value = {key: item for key, item in value.items() if key not in _CACHES}
-    for leaf in pytree.tree_leaves(value, is_leaf=_is_cache):
-        if isinstance(leaf, Tensor):
-            yield leaf
-        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (type, nn.Module)) and not _is_cache(leaf):
-            yield from _tensors_in(dict(vars(leaf)), depth - 1)
-
-
 def to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInputs:
     """The same inputs with all tensors on `device`."""
     moved: ExampleInputs = pytree.tree_map(
@@ -92,13 +77,21 @@ def to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInp
     return moved
 
 
-def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recorder] = Recorder) -> tuple[Trace, Trace]:
+def traces(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    recorder: type[Recorder] = Recorder,
+    *,
+    keep_sizes: bool = False,
+) -> tuple[Trace, Trace]:
     """The graphs of one run of `model` on `example_inputs` in evaluation mode, and of one in training mode.
 
-    If both modes do the same, up to flags and the counters of batch norms, they share one graph.
+    If both modes do the same, up to flags and the counters of batch norms, they share one graph. With `keep_sizes`, all
+    sizes that the model's code reads must stay.
 
-    Nothing is computed (the runs are on the meta device), unless the model's code asks for the value of a tensor: then
-    it runs on the example inputs themselves. `model` and the random state are not touched.
+    Nothing is computed (the runs are on the meta device), unless the model's code asks for the value of a tensor, or a
+    kernel knows none without values: then it runs on the example inputs themselves. `model`, what its code keeps
+    elsewhere, and the random states are not touched; every run begins with those alike.
 
     Raises
     ------
@@ -106,23 +99,45 @@ def traces(model: nn.Module, example_inputs: ExampleInputs, recorder: type[Recor
         If the model cannot be run on the inputs; the message names the module and what went wrong.
     """
     with _as_written():
+        return _on_shapes_or_values(lambda values: _traces(model, example_inputs, recorder, keep_sizes, values=values))
+
+
+T = TypeVar("T")
+
+
+def _on_shapes_or_values(run: Callable[[bool], T], *, known_to_work: bool = False) -> T:
+    """What `run` returns of shapes only, or of values where that does not work: some kernels are not known without.
+
+    With `known_to_work`, for shapes it has worked before the cut.
+    """
+    try:
+        return run(False)
+    except TraceError as error:
+        asks = isinstance(error.__cause__, NotImplementedError) or "meta" in str(error.__cause__)
+        if known_to_work and not asks:
+            raise
         try:
-            return _traces(model, meta_copy(model), example_inputs, recorder, values=False)
-        except TraceError as error:
-            if not _asks_for_values(error.__cause__):
+            return run(True)
+        except TraceError as other:
+            if asks:
                 raise
-        with torch.random.fork_rng():
-            return _traces(model, value_copy(model), example_inputs, recorder, values=True)
+            raise error from other.__cause__
 
 
-def _asks_for_values(error: BaseException | None) -> bool:
-    return isinstance(error, NotImplementedError) or "meta" in str(error)
+def _shadow(model: nn.Module, *, values: bool) -> tuple[nn.Module, Callable[..., Any], Callable[[Tensor], Tensor]]:
+    """A copy of `model` to run, what runs its functions, and what its inputs become."""
+    if not values:
+        return meta_copy(model), run_for_shape, meta_like
+    shadow, weights = ghost_copy(model)
+    return shadow, Ghosts(shadow, weights), torch.clone
 
 
 def _traces(
-    model: nn.Module, shadow: nn.Module, example_inputs: ExampleInputs, kind: type[Recorder], *, values: bool
+    model: nn.Module, example_inputs: ExampleInputs, kind: type[Recorder], keep_sizes: bool, *, values: bool
 ) -> tuple[Trace, Trace]:
-    recorder = kind(shadow, values=values)
+    shadow, function, each = _shadow(model, values=values)
+    recorder = kind(shadow, function, values=values)
+    recorder.keep_sizes = keep_sizes
     recorder.trace_attributes()
     recorder.trace_scopes()
     tensors = named_tensors(model)
@@ -130,20 +145,23 @@ def _traces(
     parameters = frozenset(name for name, t in tensors.items() if isinstance(t, nn.Parameter))
 
     def run(training: bool, *, compare: bool = False) -> Trace:
-        recorder.restart(shadow, compare=compare)
-        args, kwargs = _arguments(example_inputs, torch.clone if values else meta_like)
+        around.begin()
+        recorder.restart(shadow, around.tensors, compare=compare)
+        args, kwargs = _arguments(example_inputs, each)
         for i, leaf in enumerate(pytree.tree_leaves((args, kwargs))):
             if isinstance(leaf, Tensor):
                 recorder.placeholder(leaf, f"input_{i}")
         out = _forward(set_mode(shadow, training), args, kwargs, recorder, recorder.scope)
-        recorder.graph.output(tuple(recorder.node_of(t) for t in _tensors_in(out) if id(t) in recorder.known))
+        recorder.listening = False
+        recorder.graph.output(tuple(recorder.node_of(t) for t in tensors_of(out)))
         calls = None if values else tuple(recorder.calls)
         return Trace(recorder.graph, model, shapes, parameters, calls, tuple(recorder.modules))
 
-    trained = run(True)
-    evaluated = _same(lambda: run(False, compare=True)) if kind.compares else None
-    if evaluated is None:
-        evaluated = run(False)
+    with set_aside(shadow) as around:
+        trained = run(True)
+        evaluated = _same(lambda: run(False, compare=True)) if kind.compares else None
+        if evaluated is None:
+            evaluated = run(False)
     recorder.leave()
     return evaluated, trained
 
@@ -162,44 +180,49 @@ def check_runs(
     example_inputs: ExampleInputs,
     *,
     training: Sequence[bool] = (True, False),
-    calls: Mapping[bool, Sequence[str]] | None = None,
-) -> None:
+    calls: Mapping[bool, Sequence[Call]] | None = None,
+) -> tuple[Scale, ...]:
     """Run `model` for its shapes, with each of these training flags; raises TraceError as `traces` does.
 
-    With `calls`, the names of the functions that it is expected to call in each mode, also if it calls others: a model
-    whose code decides by a size (`if x.shape == y.shape`) may decide otherwise when it has been cut.
+    With `calls`, what it is expected to call in each mode, also if it calls anything else: a model whose code decides
+    by a size (`if x.shape == y.shape`) may decide otherwise when it has been cut. Returns the fractions in the code
+    that are others than expected, as a factor `1 / x.shape[1]` is.
     """
     with _as_written():
-        try:
-            _check(meta_copy(model), example_inputs, meta_like, training, calls, values=False)
-        except TraceError as error:
-            if not _asks_for_values(error.__cause__):
-                raise
-            with torch.random.fork_rng():
-                _check(value_copy(model), example_inputs, torch.clone, training, None, values=True)
+        return _on_shapes_or_values(
+            lambda values: _check(model, example_inputs, training, {} if values else calls or {}, values=values),
+            known_to_work=bool(calls),
+        )
 
 
 def _check(
-    shadow: nn.Module,
+    model: nn.Module,
     example_inputs: ExampleInputs,
-    each: Callable[[Tensor], Tensor],
     training: Sequence[bool],
-    calls: Mapping[bool, Sequence[str]] | None,
+    calls: Mapping[bool, Sequence[Call]],
     *,
     values: bool,
-) -> None:
-    for flag in training:
-        mode = Unrecorded(shadow, values=values)
-        args, kwargs = _arguments(example_inputs, each)
-        _forward(set_mode(shadow, flag), args, kwargs, mode, [])
-        if calls is None or flag not in calls or list(calls[flag]) == mode.calls:
-            continue
-        pairs = enumerate(itertools.zip_longest(calls[flag], mode.calls, fillvalue="nothing"), start=1)
-        number, (before, after) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
-        raise TraceError(
-            f"{type(shadow).__name__} takes another way through its code once it is cut: operation {number} was "
-            f"{before} and is {after}; its code decides by a size, so keep that size (protect=[...])"
-        )
+) -> tuple[Scale, ...]:
+    shadow, function, inputs = _shadow(model, values=values)
+    scales: dict[Scale, None] = {}
+    with set_aside(shadow) as around:
+        for flag in training:
+            around.begin()
+            comparison = Comparison(calls[flag]) if flag in calls else None
+            mode = Unrecorded(shadow, function, comparison)
+            args, kwargs = _arguments(example_inputs, inputs)
+            try:
+                _forward(set_mode(shadow, flag), args, kwargs, mode, [])
+                if comparison is not None:
+                    comparison.end()
+                    scales.update(dict.fromkeys(comparison.scales))
+            except OtherWayError as error:
+                kind = type(shadow).__name__
+                raise TraceError(
+                    f"{kind} takes another way through its code once it is cut, at {raising_line(error)}: {error}; its "
+                    "code decides by a size, so keep that size (protect=[...])"
+                ) from error
+    return tuple(scales)
 
 
 def _arguments(
@@ -230,7 +253,7 @@ def _forward(model: nn.Module, args: Any, kwargs: Any, mode: TorchFunctionMode |
                 stack.enter_context(mode)
             return model(*args, **kwargs)
     except Exception as error:
-        where = f" in module {scope[-1]!r}" if scope and scope[-1] else ""
+        where = f" at {raising_line(error)}" + (f" in module {scope[-1]!r}" if scope and scope[-1] else "")
         shapes = pytree.tree_map(lambda leaf: tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf, (args, kwargs))
         raise TraceError(
             f"{type(model).__name__} could not be run on the example inputs (shapes {shapes[0] or shapes[1]}): "

@@ -58,6 +58,10 @@ class Context:
     activations: list[Term] = field(default_factory=list)
     """Bytes of the tensors that nodes make."""
     operations: list[Operation] = field(default_factory=list)
+    called: dict[fx.Node | None, Operation] = field(default_factory=dict)
+    """The operations by their nodes."""
+    seen: list[Any] = field(default_factory=list)
+    """What sees only the channels that are kept (`reductions.Seen`)."""
     otherwise: frozenset[fx.Node] = frozenset()
     """Nodes at which a choice between two ways to cut is not made as usual."""
     choices: dict[fx.Node, list[Vec]] = field(default_factory=dict)

@@ -257,7 +257,7 @@ class Config(Section):
 def read_config(path: Path) -> Config:
     """The configuration in a TOML file. Raises InputError with one sentence that begins with the file's name."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.expanduser().read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"no configuration file at {str(path)!r}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from prunetune import record as parts
 from prunetune.backends import SearchSpace
+from prunetune.backends.given import optimizer_name
 from prunetune.confirm import CONFIRM_STUDY, CONFIRMED, SEARCH_STUDY, better, confirm_settings, on_base, promote
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def refine(run: Run) -> None:
         settings = replace(
             confirm_settings(run),
             space=SearchSpace.from_dict(run.record["refinement"]["space"]),
-            optimizer=asked.optimizer,
+            optimizer=optimizer_name(asked.optimizer),
             seed=derive_seed(run.settings.seed, REFINE_STUDY, 0),
         )
         with open_study(storage, REFINE_STUDY, settings, observer=run.observer) as refined:

@@ -178,7 +178,7 @@ def work(
             data=order.data,
             observer=observer,
         )
-        return run_trials(found, objective, settings, n_trials=n_trials, observer=observer)
+        return run_trials(found, objective, settings, n_trials=n_trials, observer=observer, distinct=True)
 
 
 def on_proxy(

@@ -27,7 +27,7 @@ from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.jobs.local_workers import LocalWorkers
 from prunetune.jobs.schedules import SCHEDULES
-from prunetune.runfolder import RunFolder, read_tables, sqlite_url
+from prunetune.runfolder import RunFolder, read_tables, sqlite_url, whole_path
 from prunetune.settings import Pruning, Search
 from prunetune.tuner import TuneResult, tune
 from prunetune.workers import WAIT_SECONDS, ModelFunction, joined, work
@@ -253,7 +253,7 @@ def _kept_search(folder: Path) -> dict[str, Any]:
 
 def _configured_search(path: Path) -> tuple[Path, dict[str, Any]]:
     config = read_config(path)
-    return Path(config.run.folder), {"storage": config.search.storage, "study": config.search.study}
+    return whole_path("run.folder", config.run.folder), {"storage": config.search.storage, "study": config.search.study}
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ def _flat(tables: dict[str, Any]) -> dict[str, Any]:
 def load_data(config: Config, say: Say = silently) -> ImageData:
     """The images that ``config`` names, on the CPU, with the augmentation that it asks for. Raises InputError."""
     dataset = datasets[config.data.name]
-    root = None if config.data.root is None else Path(config.data.root)
+    root = None if config.data.root is None else whole_path("data.root", config.data.root)
     if config.data.download and dataset.fetch is not None:
         dataset.fetch(root, say)
     data = dataset.load(config.data.image_size, root, config.data.seed)

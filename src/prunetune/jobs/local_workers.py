@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,7 +14,7 @@ import torch
 from prunetune.config import Config
 from prunetune.events import Event, Notice, Observer, PhaseEnded, PhaseStarted
 from prunetune.interrupts import OWNER
-from prunetune.runfolder import sqlite_url
+from prunetune.runfolder import sqlite_url, whole_path
 from prunetune.settings import Search
 
 GRACE_SECONDS: Final = 20.0  # to record the trial that a worker is in
@@ -61,7 +60,7 @@ class LocalWorkers:
         threads = max(1, torch.get_num_threads() // (self._count + 1))
         torch.set_num_threads(threads)
         config = self._config
-        folder = Path(config.run.folder)
+        folder = whole_path("run.folder", config.run.folder)
         search = Search(storage=config.search.storage, study=config.search.study)
         environment = {
             **os.environ,

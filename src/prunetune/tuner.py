@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from prunetune.allocator import keep_freed_memory
-from prunetune.backends import Distribution, SearchSpace, check_optimizer, resolve_space
+from prunetune.backends import Distribution, check_optimizer, resolve_space
 from prunetune.backends.given import optimizer_name
+from prunetune.backends.space import check_points
 from prunetune.caller import given_back, seed_all
 from prunetune.energy import Meter
 from prunetune.errors import InputError
@@ -122,7 +123,7 @@ def tune(
     check_resume(resume)
     if evaluate is not None and not callable(evaluate):
         raise InputError(f"evaluate must be a function; got {type(evaluate).__name__}")
-    points = check_first(first, settings.space)
+    points = check_points("first", first, settings.space)
     base = build_base(model_fn, seed)
     if pruning.weights != "sliced":
         check_unmasked(base)
@@ -130,20 +131,6 @@ def tune(
     with RunFolder(run_dir) as folder:
         run = Run(settings, folder, model_fn, train, evaluate, observer, meter, points)
         return run.go(base, example_inputs, ScoringData(data, loss), resume)
-
-
-def check_first(first: object, space: SearchSpace) -> list[dict[str, Any]]:
-    """The points as plain dicts. Raises InputError for one that is not in ``space``, or is none."""
-    if isinstance(first, Mapping | str) or not isinstance(first, Sequence):
-        raise InputError(f"first must be several points; got {first!r}: put it into a list")
-    points = []
-    for place, point in enumerate(first):
-        if not isinstance(point, Mapping) or not point:
-            raise InputError(f"first[{place}] is {point!r}, but it must be a dict of hyperparameters")
-        if complaint := space.complaint(point):
-            raise InputError(f"first[{place}]: {complaint}")
-        points.append({name: space[name].plain(value) for name, value in point.items()})
-    return points
 
 
 def build_base(model_fn: ModelFunction, seed: int) -> nn.Module:

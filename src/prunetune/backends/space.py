@@ -367,3 +367,17 @@ def resolve_space(space: str | Mapping[str, Distribution]) -> SearchSpace:
     if isinstance(space, str):
         return spaces[space]
     return space if isinstance(space, SearchSpace) else SearchSpace(space)
+
+
+def check_points(key: str, first: object, space: SearchSpace) -> list[dict[str, Any]]:
+    """The points as plain dicts. Raises InputError for one that is not in ``space``, or is none."""
+    if isinstance(first, Mapping | str) or not isinstance(first, Sequence):
+        raise InputError(f"{key} must be several points; got {first!r}: put it into a list")
+    points = []
+    for place, point in enumerate(first):
+        if not isinstance(point, Mapping) or not point:
+            raise InputError(f"{key}[{place}] is {point!r}, but it must be a dict of hyperparameters")
+        if complaint := space.complaint(point):
+            raise InputError(f"{key}[{place}]: {complaint}")
+        points.append({name: space[name].plain(value) for name, value in point.items()})
+    return points

@@ -23,6 +23,7 @@ from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL
 from prunetune.fingerprint import Resume
+from prunetune.jobs.devices import choose_device
 from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.jobs.local_workers import LocalWorkers
@@ -70,6 +71,7 @@ def launch(
             pruning=_pruning(config),
             search=_search(config),
             fidelity=fidelity_of(config),
+            first=config.search.first,
             seed=config.search.seed,
             evaluate=job.evaluate,
             data=ScoringBatches(data, config.search.seed),
@@ -268,21 +270,6 @@ class ScoringBatches:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed)).to(images.device)
         for part in torch.split(order, EXAMPLE_BATCH):
             yield self.data.normalize(images[part]), labels[part]
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a GPU if there is one. Raises InputError if there is no such device."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    usable = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not usable[device.type]:
-        raise InputError(f"run.device is {name!r}, but there is no such device here; take 'auto' or 'cpu'")
-    return device
 
 
 def keep_config(config: Config, resume: Resume = "same") -> None:

@@ -25,9 +25,8 @@ def permute(ctx: Context, input: Labelled, *args: Any, dims: Any = None) -> Labe
 
 @rule("transpose", "swapaxes", "swapdims")
 def transpose(ctx: Context, input: Labelled, *args: Size, **kwargs: Size) -> Labelled:
-    dim0, dim1 = (*args, *(kwargs[name] for name in sorted(kwargs)))  # dim0 and dim1, or axis0 and axis1
+    a, b = plain_all([*args, *(kwargs[name] for name in sorted(kwargs))])  # dim0 and dim1, or axis0 and axis1
     vecs = ctx.vecs(input)
-    a, b = plain(dim0), plain(dim1)
     vecs[a], vecs[b] = vecs[b], vecs[a]
     return ctx.result(vecs)
 

@@ -16,15 +16,17 @@ from torch.nn.utils import prune as torch_prune
 from typer.testing import CliRunner
 
 import prunetune
+from prunetune.backends import Float
 from prunetune.backends.notes import direction_warning
 from prunetune.backends.trial import Report
 from prunetune.cli import app
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, Warned
 from prunetune.tuner import Search, TuneResult, tune
-from tiny_tune import HALF, INPUTS, SPACE, make_quick, net, read_record
+from tiny_tune import HALF, INPUTS, make_quick, net, read_record
 
 TARGETS = torch.tensor([0, 1])
+SPACE = {"lr": Float(1e-3, 1.0, log=True)}
 SEARCH = Search(direction="maximize", n_trials=2, confirm=1, optimizer="random", trial_pruner="none")
 ONE_BATCH = torch.randn(2, 6)
 
@@ -62,7 +64,7 @@ def by_objective(train: Any, model_fn: Any = net) -> None:
     objective = prunetune.proxy_objective(
         model_fn, train, SPACE, example_inputs=INPUTS, epochs=2, pruning=HALF, direction="maximize"
     )
-    objective.loss({"lr": 0.1, "steps": 1})
+    objective.loss({"lr": 0.1})
 
 
 def lazy() -> nn.Module:
@@ -212,7 +214,7 @@ def test_a_model_that_nobody_trains(mistaken: Any, tmp_path: Path) -> None:
     said: list[str] = []
 
     def listen(event: Event) -> None:
-        if isinstance(event, Warned):
+        if isinstance(event, Warned) and "has not read" not in event.message:
             said.append(event.message)
 
     by_tune(tmp_path, train=mistaken, observer=listen)
@@ -267,7 +269,7 @@ def test_a_batch_norm_that_is_trained_in_evaluation_mode(tmp_path: Path) -> None
     said: list[str] = []
 
     def listen(event: Event) -> None:
-        if isinstance(event, Warned):
+        if isinstance(event, Warned) and "has not read" not in event.message:
             said.append(event.message)
 
     by_tune(tmp_path / "listened", model_fn, observer=listen)

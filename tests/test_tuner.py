@@ -41,7 +41,7 @@ from tiny_tune import (
     write_no_report,
 )
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error:the train function left the model")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,6 +17,11 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
 from prunetune.errors import InputError
+
+FIXED: Final = (
+    "with the same arguments in every trial; a hyperparameter that changes the network, such as dropout, is set in the "
+    "train function"
+)
 
 
 def check_network(model: nn.Module) -> None:
@@ -83,11 +88,13 @@ def check_model_fn(model_fn: object) -> None:
     """Raise InputError unless ``model_fn`` can be called to build the network."""
     if isinstance(model_fn, nn.Module) or not callable(model_fn):
         kind = type(model_fn).__name__
-        raise InputError(f"model_fn must be a function that builds the network; got {kind}: write lambda: {kind}(…)")
+        raise InputError(
+            f"model_fn must be a function that builds the network; got {kind}: write lambda: {kind}(…), {FIXED}"
+        )
     if reason := _cannot_be_called(model_fn):
         name = _name(model_fn)
         raise InputError(
-            f"model_fn is called without arguments, and {name} wants some ({reason}): write lambda: {name}(…)"
+            f"model_fn is called without arguments, and {name} wants some ({reason}): write lambda: {name}(…), {FIXED}"
         )
 
 

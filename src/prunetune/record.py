@@ -117,8 +117,27 @@ def search_part(study: optuna.Study, space: SearchSpace, notes: Sequence[str]) -
         "trials": count_outcomes(study),
         "best": choice(best[0].number, best[0], space) if best else None,
         "param_groups": asked_trials(study)[0],
+        "not_read": not_read(study),
         "notes": list(notes),
     }
+
+
+def not_read(study: optuna.Study) -> list[str]:
+    """The hyperparameters that the train function read in no trial: whatever was found for them means nothing."""
+    from prunetune.backends.study import outcome
+    from prunetune.backends.trial import NOT_READ
+
+    ended = [
+        trial for trial in study.get_trials(deepcopy=False) if outcome(trial) in ("complete", "pruned", "diverged")
+    ]
+    unread = [trial.user_attrs.get(NOT_READ, ()) for trial in ended]
+    return [name for name in (unread[0] if unread else ()) if all(name in each for each in unread)]
+
+
+def read_params(record: Mapping[str, Any], params: Mapping[str, Any]) -> Record:
+    """Those of ``params`` that the train function of a run reads, by its record."""
+    unread = (record["search"] or {}).get("not_read", ())
+    return {name: value for name, value in params.items() if name not in unread}
 
 
 def choice(number: int, trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
@@ -238,8 +257,12 @@ def estimate_part(search: optuna.Study, measured: Mapping[str, Any] | None) -> R
 
 def _seconds_of(trial: optuna.trial.FrozenTrial, epochs: int) -> float:
     """Seconds of training for so many epochs, at this trial's pace; one without reports has trained them all."""
-    seconds: float = trial.user_attrs["train_seconds"]
-    return seconds * epochs / (trial.user_attrs["epochs"] or epochs)
+    return train_seconds(trial) * epochs / (trial.user_attrs["epochs"] or epochs)
+
+
+def train_seconds(trial: optuna.trial.FrozenTrial) -> float:
+    """What the train function took; where that was not noted, the whole trial."""
+    return float(trial.user_attrs.get("train_seconds", trial.user_attrs["seconds"]))
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from prunetune import record as parts
 from prunetune.backends import SearchSpace
-from prunetune.confirm import CONFIRM_STUDY, SEARCH_STUDY, better, confirm_settings, on_base, promote
+from prunetune.confirm import CONFIRM_STUDY, CONFIRMED, SEARCH_STUDY, better, confirm_settings, on_base, promote
 
 if TYPE_CHECKING:
     import optuna
@@ -44,7 +44,7 @@ def refine(run: Run) -> None:
     storage = run.folder.storage
     with (
         open_study(storage, SEARCH_STUDY, searched) as study,
-        open_study(storage, CONFIRM_STUDY, confirm_settings(run)) as confirmed,
+        open_study(storage, CONFIRM_STUDY, confirm_settings(run), needs=CONFIRMED) as confirmed,
     ):
         run.record.setdefault("refinement", {"space": refined_space(study, confirmed, run.settings.space).to_dict()})
         run.set_status("refining")  # which writes the ranges down before there is a study with them

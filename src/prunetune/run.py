@@ -17,13 +17,15 @@ from prunetune.confirm import SEARCH_STUDY, confirm
 from prunetune.energy import Meter
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
-from prunetune.fidelity import FULL, Fidelity
+from prunetune.fidelity import AXES, FULL, Fidelity
 from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, continued, publish_given, sentences
 from prunetune.record import Record
 from prunetune.refine import refine
-from prunetune.runfolder import FORMAT, RunFolder, load_weights
+from prunetune.runfolder import FORMAT, RunFolder, load_weights, read_text
 from prunetune.settings import Settings
+from prunetune.stored import read_record
 from prunetune.trust import AUTO_LIMIT
+from prunetune.watched import not_read_note
 from prunetune.workers import (
     UNREAD,
     ModelFunction,
@@ -63,13 +65,18 @@ class TuneResult:
 
     run_dir: Path
     params: dict[str, Any]
-    """The winner's hyperparameters."""
+    """The winner's hyperparameters, but for those that the train function never read (``not_read``)."""
     score: float
     """The winner's score on the full network."""
     record: Record = field(repr=False)
     """All of ``result.json``."""
     already_finished: bool
     """Whether the run had been finished before, so that nothing was done now."""
+
+    @property
+    def not_read(self) -> tuple[str, ...]:
+        """Hyperparameters that the train function read in no trial, so that the search says nothing of them."""
+        return tuple(self.record["search"].get("not_read", ()))
 
     @property
     def weights(self) -> Path:
@@ -109,11 +116,11 @@ class Run:
         self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData, resume: Resume = "same"
     ) -> TuneResult:
         """Do what is left of the run."""
-        stored = self.folder.read_json(self.folder.result)
+        stored = read_record(self.folder.result)
         if stored is not None:
-            self._check_stored(stored)
+            self.settings.check_same(stored, self.folder.path)
             self.record = stored
-            self.seconds = {name: stored["time"].get(name, 0.0) for name in self.seconds}  # old ones had no "refine"
+            self.seconds = {name: stored["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
         different = self._compared(base, example_inputs, resume)
         asked = {name: getattr(self.settings.search, name) for name in ("n_trials", "refine")}
         if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
@@ -133,14 +140,6 @@ class Run:
             self.record["status"] = "finished"
         self._write_report()
         return self._result(already_finished=False)
-
-    def _check_stored(self, stored: Any) -> None:
-        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-            raise InputError(f"{self.folder.result} is not of format {FORMAT}; choose another run folder")
-        try:
-            self.settings.check_same(stored, self.folder.path)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{self.folder.result} is damaged ({error!r}); choose another run folder") from error
 
     def _compared(self, base: nn.Module, example_inputs: ExampleInputs, resume: Resume) -> dict[str, str]:
         """What is different from what the run was started with, and was let pass."""
@@ -207,12 +206,12 @@ class Run:
     def _chosen_fidelity(self) -> Fidelity:
         """That of the trials: what was asked for, or what came of the cost that was, when the proxy was measured."""
         trial = self.record["cost"].setdefault("trial", {"fidelity": {}, "predicted": None, "measured": None})
-        return Fidelity(**trial["fidelity"])
+        return Fidelity(**{axis: trial["fidelity"][axis] for axis in AXES if axis in trial["fidelity"]})
 
     def _stored_plan(self) -> PruningPlan:
         from prunetune.engine import PruningPlan, fresh_proxy
 
-        text = self.folder.plan.read_text(encoding="utf-8") if self.folder.plan.exists() else ""
+        text = read_text(self.folder.plan) or ""
         if digest(text) != self.record["pruning"]["plan_sha256"]:
             raise InputError(f"{self.folder.plan} is missing or was changed since the run began; choose another folder")
         plan = PruningPlan.from_json(text)
@@ -227,7 +226,8 @@ class Run:
 
         def update() -> None:
             self.lap("search")
-            extra = (transfer_note(study, pruning.transfer), *unread_notes(study), *self.record.get("anyway", ()))
+            mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
+            extra = (transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
             notes = (*study_notes(study, settings, asked.n_trials), *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
@@ -363,7 +363,10 @@ class Run:
         self.folder.write_json(self.folder.result, self.record)
 
     def write_best(self, network: str, best: Record) -> None:
-        self.folder.write_json(self.folder.best, {"format": FORMAT, "network": network, **best})
+        params = parts.read_params(self.record, best["params"])
+        unread = {name: value for name, value in best["params"].items() if name not in params}
+        apart = {"params": params, **({"not_read": unread} if unread else {})}
+        self.folder.write_json(self.folder.best, {"format": FORMAT, "network": network, **best, **apart})
 
     def _write_report(self) -> None:
         """A page that cannot be written is no reason to lose a run: the last event says why."""
@@ -389,7 +392,8 @@ class Run:
 
     def _result(self, *, already_finished: bool) -> TuneResult:
         winner = self.record["winner"]
-        return TuneResult(self.folder.path, winner["params"], winner["score"], self.record, already_finished)
+        params = parts.read_params(self.record, winner["params"])
+        return TuneResult(self.folder.path, params, winner["score"], self.record, already_finished)
 
 
 def unread_notes(study: optuna.Study) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ class RunFolder:
 
     def read_json(self, path: Path) -> Any:
         """What ``write_json`` wrote; None if there is no such file. Raises InputError if it is damaged."""
-        return _read_json(path)
+        return read_json(path)
 
     def write_weights(self, model: nn.Module, path: Path) -> None:
         """``save_weights`` as a whole, like ``write_text``."""
@@ -177,7 +177,7 @@ class RunFolder:
             raise InputError(f"{self.path} holds other things than a run ({shown}); choose an empty or a new folder")
 
     def _check_format(self) -> None:
-        marker = _read_json(self.path / MARKER)
+        marker = read_json(self.path / MARKER)
         if marker is None:
             self.write_json(self.path / MARKER, {"made_by": "prunetune", "format": FORMAT})
         elif not isinstance(marker, dict) or marker.get("made_by") != "prunetune":
@@ -246,13 +246,41 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise InputError(f"the weights in {path} do not fit {type(model).__name__}: {reasons}") from None
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The JSON in a file of a run folder; None if there is no such file. Raises InputError if it is damaged."""
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
+
+
+def read_tables(path: Path) -> dict[str, dict[str, Any]] | None:
+    """The configuration in a file of a run folder, its tables by name; None if there is no such file.
+
+    Raises InputError if it is damaged.
+    """
+    content = read_json(path)
+    if content is None:
+        return None
+    if not isinstance(content, dict) or not all(isinstance(table, dict) for table in content.values()):
+        raise _damaged(path, TypeError("it has other things in it than tables"))
+    return content
+
+
+def read_text(path: Path) -> str | None:
+    """The text in a file of a run folder; None if there is no such file. Raises InputError if it is damaged."""
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); delete the run folder or choose another") from None
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return InputError(f"{path} is damaged ({reason}); delete the run folder or choose another")
 
 
 @contextlib.contextmanager

@@ -14,11 +14,14 @@ from rich.text import Text
 from prunetune.backends.checks import BETTER
 from prunetune.energy import energy_sentence
 from prunetune.progress import duration
+from prunetune.record import read_params
+from prunetune.stored import read_record
 
 
 def print_summary(console: Console, run_dir: Path) -> None:
     """Print what a finished run in ``run_dir`` found, and what the proxy saved."""
-    record = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+    record = read_record(run_dir / "result.json")
+    assert record is not None
     console.print(summary(record, run_dir))
 
 
@@ -185,9 +188,11 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
         table.add_row("energy", energy_sentence(record["energy"]))
     winner = record["winner"]
     title = "best hyperparameters"
-    for name, value in winner["params"].items():
+    for name, value in read_params(record, winner["params"]).items():
         table.add_row(title, f"{name} {number(value)}")
         title = ""
+    if unread := record["search"].get("not_read"):
+        table.add_row("not read by train", f"{', '.join(unread)}: the search says nothing of it")
     table.add_row("validation score", f"{number(winner['score'])}, {BETTER[record['direction']]}")
     if "trust" in record:  # not in records of earlier versions
         table.add_row("best was missed", _missed(record["trust"]))

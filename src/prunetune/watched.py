@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunetune.backends.checks import real_number
+from prunetune.backends.trial import NOT_READ
 from prunetune.caller import as_the_caller
 from prunetune.errors import InputError
+from prunetune.params import ReadDict
 
 if TYPE_CHECKING:
     from prunetune.backends.trial import Report
@@ -33,30 +35,50 @@ UNSEEN: Final = (
     "warning: the batch norms of the model saw no batch in training mode, though it was trained: call model.train() "
     "before each epoch, for measuring leaves it in evaluation mode (model.eval()), and some networks come in it"
 )
+ON_FULL: Final = ("check-base", "check-again", "confirm", "train", "refine")
+"""Phases after others with the same train function, which has been told by then."""
 _DEVICE: Final = re.compile(r"same device|should be the same|Expected object of device|is on (cpu|cuda|mps)")
 
 
 def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Report) -> float:
     """The score from the train function; what is most likely wrong with it is told at the first trial.
 
+    The train function gets a copy of ``params``, which knows what was read; the trial notes what was not.
+
     A model that is as it was before is no error: scores may come from elsewhere, and nothing that is known here says
     that they do not. But its weights would be kept as the trained ones.
     """
     first = report.number == 0
     before = _copies(model) if first else {}
+    given = ReadDict(copy.deepcopy(params))  # whoever takes something out of it has his own
     try:
         with as_the_caller():
-            score = train(model, copy.deepcopy(params), report)  # whoever takes something out of it has his own
+            score = train(model, given, report)
     except Exception as error:
         if hint := explain(error, model, params):
             error.add_note(hint)
         raise
     finally:
+        if given.unread:
+            report.note(NOT_READ, list(given.unread))
         if first and _never_in_training_mode(model, before):
             report.warn(UNSEEN)
+    if first and given.unread and report.phase not in ON_FULL:
+        report.warn(not_read_note(given.unread))
     if first and _is_score(score) and not _is_touched(model, before):
         report.warn(UNTOUCHED)
     return score
+
+
+def not_read_note(names: Sequence[str]) -> str:
+    """What a person should know of hyperparameters that the train function never read; empty for none."""
+    if not names:
+        return ""
+    them = " and ".join(f"params[{name!r}]" for name in names)
+    return (
+        f"warning: the train function has not read {them}, so to search {'it' if len(names) == 1 else 'them'} changes "
+        "nothing; use it in train (what model_fn builds is the same in every trial), or take it out of the space"
+    )
 
 
 def _is_score(returned: object) -> bool:

@@ -30,47 +30,36 @@ PARTS: dict[str, Callable[[int], Any]] = {
 }
 
 
-def _part(dice: Dice, x: Value) -> Options | None:
-    kind = dice.one_of(list(PARTS))
-    return {"kind": kind, "dim": x.channel} if 0 < PARTS[kind](x.channels) < x.channels else None
-
-
 def _at(dim: int, part: slice) -> tuple[slice, ...]:
     return (slice(None),) * dim + (part,)
 
 
-@function(ALL, _part)
-def two_parts(x: Tensor, kind: str, dim: int) -> Tensor:
-    n = PARTS[kind](x.shape[dim])
+def _in_two(x: Tensor, n: int, dim: int) -> Tensor:
     return torch.cat([x[_at(dim, slice(None, n))], 3.0 * x[_at(dim, slice(n, None))]], dim)
 
 
-@function(ALL, _part)
-def two_parts_from_the_end(x: Tensor, kind: str, dim: int) -> Tensor:
-    n = -PARTS[kind](x.size(dim))
-    return torch.cat([x[_at(dim, slice(None, n))], 3.0 * x[_at(dim, slice(n, None))]], dim)
+USES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
+    "x[:n]": _in_two,
+    "x[:-n]": lambda x, n, dim: _in_two(x, -n, dim),
+    "split": lambda x, n, dim: torch.cat([3.0 * p for p in x.split([n, x.shape[dim] - n], dim)][::-1], dim),
+    "roll": lambda x, n, dim: x.roll(n, dim),
+    "roll back": lambda x, n, dim: x.roll(-n, dim),
+    "x[n]": lambda x, n, dim: x + x.select(dim, n).unsqueeze(dim),
+    "x[-n]": lambda x, n, dim: x + x.select(dim, -n).unsqueeze(dim),
+    "x[::n]": lambda x, n, dim: x[_at(dim, slice(None, None, n))],
+}
 
 
-@function(ALL, _part)
-def split_by_part(x: Tensor, kind: str, dim: int) -> tuple[Tensor, ...]:
-    c = x.shape[dim]
-    n = PARTS[kind](c)
-    return x.split([n, c - n], dim)
+def _by_part(dice: Dice, x: Value) -> Options | None:
+    part = dice.one_of(list(PARTS))
+    if not 0 < PARTS[part](x.channels) < x.channels:
+        return None
+    return {"part": part, "use": dice.one_of(list(USES)), "dim": x.channel}
 
 
-@function(ALL, lambda dice, x: {**o, "sign": dice.one_of([1, -1])} if (o := _part(dice, x)) else None)
-def roll_by_part(x: Tensor, kind: str, dim: int, sign: int) -> Tensor:
-    return x.roll(sign * PARTS[kind](x.shape[dim]), dim)
-
-
-@function(ALL, lambda dice, x: {**o, "sign": dice.one_of([1, -1])} if (o := _part(dice, x)) else None)
-def pick_by_part(x: Tensor, kind: str, dim: int, sign: int) -> Tensor:
-    return x + x.select(dim, sign * PARTS[kind](x.shape[dim])).unsqueeze(dim)
-
-
-@function(ALL, _part)
-def stride_by_part(x: Tensor, kind: str, dim: int) -> Tensor:
-    return x[_at(dim, slice(None, None, PARTS[kind](x.shape[dim])))]
+@function(ALL, _by_part)
+def by_part(x: Tensor, part: str, use: str, dim: int) -> Tensor:
+    return USES[use](x, PARTS[part](x.shape[dim]), dim)
 
 
 SCALES: dict[str, Callable[[int], Any]] = {
@@ -82,14 +71,11 @@ SCALES: dict[str, Callable[[int], Any]] = {
 }
 
 
-@function(ALL, lambda dice, x: {"kind": dice.one_of(list(SCALES)), "dim": x.channel})
+@function(ALL, lambda dice, x: {"kind": dice.one_of([*SCALES, "mean"]), "dim": x.channel})
 def scale_by_width(x: Tensor, kind: str, dim: int) -> Tensor:
+    if kind == "mean":
+        return x - (x / x.shape[dim]).sum(dim, keepdim=True)
     return x * SCALES[kind](x.shape[dim])
-
-
-@function(ALL, lambda dice, x: {"dim": x.channel})
-def mean_by_hand(x: Tensor, dim: int) -> Tensor:
-    return x - (x / x.shape[dim]).sum(dim, keepdim=True)
 
 
 DECISIONS: dict[str, Callable[[int], bool]] = {

@@ -14,14 +14,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.lives import OWNER, Watch, describe, this_process
 from prunetune.backends.study import outcome, top_trials
-from prunetune.backends.trial import GIVEN_UP, RETRY_OF, WITHDRAWN
+from prunetune.backends.trial import GIVEN_UP, RETRY, RETRY_OF, WITHDRAWN
 from prunetune.events import Notice, Observer, OthersEnded, Phase
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 RETRIES: Final = 2
-RETRY: Final = "retry"  # user attribute of a trial that repeats the hyperparameters of a dead worker's: how often
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
 SAY_AFTER: Final = 2.0

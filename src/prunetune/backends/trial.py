@@ -21,7 +21,9 @@ from prunetune.events import EpochEnded, Observer, Phase, Warned
 Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
 GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
 RETRY_OF: Final = "retry_of"  # user attribute of the one that repeats its hyperparameters
+RETRY: Final = "retry"  # and another of it: how often they were tried again
 TOLD: Final = "told"  # user attribute of a trial that ran elsewhere: the network that its score is of
+NOT_READ: Final = "not_read"  # user attribute of a trial: which hyperparameters its train function never read
 WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 
 
@@ -113,6 +115,11 @@ class Report:
     def count(self, epochs: int) -> None:
         """Add to the epochs that were trained, which from then on are not those reported here."""
         self._counted = (self._counted or 0) + epochs
+
+    @property
+    def phase(self) -> Phase:
+        """What the trial is a part of."""
+        return self._phase
 
     @property
     def epoch(self) -> int:

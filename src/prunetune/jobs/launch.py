@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +27,7 @@ from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.jobs.local_workers import LocalWorkers
 from prunetune.jobs.schedules import SCHEDULES
-from prunetune.runfolder import RunFolder, sqlite_url
+from prunetune.runfolder import RunFolder, read_tables, sqlite_url
 from prunetune.settings import Pruning, Search
 from prunetune.tuner import TuneResult, tune
 from prunetune.workers import WAIT_SECONDS, ModelFunction, joined, work
@@ -213,9 +212,9 @@ def _prepare(config: Config, say: Say = silently) -> tuple[ModelFunction, ImageC
 
 def _config_of(job: Mapping[str, Any], device: str, root: str | None) -> Config:
     """The configuration that a run was started from, as far as a worker needs it."""
-    data = {**job["data"], **({} if root is None else {"root": root})}
-    parts = {"model": job["model"], "data": data, "train": job["train"]}
-    parts["search"] = {name: job["search"][name] for name in ("space", "seed")}
+    parts: dict[str, Any] = {name: dict(job.get(name, {})) for name in ("model", "data", "train", "search")}
+    parts["data"].update({} if root is None else {"root": root})
+    parts["search"] = {name: parts["search"][name] for name in ("space", "seed") if name in parts["search"]}
     return parse_config({**parts, "run": {"folder": "unused", "device": device}})
 
 
@@ -243,13 +242,13 @@ def search_of(source: Path | None, storage: str | None, study: str | None) -> tu
 def _kept_search(folder: Path) -> dict[str, Any]:
     """What the run in ``folder`` was started with, as far as it is known yet."""
     path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return dict(content["search"])
-    except FileNotFoundError:
-        raise InputError(f"{folder} is not the folder of a run that was started from a configuration") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); give the configuration, or the URL with --study") from None
+    tables = read_tables(path)
+    if tables is None:
+        raise InputError(f"{folder} is not the folder of a run that was started from a configuration")
+    search = tables.get("search", {})
+    if not all(isinstance(search.get(key), str | None) for key in ("storage", "study")):
+        raise InputError(f"{path} is damaged (no search in it); give the configuration, or the URL with --study")
+    return search
 
 
 def _configured_search(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -296,7 +295,7 @@ def keep_config(config: Config, resume: Resume = "same") -> None:
     if config.search.storage is not None:
         now["search"]["storage"] = without_password(config.search.storage)
     with RunFolder(config.run.folder) as folder:
-        stored = folder.read_json(folder.config)
+        stored = read_tables(folder.config)
         if stored is not None and resume == "same":
             _check_same_job(_flat(stored), _flat(now), config.run.folder)
         if stored is None or resume == "anyway" or not folder.result.exists():

@@ -140,7 +140,7 @@ def render(run: Run) -> str:
         "raced": raced(run),
         "refined": refinement(run),
         "rank_correlation": figures.rank_correlation(run),
-        "exact_params": json.dumps(run.chosen.params, indent=2, ensure_ascii=False) if run.chosen else "",
+        "exact_params": json.dumps(run.best_params, indent=2, ensure_ascii=False),
     }
     return framed("report.html.j2", context, album)
 

@@ -165,6 +165,8 @@ class Search:
     best: Choice | None = None
     param_groups: int | None = None
     """How many complete trials asked for parameter groups."""
+    not_read: tuple[str, ...] = ()
+    """Hyperparameters that the train function read in no trial."""
     notes: tuple[str, ...] = ()
 
 
@@ -356,6 +358,17 @@ class Run:
     def chosen(self) -> Choice | None:
         """The winner; before there is one, the best of the search so far; None where nothing was scored."""
         return self.result.winner or (self.result.search.best if self.result.search else None) or self._best_trial
+
+    @property
+    def not_read(self) -> tuple[str, ...]:
+        """Hyperparameters that were searched though the train function never read them."""
+        return self.result.search.not_read if self.result.search else ()
+
+    @property
+    def best_params(self) -> Params:
+        """Those of the chosen, as far as the train function reads them."""
+        found = self.chosen.params if self.chosen else {}
+        return {name: value for name, value in found.items() if name not in self.not_read}
 
     @property
     def _best_trial(self) -> Choice | None:

@@ -2,7 +2,8 @@
 
 Formatting does not count: of a function there are two digests, of its compiled code and of its syntax tree, and it is
 the same if either is. Values that a function writes to (a list that it appends to, a counter) are state, and no part of
-it; of tensors the shape counts, of other libraries' objects the class, and where a file lies counts for nothing.
+it. Of tensors the shape counts, of other libraries' objects the class; where a file lies, and which device computes,
+counts for nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import enum
 import functools
 import hashlib
 import inspect
+import itertools
 import os
+import re
 import sys
 import sysconfig
 import textwrap
@@ -41,6 +44,9 @@ _WRITERS: Final = frozenset(vars(list) | vars(dict) | vars(set) | vars(deque)) -
     "issuperset", "items", "keys", "symmetric_difference", "union", "values",
 }  # fmt: skip
 """Methods of containers that change them."""
+MOST: Final = 1000
+"""Of a container with more in it the size counts."""
+_DEVICE: Final = re.compile(r"(cpu|mps|cuda|xpu)(:\d+)?")
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dtype)
 _OWN: Final = str(Path(__file__).parent)
 _LIBRARIES: Final = tuple(
@@ -80,9 +86,15 @@ def value_line(value: Any) -> str | None:
     >>> value_line((3, 3)), value_line(torch.zeros(2, 3)), value_line(Path("data"))
     ('(3, 3)', 'float32 (2, 3)', None)
     """
-    if _is_tensor(value):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    if isinstance(value, PurePath) or (isinstance(value, str) and os.path.isabs(value)) or not _is_plain(value):
+    if isinstance(value, torch.Tensor | np.ndarray):
+        try:
+            shape = tuple(value.shape)
+        except RuntimeError:  # nested tensors have none
+            shape = ()
+        return f"{str(value.dtype).removeprefix('torch.')} {shape}"
+    if isinstance(value, str) and (os.path.isabs(value) or _DEVICE.fullmatch(value)):
+        return None
+    if not _is_plain(value):
         return None
     text = _in_order(value)
     return text if len(text) <= LONGEST else f"{text[:40]}… ({_sha(text)})"
@@ -183,7 +195,7 @@ def _used(function: FunctionType) -> dict[str, Any]:
     used.update(zip(code.co_varnames[code.co_argcount - len(given) : code.co_argcount], given, strict=True))
     used.update(function.__kwdefaults__ or {})
     used.update(_read_globals(function) if _is_users(function) else {})
-    written = _written(code)
+    written = _written(function)
     return {name: value for name, value in used.items() if name not in written}
 
 
@@ -210,16 +222,23 @@ def _code_text(code: CodeType) -> str:
 
 def _source_digest(function: FunctionType) -> str:
     """Of the function without comments, docstrings and layout; "-" where it has no source of its own, as lambdas."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return "-"
-    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef):
+    tree = _tree(function)
+    if tree is None:
         return "-"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     return _sha(ast.unparse(tree))
+
+
+def _tree(function: FunctionType) -> ast.Module | None:
+    """The syntax tree of the function's own source; None if that cannot be read, or is of more than the function."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    alone = len(tree.body) == 1 and isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef)
+    return tree if alone else None
 
 
 def _functions(kind: type) -> Iterator[FunctionType]:
@@ -253,26 +272,41 @@ def _read_globals(function: FunctionType) -> dict[str, Any]:
     return found
 
 
-def _written(code: CodeType) -> set[str]:
-    """Names from outside that the code writes to: it binds them, stores into them, or calls a method that changes."""
+def _written(function: FunctionType) -> set[str]:
+    """Names from outside that the function writes to: it binds them, stores into them, or calls a method that changes.
+
+    What stores into a place is told by the source, if there is some.
+    """
     found: set[str] = set()
-    instructions = _instructions(code)
-    for place, each in enumerate(instructions):
-        following = instructions[place + 1] if place + 1 < len(instructions) else each
+    instructions = _instructions(function.__code__)
+    for each, following in itertools.pairwise(instructions):
         if each.opname in ("STORE_GLOBAL", "STORE_DEREF"):
             found.add(each.argval)
         elif following.opname in ("LOAD_ATTR", "LOAD_METHOD") and following.argval in _WRITERS:
             found.add(str(each.argval))
-        elif each.opname in ("STORE_SUBSCR", "DELETE_SUBSCR") and place >= 2:
-            found.add(str(instructions[place - 2].argval))
-    return found - set(code.co_cellvars)
+    tree = _tree(function)
+    for node in () if tree is None else ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            found |= _path(node.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _WRITERS:
+            found |= _path(node.func.value)
+    return found - set(function.__code__.co_cellvars)
+
+
+def _path(node: ast.expr) -> set[str]:
+    """The names that lead to a place: ``losses`` and ``own`` of ``own.losses[3]``."""
+    found: set[str] = set()
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        found |= {node.attr} if isinstance(node, ast.Attribute) else set()
+        node = node.value
+    return found | ({node.id} if isinstance(node, ast.Name) else set())
 
 
 def _written_attributes(function: FunctionType) -> set[str]:
     if function.__name__ in ("__init__", "__post_init__", "__new__"):
         return set()
     stored = {each.argval for each in _instructions(function.__code__) if each.opname == "STORE_ATTR"}
-    return stored | _written(function.__code__)
+    return stored | _written(function)
 
 
 def _is_users(thing: Any) -> bool:
@@ -298,16 +332,13 @@ def _is_open(owner: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict | tuple | list | set | frozenset) and len(value) > MOST:
+        return False
     if isinstance(value, dict):
         return all(_is_plain(each) for pair in value.items() for each in pair)
     if isinstance(value, tuple | list | set | frozenset):
         return all(_is_plain(each) for each in value)
     return isinstance(value, _PLAIN)
-
-
-def _is_tensor(value: Any) -> bool:
-    """Whether it is a tensor of torch's or an array of numpy's."""
-    return isinstance(value, torch.Tensor | np.ndarray)
 
 
 def _in_order(value: Any) -> str:

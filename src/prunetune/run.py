@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from torch import nn
 
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
     from prunetune.engine import ExampleInputs, PruningPlan
     from prunetune.plugins.base import Batch, Loss
+
+FIRST: Final = "first"  # user attribute of a trial: the hyperparameters that the user said to begin with
+ASKED: Final = ("n_trials", "refine", "confirm")
+"""What may be raised later."""
 
 EvaluateFunction: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
 
@@ -100,6 +104,7 @@ class Run:
         evaluate: EvaluateFunction | None,
         observer: Observer,
         meter: Meter,
+        first: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.settings = settings
         self.folder = folder
@@ -108,6 +113,7 @@ class Run:
         self.evaluate = evaluate
         self.observer = observer
         self.meter = meter
+        self.first = [dict(point) for point in first]
         self.record: Record = {}
         self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
         self.clock = time.perf_counter()
@@ -122,7 +128,7 @@ class Run:
             self.record = stored
             self.seconds = {name: stored["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
         different = self._compared(base, example_inputs, resume)
-        asked = {name: getattr(self.settings.search, name) for name in ("n_trials", "refine")}
+        asked = {name: getattr(self.settings.search, name) for name in ASKED}
         if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
             return self._finished_before(different)
         plan = self._stored_plan() if self.record else self._prune(base, example_inputs, scoring)
@@ -250,6 +256,7 @@ class Run:
             self._check_not_lost(study)
             publish(study, order)
             publish_given(study, self.given)
+            self._enqueue_first(study)
             self.set_status("searching")
             observer = self.after_trials(update)
             try:
@@ -260,6 +267,7 @@ class Run:
                     n_trials=asked.n_trials,
                     observer=observer,
                     after=self._work_after_search(),
+                    distinct=True,
                 )
             finally:
                 with contextlib.suppress(StorageError):  # the record has what was known before it was gone
@@ -269,6 +277,13 @@ class Run:
             if not top_trials(study, 1):
                 raise SearchError(f"no trial on the proxy came to a score; {_fates(self.record['search']['trials'])}")
         self.write_best("proxy", self.record["search"]["best"])
+
+    def _enqueue_first(self, study: optuna.Study) -> None:
+        """Queue the points that the search is to begin with and that it has not had yet."""
+        there = [trial.user_attrs[FIRST] for trial in study.get_trials(deepcopy=False) if FIRST in trial.user_attrs]
+        for point in self.first:
+            if point not in there:
+                study.enqueue_trial(point, user_attrs={FIRST: point})
 
     def _work_after_search(self) -> float:
         """The trainings of the full network, in epochs of the proxy; "auto" is taken to be the most that it may be."""

@@ -48,7 +48,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = whole_path("the run folder", path)
         with _clear_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse_foreign()
@@ -186,6 +186,24 @@ class RunFolder:
             raise InputError(
                 f"{self.path} has format {marker.get('format')!r}; this prunetune reads and writes format {FORMAT}"
             )
+
+
+def whole_path(what: str, path: object) -> Path:
+    """``path`` from the root, ``~`` being the home: it stays right when the process changes its folder.
+
+    Raises InputError for what is no path.
+
+    >>> whole_path("the run folder", "")
+    Traceback (most recent call last):
+        ...
+    prunetune.errors.InputError: the run folder is '', but it must be a path, such as 'runs/mine'
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or isinstance(os.fspath(path), bytes):
+        raise InputError(f"{what} is {path!r}, but it must be a path, such as 'runs/mine'")
+    try:
+        return Path(os.fsdecode(path)).expanduser().absolute()
+    except RuntimeError as error:  # there is no such user
+        raise InputError(f"{what} is {os.fsdecode(path)!r}, whose ~ cannot be found: {error}") from None
 
 
 def sqlite_url(path: Path) -> str:

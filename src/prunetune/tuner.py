@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, check_optimizer, resolve_space
+from prunetune.backends.given import optimizer_name
+from prunetune.backends.space import check_points
 from prunetune.caller import given_back, seed_all
 from prunetune.energy import Meter
 from prunetune.errors import InputError
-from prunetune.events import Observer, silent
+from prunetune.events import Observer
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
 from prunetune.fingerprint import Resume, check_resume
 from prunetune.interrupts import interruptible
@@ -23,6 +25,7 @@ from prunetune.objective import ProxyFactory
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
 from prunetune.runfolder import RunFolder, check_saveable
 from prunetune.settings import Pruning, Search, Settings
+from prunetune.watching import Watching
 from prunetune.workers import ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
@@ -44,13 +47,14 @@ def tune(
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
     fidelity: Fidelity | str = FULL,
+    first: Sequence[Mapping[str, Any]] = (),
     seed: int = 0,
     evaluate: EvaluateFunction | None = None,
     data: Iterable[Batch] | None = None,
     loss: Loss | None = None,
     energy: bool | None = None,
     country: str | None = None,
-    observer: Observer = silent,
+    observer: Observer | None = None,
 ) -> TuneResult:
     """Find the hyperparameters of a network on its pruned proxy, and train the full network with the best.
 
@@ -75,6 +79,9 @@ def tune(
         How long a trial trains, and the training of the full network.
     fidelity
         What makes trials on the proxy cheap besides, or the name of one ("fast"); the full network is trained in full.
+    first
+        Hyperparameters to begin with, ``[{"lr": 0.1}]``: what is known to be good. The optimizer chooses those that a
+        point leaves out. When a run goes on, what it has not had yet is added.
     evaluate
         ``evaluate(model) -> {"accuracy": 0.9}``, of the winner in evaluation mode, on data that chose nothing.
     data, loss
@@ -84,6 +91,9 @@ def tune(
         it is, see ``prunetune.energy.Meter``.
     run_dir
         The run folder; see ``RunFolder``.
+    observer
+        Hears of all that happens, see ``prunetune.events``; None is the view on the terminal, as the command line has
+        it, and ``prunetune.silent`` shows nothing.
     resume
         A run only goes on ("same") with the network, the functions and the inputs that it was started with, as far as
         they can be compared; "anyway" goes on whatever has changed, and the record says what that was.
@@ -112,18 +122,22 @@ def tune(
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
     meter = Meter(energy, country)
-    check_optimizer(search.optimizer)
+    check_optimizer(optimizer_name(search.optimizer))
     check_train(train)
     check_resume(resume)
     if evaluate is not None and not callable(evaluate):
         raise InputError(f"evaluate must be a function; got {type(evaluate).__name__}")
+    points = check_points("first", first, settings.space)
     base = build_base(model_fn, seed)
     if pruning.weights != "sliced":
         check_unmasked(base)
     keep_freed_memory()
-    with RunFolder(run_dir) as folder:
-        run = Run(settings, folder, model_fn, train, evaluate, observer, meter)
-        return run.go(base, example_inputs, ScoringData(data, loss), resume)
+    goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"
+    with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
+        run = Run(settings, folder, model_fn, train, evaluate, watching, meter, points)
+        result = run.go(base, example_inputs, ScoringData(data, loss), resume)
+    watching.sum_up("summary", result.run_dir)
+    return result
 
 
 def build_base(model_fn: ModelFunction, seed: int) -> nn.Module:

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from prunetune.backends import RungsForm, full_name, optimizers, trial_pruners
 from prunetune.backends.checks import Direction, known_direction, whole_number
 from prunetune.backends.damage import NOTHING, Kind, check_trials
+from prunetune.backends.given import Given, check_at_hand
 from prunetune.backends.patient import PATIENCE_SECONDS
 from prunetune.backends.seeded import sampler
 from prunetune.backends.space import SearchSpace
@@ -63,7 +64,9 @@ class StudySettings:
         object.__setattr__(self, "seed", whole_number("seed", self.seed, minimum=0))
         known_direction(self.direction)
         for name, registry in ((self.optimizer, optimizers), (self.trial_pruner, trial_pruners)):
-            registry.check(name)
+            check_at_hand(name)
+            if not isinstance(name, Given):
+                registry.check(name)
         if self.rungs == "reannealed":
             from prunetune.backends.reannealed import check_rungs
 
@@ -214,8 +217,16 @@ def _load(database: BaseStorage, name: str, settings: StudySettings) -> optuna.S
         storage=database,
         study_name=name,  # Hyperband's brackets depend on it
         sampler=sampler(settings.optimizer, settings.seed),
-        pruner=build(trial_pruners, settings.trial_pruner, BasePruner, settings.epochs),
+        pruner=trial_pruner(settings.trial_pruner, settings.epochs),
     )
+
+
+def trial_pruner(name: str, epochs: int) -> BasePruner:
+    """The trial pruner of that name, for trials of so many epochs; one that is ``Given`` is as it is."""
+    if isinstance(name, Given):
+        found: BasePruner = name.thing
+        return found
+    return build(trial_pruners, name, BasePruner, epochs)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from prunetune.backends import Categorical, SearchSpace
-from prunetune.backends.storage import without_password
+from prunetune.backends.storage import absolute, without_password
 from prunetune.checking import CONFIGURATIONS, CheckResult, check
 from prunetune.comparison.compare import CompareResult, compare
 from prunetune.comparison.settings import Comparison
@@ -23,11 +23,12 @@ from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL
 from prunetune.fingerprint import Resume
+from prunetune.jobs.devices import choose_device
 from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.jobs.local_workers import LocalWorkers
 from prunetune.jobs.schedules import SCHEDULES
-from prunetune.runfolder import RunFolder, read_tables, sqlite_url
+from prunetune.runfolder import RunFolder, read_tables, sqlite_url, whole_path
 from prunetune.settings import Pruning, Search
 from prunetune.tuner import TuneResult, tune
 from prunetune.workers import WAIT_SECONDS, ModelFunction, joined, work
@@ -70,6 +71,7 @@ def launch(
             pruning=_pruning(config),
             search=_search(config),
             fidelity=fidelity_of(config),
+            first=config.search.first,
             seed=config.search.seed,
             evaluate=job.evaluate,
             data=ScoringBatches(data, config.search.seed),
@@ -253,7 +255,7 @@ def _kept_search(folder: Path) -> dict[str, Any]:
 
 def _configured_search(path: Path) -> tuple[Path, dict[str, Any]]:
     config = read_config(path)
-    return Path(config.run.folder), {"storage": config.search.storage, "study": config.search.study}
+    return whole_path("run.folder", config.run.folder), {"storage": config.search.storage, "study": config.search.study}
 
 
 @dataclass(frozen=True)
@@ -270,21 +272,6 @@ class ScoringBatches:
             yield self.data.normalize(images[part]), labels[part]
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a GPU if there is one. Raises InputError if there is no such device."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    usable = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not usable[device.type]:
-        raise InputError(f"run.device is {name!r}, but there is no such device here; take 'auto' or 'cpu'")
-    return device
-
-
 def keep_config(config: Config, resume: Resume = "same") -> None:
     """Write ``config`` into the run folder as ``config.json``, or check it against the one that is there.
 
@@ -293,7 +280,7 @@ def keep_config(config: Config, resume: Resume = "same") -> None:
     """
     now = config.model_dump(mode="json", exclude={"run"})
     if config.search.storage is not None:
-        now["search"]["storage"] = without_password(config.search.storage)
+        now["search"]["storage"] = without_password(absolute(config.search.storage))
     with RunFolder(config.run.folder) as folder:
         stored = read_tables(folder.config)
         if stored is not None and resume == "same":
@@ -319,7 +306,7 @@ def _flat(tables: dict[str, Any]) -> dict[str, Any]:
 def load_data(config: Config, say: Say = silently) -> ImageData:
     """The images that ``config`` names, on the CPU, with the augmentation that it asks for. Raises InputError."""
     dataset = datasets[config.data.name]
-    root = None if config.data.root is None else Path(config.data.root)
+    root = None if config.data.root is None else whole_path("data.root", config.data.root)
     if config.data.download and dataset.fetch is not None:
         dataset.fetch(root, say)
     data = dataset.load(config.data.image_size, root, config.data.seed)

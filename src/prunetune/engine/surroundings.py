@@ -144,12 +144,13 @@ def _same(left: Any, right: Any) -> bool:
 @functools.cache
 def _slots(kind: Any) -> tuple[str, ...]:
     """Names of the slots of a class, as they are looked up."""
-    found = []
-    for owner in kind.__mro__:
-        for name, value in vars(owner).items():
-            if isinstance(value, types.MemberDescriptorType) and not _is_foreign(owner):
-                found.append(name)
-    return tuple(found)
+    return tuple(
+        name
+        for owner in kind.__mro__
+        if "__slots__" in vars(owner) and not _is_foreign(owner)
+        for name, value in vars(owner).items()
+        if isinstance(value, types.MemberDescriptorType)
+    )
 
 
 def _slot(value: Any, name: str) -> Any:
@@ -268,6 +269,8 @@ class Surroundings:
         elif not isinstance(value, types.ModuleType) and not _is_foreign(kind):
             self._see_class(kind)
             self._todo += [(item, None) for item in self._contents.note(value)]
+        elif not isinstance(getattr(value, "__self__", None), types.ModuleType):  # a method that is not Python's code
+            self._todo.append((getattr(value, "__self__", None), None))
 
     def _see_function(self, function: Any) -> None:
         if _is_foreign(function):

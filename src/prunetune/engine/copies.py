@@ -50,6 +50,15 @@ def named_tensors(model: nn.Module, without: Collection[int] = ()) -> dict[str, 
     return tensors
 
 
+def transient_buffers(model: nn.Module) -> frozenset[str]:
+    """Names of the buffers that no state dict holds, as `register_buffer(persistent=False)` makes them."""
+    return frozenset(
+        f"{path}.{name}" if path else name
+        for path, module in named_modules(model)
+        for name in module._non_persistent_buffers_set
+    )
+
+
 def copy_with(
     model: nn.Module, replacements: Mapping[int, Tensor], stand_ins: Mapping[int, nn.Module] | None = None
 ) -> nn.Module:

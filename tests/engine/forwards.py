@@ -289,6 +289,13 @@ class Finding:
     frozen: str = ""
     discarded: bool = False
 
+    @property
+    def outcome(self) -> str:
+        """In a word or two."""
+        if self.discarded:
+            return "discarded"
+        return "frozen" if not self.cut else "exact" if self.exact else "sees what was kept"
+
 
 def check(program: Program, seed: int) -> Finding:
     """Cut the program's network. Raises WrongError, or whatever `prune` should not raise."""

@@ -172,10 +172,8 @@ def _copy_value(value: Any, memo: dict[int, Any]) -> Any:
 def _is_plain_object(kind: type[Any]) -> bool:
     """Whether its attributes are all there is to an object of a class written in Python."""
     said = {name for owner in kind.__mro__[:-1] for name in vars(owner)}
-    own_ways = ("__deepcopy__", "__reduce_ex__", "__reduce__", "__getnewargs__", "__getnewargs_ex__", "__getstate__")
-    return (
-        "__dict__" in said and "__slots__" not in said and kind.__new__ is object.__new__ and said.isdisjoint(own_ways)
-    )
+    own_ways = {"__deepcopy__", "__reduce_ex__", "__reduce__", "__getnewargs__", "__getnewargs_ex__", "__getstate__"}
+    return "__dict__" in said and said.isdisjoint(own_ways | {"__new__", "__slots__"})
 
 
 def _copy_tensor(name: str, tensor: Tensor | None, memo: dict[int, Any]) -> Any:

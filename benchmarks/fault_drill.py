@@ -34,7 +34,7 @@ from prunetune.backends.lives import Pulse, this_process
 from prunetune.backends.loop import run_trials
 from prunetune.backends.storage import without_password
 from prunetune.backends.study import StudySettings, open_study, outcome
-from prunetune.backends.trial import Report
+from prunetune.backends.trial import RETRY, Report
 from prunetune.events import Event, TrialEnded
 from prunetune.record import machine, versions
 
@@ -132,7 +132,7 @@ def check(drill: Drill, found: Found) -> list[str]:
     if len(found.interrupted) > found.kills:
         said.append(f"{len(found.interrupted)} trials are interrupted by {found.kills} kills")
     left = [t.number for t in found.interrupted if t.params and t.number not in found.retried]
-    kept = [t for t in found.trials if t.number in left and t.user_attrs.get(crew.RETRY, 0) < crew.RETRIES]
+    kept = [t for t in found.trials if t.number in left and t.user_attrs.get(RETRY, 0) < crew.RETRIES]
     if len(kept) > drill.workers:  # one whose discoverer was killed at that moment has no retry
         said.append(f"the hyperparameters of {[t.number for t in kept]} were not tried again")
     return said

@@ -120,7 +120,7 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
             "search.space.momentum = {low = 0.1, hihg = 0.9}",
             (
                 "unknown key 'search.space.momentum.hihg' (did you mean 'search.space.momentum.high'?); "
-                "[search.space.momentum] has: low, high, log, choices"
+                "[search.space.momentum] has: low, high, log, step, choices"
             ),
         ),
         # unknown names
@@ -144,6 +144,13 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
         ("train.schedule = 'linear'", "train.schedule is 'linear', but it must be 'cosine' or 'step'"),
         ("run.device = 'gpu'", "run.device is 'gpu', but it must be 'auto', 'cpu', 'cuda', "),
         # impossible ranges
+        ("run.device = 'cuda:0,cpu'", "run.device is 'cuda:0,cpu', but it must be 'auto', 'cpu', 'cuda', "),
+        ("search.first = [{lr = 0.1}]", "search.first[0]: unknown hyperparameter 'lr'"),
+        ("search.first = [{learning_rate = 7.0}]", "search.first[0]: learning_rate is 7.0, which Float("),
+        (
+            "search.space.momentum = {low = 0.1, high = 0.9, step = 0.3}",
+            "search.space.momentum: Float(low=0.1, high=0.9, log=False, step=0.3): step must be above 0, and lead",
+        ),
         ("search.n_trials = 0", "search.n_trials is 0, but it must be at least 1 and at most 1,000,000"),
         ("search.epochs = -1", "search.epochs is -1, but it must be at least 1 and at most 1,000,000"),
         ("search.confirm = -1", "search.confirm is -1, but it must be 'auto' or a whole number of at least 0"),

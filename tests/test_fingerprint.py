@@ -6,6 +6,7 @@ import functools
 import json
 import linecache
 import textwrap
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,8 @@ def test_what_a_function_writes_to_is_state_and_where_files_lie_is_no_difference
     settings = SimpleNamespace(rate=0.1, step=0)
     losses: list[float] = []
     counts: dict[str, int] = {}
+    pairs: Counter[tuple[int, int]] = Counter()
+    series: dict[str, list[int]] = {}
     calls, trainer, where = 0, Trainer(0.5), tmp_path
 
     def stateful(model: Any, params: Any, report: Any) -> float:
@@ -212,6 +215,9 @@ def test_what_a_function_writes_to_is_state_and_where_files_lie_is_no_difference
         calls += 1
         losses.append(1.0)
         counts["x"] = calls
+        pairs[calls, 1] += calls
+        series.setdefault("a", [])
+        series["a"].append(1)
         settings.step += 1
         return trainer(model, params, report) * settings.rate + len(str(where))
 

@@ -190,10 +190,6 @@ def test_samples_lie_in_the_space(kind: str) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (
-            lambda: SearchSpace.from_optuna({"x": optuna.distributions.FloatDistribution(0, 1, step=0.1)}),
-            "x: FloatDistribution(high=1.0, log=False, low=0.0, step=0.1) has a step, which a SearchSpace has not",
-        ),
         (lambda: from_nevergrad(nevergrad.p.Dict(x=nevergrad.p.Scalar())), "x: a Scalar without bounds is no range"),
         (lambda: from_nevergrad(nevergrad.p.Dict(x=nevergrad.p.Array(shape=(2,)))), "x: Array is no hyperparameter"),
         (lambda: from_nevergrad(nevergrad.p.Dict(x=3)), "x: Constant is no hyperparameter"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
@@ -144,3 +145,13 @@ def test_a_factory_of_ones_own_is_not_blamed_on_a_package() -> None:
         build(registry, "error", str)
     with pytest.raises(InputError, match="colour 'red' is registered already"):
         registry.register("red", lambda: "")
+
+
+def test_the_first_use_from_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_colours.py").write_text("import time\ntime.sleep(0.1)\nRED = '#f00'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    colours: Registry[str] = Registry("colour")
+    colours.register_lazy("red", "slow_colours:RED")
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(colours.__getitem__, ["red"] * 4)) == ["#f00"] * 4
+    assert colours["red"] == "#f00" and colours.names() == ["red"]

@@ -156,7 +156,7 @@ def test_a_damaged_plan_is_refused(tmp_path: Path, url: str) -> None:
     begin(tmp_path / "run", url)
     with open_study(url, "run", _settings()) as study:
         study.set_user_attr(f"{PLAN}:0", "x")
-    with pytest.raises(SearchError, match="the pruning plan in the study 'run' is damaged"):
+    with pytest.raises(SearchError, match="what the study 'run' says to workers is damaged"):
         work(net, never, url, resume="anyway")
 
 

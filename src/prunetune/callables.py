@@ -14,6 +14,7 @@ import enum
 import functools
 import hashlib
 import inspect
+import itertools
 import os
 import sys
 import sysconfig
@@ -183,7 +184,7 @@ def _used(function: FunctionType) -> dict[str, Any]:
     used.update(zip(code.co_varnames[code.co_argcount - len(given) : code.co_argcount], given, strict=True))
     used.update(function.__kwdefaults__ or {})
     used.update(_read_globals(function) if _is_users(function) else {})
-    written = _written(code)
+    written = _written(function)
     return {name: value for name, value in used.items() if name not in written}
 
 
@@ -210,16 +211,23 @@ def _code_text(code: CodeType) -> str:
 
 def _source_digest(function: FunctionType) -> str:
     """Of the function without comments, docstrings and layout; "-" where it has no source of its own, as lambdas."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return "-"
-    if len(tree.body) != 1 or not isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef):
+    tree = _tree(function)
+    if tree is None:
         return "-"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     return _sha(ast.unparse(tree))
+
+
+def _tree(function: FunctionType) -> ast.Module | None:
+    """The syntax tree of the function's own source; None if that cannot be read, or is of more than the function."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    alone = len(tree.body) == 1 and isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef)
+    return tree if alone else None
 
 
 def _functions(kind: type) -> Iterator[FunctionType]:
@@ -253,26 +261,41 @@ def _read_globals(function: FunctionType) -> dict[str, Any]:
     return found
 
 
-def _written(code: CodeType) -> set[str]:
-    """Names from outside that the code writes to: it binds them, stores into them, or calls a method that changes."""
+def _written(function: FunctionType) -> set[str]:
+    """Names from outside that the function writes to: it binds them, stores into them, or calls a method that changes.
+
+    What stores into a place is told by the source, if there is some.
+    """
     found: set[str] = set()
-    instructions = _instructions(code)
-    for place, each in enumerate(instructions):
-        following = instructions[place + 1] if place + 1 < len(instructions) else each
+    instructions = _instructions(function.__code__)
+    for each, following in itertools.pairwise(instructions):
         if each.opname in ("STORE_GLOBAL", "STORE_DEREF"):
             found.add(each.argval)
         elif following.opname in ("LOAD_ATTR", "LOAD_METHOD") and following.argval in _WRITERS:
             found.add(str(each.argval))
-        elif each.opname in ("STORE_SUBSCR", "DELETE_SUBSCR") and place >= 2:
-            found.add(str(instructions[place - 2].argval))
-    return found - set(code.co_cellvars)
+    tree = _tree(function)
+    for node in () if tree is None else ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            found |= _path(node.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _WRITERS:
+            found |= _path(node.func.value)
+    return found - set(function.__code__.co_cellvars)
+
+
+def _path(node: ast.expr) -> set[str]:
+    """The names that lead to a place: ``losses`` and ``own`` of ``own.losses[3]``."""
+    found: set[str] = set()
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        found |= {node.attr} if isinstance(node, ast.Attribute) else set()
+        node = node.value
+    return found | ({node.id} if isinstance(node, ast.Name) else set())
 
 
 def _written_attributes(function: FunctionType) -> set[str]:
     if function.__name__ in ("__init__", "__post_init__", "__new__"):
         return set()
     stored = {each.argval for each in _instructions(function.__code__) if each.opname == "STORE_ATTR"}
-    return stored | _written(function.__code__)
+    return stored | _written(function)
 
 
 def _is_users(thing: Any) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 _NUMPYS: Final[dict[str, Any]] = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-_errors: ContextVar[dict[str, Any] | None] = ContextVar("numpy's error handling, the caller's", default=None)
+_errors: ContextVar[Any] = ContextVar("numpy's error handling, the caller's", default=None)
 
 
 def seed_all(seed: int) -> None:
@@ -46,8 +46,8 @@ def random_state_kept() -> Iterator[None]:
     """After the block ``random``, ``numpy.random`` and ``torch`` go on as if it had not been."""
     of_python, of_numpy, of_torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
     seed = torch.initial_seed()
-    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None  # type: ignore[no-untyped-call]
+    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
         yield
     finally:
@@ -56,7 +56,7 @@ def random_state_kept() -> Iterator[None]:
         torch.set_rng_state(of_torch)
         if of_gpus is not None:
             torch.cuda.set_rng_state_all(of_gpus)
-        elif not torch.cuda._is_in_bad_fork():  # type: ignore[no-untyped-call]
+        elif not torch.cuda._is_in_bad_fork():
             torch.cuda.manual_seed_all(seed)  # what torch.manual_seed gave them; waits until somebody uses one
         if of_mps is not None:
             torch.mps.set_rng_state(of_mps)

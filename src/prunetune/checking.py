@@ -243,7 +243,9 @@ class _Check:
     def _study(self, stack: ExitStack, name: str, settings: StudySettings) -> optuna.Study:
         from prunetune.backends.study import open_study
 
-        return stack.enter_context(open_study(self.folder.storage, name, settings, observer=self.observer))
+        return stack.enter_context(
+            open_study(self.folder.storage, name, settings, observer=self.observer, needs={PLACE: int})
+        )
 
     def _train(self, study: optuna.Study, objective: Objective, settings: StudySettings, phase: Phase) -> None:
         from prunetune.backends.loop import run_trials
@@ -373,7 +375,7 @@ def _cost_ratio(
     Not the ratio of the sums, in which the first training of a process, which is slower, would weigh too much.
     """
     both = [place for place in proxy.keys() & base.keys() if _complete(proxy[place]) and _complete(base[place])]
-    seconds = [[found[place].user_attrs["train_seconds"] for found in (base, proxy)] for place in both]
+    seconds = [[parts.train_seconds(found[place]) for found in (base, proxy)] for place in both]
     return median(b / p for b, p in seconds) if seconds and all(p for _, p in seconds) else None
 
 

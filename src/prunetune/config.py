@@ -104,18 +104,19 @@ class Fidelity(Section):
 
 
 class Dimension(Section):
-    """``[search.space.NAME]``: ``low`` to ``high``, on a logarithmic scale if ``log``; or a list of ``choices``."""
+    """``[search.space.NAME]``: ``low`` to ``high``, logarithmic if ``log``, or only every ``step``; or ``choices``."""
 
     low: float | None = None
     high: float | None = None
     log: bool = False
+    step: float | None = Field(default=None, gt=0)
     choices: tuple[float, ...] | None = Field(default=None, min_length=1, strict=False)
 
     @model_validator(mode="after")
     def _range_or_choices(self) -> Self:
         if self.choices is not None:
-            if self.low is not None or self.high is not None or self.log:
-                raise ValueError("has choices as well as a range (low, high, log), but can have only one of them")
+            if self.low is not None or self.high is not None or self.log or self.step is not None:
+                raise ValueError("has choices as well as a range (low, high, log, step), but can have only one of them")
             for value in self.choices:
                 if self.choices.count(value) > 1:
                     raise ValueError(f"has the choice {value:g} twice")
@@ -162,6 +163,7 @@ class Search(Section):
     study: str | None = Field(default=None, min_length=1, max_length=200)
     race: bool = True
     refine: int = Field(default=0, ge=0, le=1_000_000)
+    first: tuple[dict[str, float], ...] = Field(default=(), strict=False)
 
     @field_validator("confirm", mode="plain")
     @classmethod
@@ -215,6 +217,8 @@ HYPERPARAMETERS = ("batch_size", "learning_rate", "lr_decay", "momentum", "weigh
 class Run(Section):
     """``[run]``: the folder that everything is written to, and the device (auto: a GPU if there is one).
 
+    Processes of ``run --workers`` have the GPUs in turn: all, or those of a list, "cuda:0,cuda:2".
+
     ``energy``: whether electricity is measured (unless given, where codecarbon is installed), and CO2, if codecarbon
     knows the grid of the ``country``, a three-letter ISO code.
     """
@@ -236,7 +240,7 @@ class Run(Section):
     @field_validator("device")
     @classmethod
     def _known_device(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        if not re.fullmatch(r"auto|cpu|mps|cuda|cuda:\d+(,cuda:\d+)*", device):
             raise ValueError(f"run.device is {device!r}, but it must be 'auto', 'cpu', 'cuda', 'cuda:1' (…) or 'mps'")
         return device
 
@@ -257,7 +261,7 @@ class Config(Section):
 def read_config(path: Path) -> Config:
     """The configuration in a TOML file. Raises InputError with one sentence that begins with the file's name."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.expanduser().read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"no configuration file at {str(path)!r}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -357,6 +361,8 @@ def _check_names(config: Config) -> None:
 
 def _check_space(config: Config) -> None:
     """Raise InputError where the space and the fixed values contradict each other or the job's possible values."""
+    from prunetune.backends.space import check_points
+
     if not isinstance(config.search.space, str):
         for name, dimension in config.search.space.items():
             key = f"search.space.{name}"
@@ -364,6 +370,11 @@ def _check_space(config: Config) -> None:
                 raise InputError(f"{key}: {unknown_name('hyperparameter', name, HYPERPARAMETERS)}")
             for end, value in _ends(dimension):
                 _check_value(f"{key}.{end}", name, value)
+            try:
+                _distribution(name, dimension)
+            except InputError as error:
+                raise InputError(f"{key}: {error}") from None
+    check_points("search.first", config.search.first, search_space(config))
     searched, fixed = set(search_space(config)), set(config.train.fixed())
     if both := searched & fixed:
         raise InputError(f"train.{min(both)} fixes a hyperparameter that search.space searches; drop one of them")
@@ -432,7 +443,8 @@ def _distribution(name: str, dimension: Dimension) -> Distribution:
     if dimension.choices is not None:
         return Categorical([int(value) if whole else value for value in dimension.choices])
     (_, low), (_, high) = _ends(dimension)
-    return Int(int(low), int(high), log=dimension.log) if whole else Float(low, high, log=dimension.log)
+    log, step = dimension.log, dimension.step
+    return Int(int(low), int(high), log=log, step=int(step or 1)) if whole else Float(low, high, log=log, step=step)
 
 
 def _check_value(key: str, name: str, value: float) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SEARCH_STUDY: Final = "search"  # in the run folder
 CONFIRM_STUDY: Final = "confirm"
+CONFIRMED: Final = {"search_trial": int, "proxy_score": float}  # user attributes of every trial in there
 
 
 def confirm(run: Run) -> None:
@@ -46,7 +47,7 @@ def confirm(run: Run) -> None:
     storage = run.folder.storage
     with (
         open_study(storage, SEARCH_STUDY, searched) as study,
-        open_study(storage, CONFIRM_STUDY, settings, observer=run.observer) as confirmed,
+        open_study(storage, CONFIRM_STUDY, settings, observer=run.observer, needs=CONFIRMED) as confirmed,
     ):
         run.set_status("confirming")
         stretch = settings.epochs / searched.epochs if asked.race else None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prunetune.errors import InputError
-from prunetune.runfolder import MARKER, sqlite_url
+from prunetune.interrupts import answered
+from prunetune.runfolder import MARKER, read_tables, sqlite_url
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -39,11 +39,10 @@ def storage_of(folder: Path, storage: str | None) -> str:
         raise InputError(f"{folder} is not a run folder; give the folder that `prunetune run` wrote, runs/demo say")
     if (folder / "study.db").exists():
         return sqlite_url(folder / "study.db")
-    config = folder / "config.json"
-    kept = json.loads(config.read_text(encoding="utf-8"))["search"]["storage"] if config.exists() else None
-    if kept is None or "***" in kept:
+    kept = (read_tables(folder / "config.json") or {}).get("search", {}).get("storage")
+    if not isinstance(kept, str) or "***" in kept:
         raise InputError(f"there is no study in {folder} yet; give the URL of its storage as --study")
-    return str(kept)
+    return kept
 
 
 class Dashboard:
@@ -70,8 +69,8 @@ class Dashboard:
         """Serve until Ctrl-C or SIGTERM, which is how it ends; the port is free afterwards."""
         try:
             self._server.serve_forever()
-        except KeyboardInterrupt:
-            pass
+        except KeyboardInterrupt as interrupt:
+            answered(interrupt)
         finally:
             self._server.server_close()
 

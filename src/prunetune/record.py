@@ -257,8 +257,12 @@ def estimate_part(search: optuna.Study, measured: Mapping[str, Any] | None) -> R
 
 def _seconds_of(trial: optuna.trial.FrozenTrial, epochs: int) -> float:
     """Seconds of training for so many epochs, at this trial's pace; one without reports has trained them all."""
-    seconds: float = trial.user_attrs["train_seconds"]
-    return seconds * epochs / (trial.user_attrs["epochs"] or epochs)
+    return train_seconds(trial) * epochs / (trial.user_attrs["epochs"] or epochs)
+
+
+def train_seconds(trial: optuna.trial.FrozenTrial) -> float:
+    """What the train function took; where that was not noted, the whole trial."""
+    return float(trial.user_attrs.get("train_seconds", trial.user_attrs["seconds"]))
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:

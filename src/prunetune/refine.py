@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from prunetune import record as parts
 from prunetune.backends import SearchSpace
-from prunetune.confirm import CONFIRM_STUDY, SEARCH_STUDY, better, confirm_settings, on_base, promote
+from prunetune.backends.given import optimizer_name
+from prunetune.confirm import CONFIRM_STUDY, CONFIRMED, SEARCH_STUDY, better, confirm_settings, on_base, promote
 
 if TYPE_CHECKING:
     import optuna
@@ -44,14 +45,14 @@ def refine(run: Run) -> None:
     storage = run.folder.storage
     with (
         open_study(storage, SEARCH_STUDY, searched) as study,
-        open_study(storage, CONFIRM_STUDY, confirm_settings(run)) as confirmed,
+        open_study(storage, CONFIRM_STUDY, confirm_settings(run), needs=CONFIRMED) as confirmed,
     ):
         run.record.setdefault("refinement", {"space": refined_space(study, confirmed, run.settings.space).to_dict()})
         run.set_status("refining")  # which writes the ranges down before there is a study with them
         settings = replace(
             confirm_settings(run),
             space=SearchSpace.from_dict(run.record["refinement"]["space"]),
-            optimizer=asked.optimizer,
+            optimizer=optimizer_name(asked.optimizer),
             seed=derive_seed(run.settings.seed, REFINE_STUDY, 0),
         )
         with open_study(storage, REFINE_STUDY, settings, observer=run.observer) as refined:

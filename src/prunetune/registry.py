@@ -80,10 +80,11 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         self.check(name)
-        if name in self._lazy:
-            module, _, attribute = self._lazy[name].partition(":")
+        location = self._lazy.get(name)
+        if location is not None:  # several threads may be here at once, and all find the same
+            module, _, attribute = location.partition(":")
             self._entries[name] = cast(T, getattr(importlib.import_module(module), attribute))
-            del self._lazy[name]
+            self._lazy.pop(name, None)
         if name in self._entries:
             return self._entries[name]
         (plugin,) = self._plugins(name)

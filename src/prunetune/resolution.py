@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from prunetune.engine.surroundings import set_aside
 from prunetune.errors import InputError
 from prunetune.fidelity import Fidelity, TrialCost, cost_of, pixels_of, split
 
@@ -71,7 +72,7 @@ def _failure(model: nn.Module, images: torch.Tensor, share: float) -> str | None
     device = next((parameter.device for parameter in model.parameters()), images.device)
     two = at_resolution(images[:1].to(device), share).repeat(2, 1, 1, 1)  # batch norms ask for more than one
     trial: Any = copy.deepcopy(model).train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+    with set_aside(trial), torch.no_grad():
         try:
             trial(two)
         except Exception as error:  # the user's network may raise anything

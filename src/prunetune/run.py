@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from torch import nn
 
@@ -17,12 +17,13 @@ from prunetune.confirm import SEARCH_STUDY, confirm
 from prunetune.energy import Meter
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
-from prunetune.fidelity import FULL, Fidelity
+from prunetune.fidelity import AXES, FULL, Fidelity
 from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, continued, publish_given, sentences
 from prunetune.record import Record
 from prunetune.refine import refine
-from prunetune.runfolder import FORMAT, RunFolder, load_weights
+from prunetune.runfolder import FORMAT, RunFolder, load_weights, read_text
 from prunetune.settings import Settings
+from prunetune.stored import read_record
 from prunetune.trust import AUTO_LIMIT
 from prunetune.watched import not_read_note
 from prunetune.workers import (
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 
     from prunetune.engine import ExampleInputs, PruningPlan
     from prunetune.plugins.base import Batch, Loss
+
+FIRST: Final = "first"  # user attribute of a trial: the hyperparameters that the user said to begin with
+ASKED: Final = ("n_trials", "refine", "confirm")
+"""What may be raised later."""
 
 EvaluateFunction: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
 
@@ -99,6 +104,7 @@ class Run:
         evaluate: EvaluateFunction | None,
         observer: Observer,
         meter: Meter,
+        first: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.settings = settings
         self.folder = folder
@@ -107,6 +113,7 @@ class Run:
         self.evaluate = evaluate
         self.observer = observer
         self.meter = meter
+        self.first = [dict(point) for point in first]
         self.record: Record = {}
         self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
         self.clock = time.perf_counter()
@@ -115,13 +122,13 @@ class Run:
         self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData, resume: Resume = "same"
     ) -> TuneResult:
         """Do what is left of the run."""
-        stored = self.folder.read_json(self.folder.result)
+        stored = read_record(self.folder.result)
         if stored is not None:
-            self._check_stored(stored)
+            self.settings.check_same(stored, self.folder.path)
             self.record = stored
-            self.seconds = {name: stored["time"].get(name, 0.0) for name in self.seconds}  # old ones had no "refine"
+            self.seconds = {name: stored["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
         different = self._compared(base, example_inputs, resume)
-        asked = {name: getattr(self.settings.search, name) for name in ("n_trials", "refine")}
+        asked = {name: getattr(self.settings.search, name) for name in ASKED}
         if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
             return self._finished_before(different)
         plan = self._stored_plan() if self.record else self._prune(base, example_inputs, scoring)
@@ -139,14 +146,6 @@ class Run:
             self.record["status"] = "finished"
         self._write_report()
         return self._result(already_finished=False)
-
-    def _check_stored(self, stored: Any) -> None:
-        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-            raise InputError(f"{self.folder.result} is not of format {FORMAT}; choose another run folder")
-        try:
-            self.settings.check_same(stored, self.folder.path)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{self.folder.result} is damaged ({error!r}); choose another run folder") from error
 
     def _compared(self, base: nn.Module, example_inputs: ExampleInputs, resume: Resume) -> dict[str, str]:
         """What is different from what the run was started with, and was let pass."""
@@ -213,12 +212,12 @@ class Run:
     def _chosen_fidelity(self) -> Fidelity:
         """That of the trials: what was asked for, or what came of the cost that was, when the proxy was measured."""
         trial = self.record["cost"].setdefault("trial", {"fidelity": {}, "predicted": None, "measured": None})
-        return Fidelity(**trial["fidelity"])
+        return Fidelity(**{axis: trial["fidelity"][axis] for axis in AXES if axis in trial["fidelity"]})
 
     def _stored_plan(self) -> PruningPlan:
         from prunetune.engine import PruningPlan, fresh_proxy
 
-        text = self.folder.plan.read_text(encoding="utf-8") if self.folder.plan.exists() else ""
+        text = read_text(self.folder.plan) or ""
         if digest(text) != self.record["pruning"]["plan_sha256"]:
             raise InputError(f"{self.folder.plan} is missing or was changed since the run began; choose another folder")
         plan = PruningPlan.from_json(text)
@@ -257,6 +256,7 @@ class Run:
             self._check_not_lost(study)
             publish(study, order)
             publish_given(study, self.given)
+            self._enqueue_first(study)
             self.set_status("searching")
             observer = self.after_trials(update)
             try:
@@ -267,6 +267,7 @@ class Run:
                     n_trials=asked.n_trials,
                     observer=observer,
                     after=self._work_after_search(),
+                    distinct=True,
                 )
             finally:
                 with contextlib.suppress(StorageError):  # the record has what was known before it was gone
@@ -276,6 +277,13 @@ class Run:
             if not top_trials(study, 1):
                 raise SearchError(f"no trial on the proxy came to a score; {_fates(self.record['search']['trials'])}")
         self.write_best("proxy", self.record["search"]["best"])
+
+    def _enqueue_first(self, study: optuna.Study) -> None:
+        """Queue the points that the search is to begin with and that it has not had yet."""
+        there = [trial.user_attrs[FIRST] for trial in study.get_trials(deepcopy=False) if FIRST in trial.user_attrs]
+        for point in self.first:
+            if point not in there:
+                study.enqueue_trial(point, user_attrs={FIRST: point})
 
     def _work_after_search(self) -> float:
         """The trainings of the full network, in epochs of the proxy; "auto" is taken to be the most that it may be."""

@@ -48,7 +48,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = whole_path("the run folder", path)
         with _clear_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse_foreign()
@@ -152,7 +152,7 @@ class RunFolder:
 
     def read_json(self, path: Path) -> Any:
         """What ``write_json`` wrote; None if there is no such file. Raises InputError if it is damaged."""
-        return _read_json(path)
+        return read_json(path)
 
     def write_weights(self, model: nn.Module, path: Path) -> None:
         """``save_weights`` as a whole, like ``write_text``."""
@@ -177,7 +177,7 @@ class RunFolder:
             raise InputError(f"{self.path} holds other things than a run ({shown}); choose an empty or a new folder")
 
     def _check_format(self) -> None:
-        marker = _read_json(self.path / MARKER)
+        marker = read_json(self.path / MARKER)
         if marker is None:
             self.write_json(self.path / MARKER, {"made_by": "prunetune", "format": FORMAT})
         elif not isinstance(marker, dict) or marker.get("made_by") != "prunetune":
@@ -186,6 +186,24 @@ class RunFolder:
             raise InputError(
                 f"{self.path} has format {marker.get('format')!r}; this prunetune reads and writes format {FORMAT}"
             )
+
+
+def whole_path(what: str, path: object) -> Path:
+    """``path`` from the root, ``~`` being the home: it stays right when the process changes its folder.
+
+    Raises InputError for what is no path.
+
+    >>> whole_path("the run folder", "")
+    Traceback (most recent call last):
+        ...
+    prunetune.errors.InputError: the run folder is '', but it must be a path, such as 'runs/mine'
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or isinstance(os.fspath(path), bytes):
+        raise InputError(f"{what} is {path!r}, but it must be a path, such as 'runs/mine'")
+    try:
+        return Path(os.fsdecode(path)).expanduser().absolute()
+    except RuntimeError as error:  # there is no such user
+        raise InputError(f"{what} is {os.fsdecode(path)!r}, whose ~ cannot be found: {error}") from None
 
 
 def sqlite_url(path: Path) -> str:
@@ -246,13 +264,41 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise InputError(f"the weights in {path} do not fit {type(model).__name__}: {reasons}") from None
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The JSON in a file of a run folder; None if there is no such file. Raises InputError if it is damaged."""
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
+
+
+def read_tables(path: Path) -> dict[str, dict[str, Any]] | None:
+    """The configuration in a file of a run folder, its tables by name; None if there is no such file.
+
+    Raises InputError if it is damaged.
+    """
+    content = read_json(path)
+    if content is None:
+        return None
+    if not isinstance(content, dict) or not all(isinstance(table, dict) for table in content.values()):
+        raise _damaged(path, TypeError("it has other things in it than tables"))
+    return content
+
+
+def read_text(path: Path) -> str | None:
+    """The text in a file of a run folder; None if there is no such file. Raises InputError if it is damaged."""
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); delete the run folder or choose another") from None
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return InputError(f"{path} is damaged ({reason}); delete the run folder or choose another")
 
 
 @contextlib.contextmanager

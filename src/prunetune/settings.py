@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from prunetune.backends import RUNGS, RungsForm, SearchSpace, full_name
 from prunetune.backends.checks import Direction, known_direction, real_number, whole_number
+from prunetune.backends.given import Optimizer, TrialPruner, optimizer_name, trial_pruner_name
 from prunetune.budgets import BUDGETS, PAPER_FLOOR, Budget
 from prunetune.errors import InputError, unknown_name
 from prunetune.fidelity import FULL, Fidelity
@@ -90,6 +91,9 @@ class Search:
     ``mysql://USER@HOST/NAME``, ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). There it is
     called ``study``, or as the run folder. A password in the URL is shown and written nowhere.
 
+    ``optimizer`` and ``trial_pruner`` are names (``prunetune list optimizers``), or a sampler and a pruner of Optuna's;
+    a search with such objects cannot be joined, and once stopped goes on with their random state begun anew.
+
     ``rungs`` says how a trial comes to the epochs at which the trial pruner judges it, 1, 3, 9, … with ASHA: on
     the way through its schedule ("truncated"), or each time in a training of its own with so many epochs, whose
     schedule is finished ("reannealed"), as long as the train function trains for ``report.epochs``.
@@ -97,8 +101,8 @@ class Search:
 
     n_trials: int = 50
     confirm: int | Literal["auto"] = 3
-    optimizer: str = "optuna:cmaes"
-    trial_pruner: str = "asha"
+    optimizer: Optimizer = "optuna:cmaes"
+    trial_pruner: TrialPruner = "asha"
     direction: Direction | None = None
     rungs: RungsForm = "truncated"
     storage: str | None = field(default=None, repr=False)
@@ -107,6 +111,10 @@ class Search:
     refine: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "optimizer", optimizer_name(self.optimizer))
+        object.__setattr__(self, "trial_pruner", trial_pruner_name(self.trial_pruner))
+        if self.storage is not None:
+            object.__setattr__(self, "storage", absolute_url(self.storage))
         object.__setattr__(self, "n_trials", whole_number("n_trials", self.n_trials, minimum=1))
         if isinstance(self.confirm, str):
             if self.confirm != "auto":
@@ -164,8 +172,8 @@ class Settings:
             self.space,
             self.fidelity.of_epochs(self.epochs),
             known_direction(search.direction),
-            search.optimizer,
-            search.trial_pruner,
+            optimizer_name(search.optimizer),
+            trial_pruner_name(search.trial_pruner),
             self.seed,
             search.rungs,
         )
@@ -186,15 +194,22 @@ class Settings:
 
         There may be more trials than before; where the study is kept is looked at when it is opened.
         """
-        for name in ("n_trials", "refine"):
+        for name in ("n_trials", "refine", "confirm"):
             before, now = record.get(name, 0), getattr(self.search, name)
-            if now < before:
+            if "auto" not in (before, now) and now < before:
                 raise InputError(
                     f"the run in {folder} was started with {name} = {before}, which can be raised, but now it is {now};"
                     " choose another folder"
                 )
         old, new = _flat(record), _flat(self.to_record())
         for name, value in new.items():
+            if name == "confirm" and "auto" not in (old[name], value):  # looked at above
+                continue
+            if old.get(name) != value and name.startswith("space."):
+                raise InputError(
+                    f"the run in {folder} was started with {name} = {old.get(name)!r}, now it is {value!r}, and a "
+                    f"search keeps its space; {_ANOTHER_SPACE}"
+                )
             if old.get(name) != value:
                 raise InputError(
                     f"the run in {folder} was started with {name} = {old.get(name)!r}, now it is {value!r}; "
@@ -204,8 +219,23 @@ class Settings:
             if name.startswith("space.") and name not in new:
                 raise InputError(
                     f"the run in {folder} searches {name.removeprefix('space.')!r} too, which is not in the space now; "
-                    "continue it with the same settings, or choose another folder"
+                    f"{_ANOTHER_SPACE}"
                 )
+
+
+_ANOTHER_SPACE: Final = (
+    "continue it with the same space, or choose another folder and begin there with the best of this run: "
+    "tune(…, first=[…])"
+)
+
+
+def absolute_url(storage: object) -> str:
+    """The URL of a storage, whose file, if it is one, is found from any folder. Raises InputError unless it is text."""
+    from prunetune.backends.storage import absolute
+
+    if not isinstance(storage, str):
+        raise InputError(f"storage must be a URL; got {type(storage).__name__}: write 'journal:///FILE', say")
+    return absolute(storage)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

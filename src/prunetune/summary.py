@@ -15,13 +15,15 @@ from prunetune.backends.checks import BETTER
 from prunetune.energy import energy_sentence
 from prunetune.progress import duration
 from prunetune.record import read_params
+from prunetune.stored import read_record
 
 HYPERPARAMETERS: Final = "hyperparameters"
 
 
 def print_summary(console: Console, run_dir: Path) -> None:
     """Print what a finished run in ``run_dir`` found, and what the proxy saved."""
-    record = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+    record = read_record(run_dir / "result.json")
+    assert record is not None
     console.print(summary(record, run_dir))
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from prunetune.allocator import keep_freed_memory
 from prunetune.backends import Distribution, check_optimizer, resolve_space
+from prunetune.backends.given import optimizer_name
+from prunetune.backends.space import check_points
 from prunetune.caller import given_back, seed_all
 from prunetune.energy import Meter
 from prunetune.errors import InputError
@@ -44,6 +46,7 @@ def tune(
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
     fidelity: Fidelity | str = FULL,
+    first: Sequence[Mapping[str, Any]] = (),
     seed: int = 0,
     evaluate: EvaluateFunction | None = None,
     data: Iterable[Batch] | None = None,
@@ -75,6 +78,9 @@ def tune(
         How long a trial trains, and the training of the full network.
     fidelity
         What makes trials on the proxy cheap besides, or the name of one ("fast"); the full network is trained in full.
+    first
+        Hyperparameters to begin with, ``[{"lr": 0.1}]``: what is known to be good. The optimizer chooses those that a
+        point leaves out. When a run goes on, what it has not had yet is added.
     evaluate
         ``evaluate(model) -> {"accuracy": 0.9}``, of the winner in evaluation mode, on data that chose nothing.
     data, loss
@@ -112,17 +118,18 @@ def tune(
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
     meter = Meter(energy, country)
-    check_optimizer(search.optimizer)
+    check_optimizer(optimizer_name(search.optimizer))
     check_train(train)
     check_resume(resume)
     if evaluate is not None and not callable(evaluate):
         raise InputError(f"evaluate must be a function; got {type(evaluate).__name__}")
+    points = check_points("first", first, settings.space)
     base = build_base(model_fn, seed)
     if pruning.weights != "sliced":
         check_unmasked(base)
     keep_freed_memory()
     with RunFolder(run_dir) as folder:
-        run = Run(settings, folder, model_fn, train, evaluate, observer, meter)
+        run = Run(settings, folder, model_fn, train, evaluate, observer, meter, points)
         return run.go(base, example_inputs, ScoringData(data, loss), resume)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from pydantic import TypeAdapter
 from torch import nn
 
 from prunetune.allocator import keep_freed_memory
@@ -21,6 +22,7 @@ from prunetune.events import Notice, Observer, silent
 from prunetune.fingerprint import Fingerprint, Resume, check_given, check_resume
 from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_model_fn, check_train
+from prunetune.settings import Weights
 from prunetune.watched import watched
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from prunetune.backends.study import StudySettings
     from prunetune.backends.trial import Report
     from prunetune.engine import PruningPlan
-    from prunetune.settings import Weights
 
 ModelFunction: TypeAlias = Callable[[], nn.Module]
 TrainFunction: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
@@ -80,11 +81,16 @@ def read_order(study: optuna.Study) -> Order:
     from prunetune.backends.texts import read_text
 
     order, plan, job = study.user_attrs[ORDER], read_text(study, PLAN), read_text(study, JOB)
-    if plan is None or job is None or digest(plan) != order["plan"]:
-        raise SearchError(f"the pruning plan in the study {study.study_name!r} is damaged; start another study")
-    transfer = order.get("transfer", "identity")
-    shares = {name: order.get(name, 1.0) for name in ("resolution", "data")}
-    return Order(order["n_trials"], order["weights"], plan, transfer, json.loads(job), **shares)
+    try:
+        if plan is None or job is None or digest(plan) != order["plan"]:
+            raise ValueError("its pruning plan is not all there")
+        old = {"transfer": "identity"}  # earlier versions had no other
+        return TypeAdapter(Order).validate_python({**old, **order, "plan": plan, "job": json.loads(job)})
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SearchError(
+            f"what the study {study.study_name!r} says to workers is damaged ({reason}); start another study"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -172,7 +178,7 @@ def work(
             data=order.data,
             observer=observer,
         )
-        return run_trials(found, objective, settings, n_trials=n_trials, observer=observer)
+        return run_trials(found, objective, settings, n_trials=n_trials, observer=observer, distinct=True)
 
 
 def on_proxy(

@@ -7,12 +7,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-import fuzz_attention  # noqa: F401  registers its operations, as the next six
+import fuzz_attention  # noqa: F401  registers its operations, as the next seven
 import fuzz_blocks  # noqa: F401
 import fuzz_computed  # noqa: F401
 import fuzz_functions  # noqa: F401
 import fuzz_indices  # noqa: F401
 import fuzz_layers  # noqa: F401
+import fuzz_recurrent  # noqa: F401
 import fuzz_shapes  # noqa: F401
 import numpy as np
 import presence

@@ -134,7 +134,7 @@ def means(*targets: Any) -> Callable[[Meaning], Meaning]:
 @means(*(getattr(Tensor, n).__get__ for n in ("shape", "dtype", "device", "ndim", "requires_grad", "is_nested")))
 @means(*(getattr(Tensor, n).__get__ for n in ("is_cuda", "is_cpu", "layout")))
 @means(Tensor.size, "numel", "dim", "is_floating_point", "is_complex", "is_contiguous", Tensor.__len__)
-@means(Tensor.__repr__, Tensor.__format__, "stride")
+@means(Tensor.__repr__, Tensor.__format__, "stride", "new_zeros", "new_ones")
 def fact(func: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     return func(value_of(x), *args, **kwargs)
 

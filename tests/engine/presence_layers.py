@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from presence import Keep, agree, keeps_of, mask_of, mean_of, means, outer, present, reduced, value_of, whole
+from presence import Keep, Present, agree, keeps_of, mask_of, mean_of, means, outer, present, reduced, value_of, whole
 from torch import Tensor
 
 # -- sums over an index ------------------------------------------------------------------------------------------------
@@ -216,23 +216,69 @@ def windows(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 @means(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
-def recurrent(func: Any, x: Tensor, state: Any, weights: Any, biases: bool, layers: int, *args: Any) -> Any:
-    """What is gone is zero, read by nothing, and writes nothing."""
-    bidirectional = args[2]
-    gates = {torch.lstm: 4, torch.gru: 3}.get(func, 1)
+def recurrent(func: Any, x: Tensor, *args: Any) -> Any:
+    """What is gone is zero, read by nothing, and writes nothing. Packed sequences come with their sizes."""
+    packed = [args[0]] if isinstance(args[2], (list, tuple)) else []
+    state, weights, biases, layers, _, _, bidirectional = args[len(packed) : len(packed) + 7]
+    directions = 1 + bidirectional
+    per_cell = len(weights) // (layers * directions)
     hidden = keeps_of(weights[1])[1]
-    cell = 4 if biases else 2
+    inner = keeps_of(weights[per_cell - 1])[1] if per_cell % 2 else hidden
     whole("recurrence (steps)", *keeps_of(x)[:-1])
-    for i in range(0, len(weights), cell):
-        into, back, *rest = (keeps_of(w) for w in weights[i : i + cell])
-        below = keeps_of(x)[-1] if i < cell * (1 + bidirectional) else hidden.repeat(1 + bidirectional)
-        agree("recurrence (input)", below, into[1])
-        agree("recurrence (state)", hidden, back[1])
-        agree("recurrence (gates)", hidden.repeat(gates), into[0], back[0], *(b[0] for b in rest))
-    out, *states = func(value_of(x, 0.0), state, [value_of(w, 0.0) for w in weights], biases, layers, *args)
-    last = [present(s, outer([*keeps_of(s)[:-1], hidden]), "recurrence") for s in states]
-    everything = outer([*keeps_of(out)[:-1], hidden.repeat(1 + bidirectional)])
+    for i in range(0, len(weights), per_cell):
+        below = keeps_of(x)[-1] if i < per_cell * directions else hidden.repeat(directions)
+        _cell(below, hidden, inner, weights[i : i + per_cell], biases)
+    filled = [value_of(s, 0.0) for s in ([state] if isinstance(state, Tensor) else state)]
+    state = filled[0] if isinstance(state, Tensor) else tuple(filled)
+    values = [value_of(w, 0.0) for w in weights]
+    out, *states = func(value_of(x, 0.0), *packed, state, values, *args[len(packed) + 2 :])
+    widths = (hidden, inner)[: len(states)]
+    last = [present(s, outer([*keeps_of(s)[:-1], w]), "recurrence") for s, w in zip(states, widths, strict=True)]
+    everything = outer([*keeps_of(out)[:-1], hidden.repeat(directions)])
     return (present(out, everything, "recurrence"), *last)
+
+
+def _cell(below: Keep, hidden: Keep, inner: Keep, weights: Any, biases: bool) -> None:
+    into, back, *rest = (keeps_of(w) for w in weights)
+    gates = len(into[0]) // len(inner)
+    agree("recurrence (input)", below, into[1])
+    agree("recurrence (state)", hidden, back[1])
+    agree("recurrence (gates)", inner.repeat(gates), into[0], back[0], *(b[0] for b in rest[: 2 * biases]))
+    for out, within in rest[2 * biases :]:
+        agree("recurrence (projection)", hidden, out)
+        agree("recurrence (projected)", inner, within)
+
+
+@means(torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell)
+def recurrent_cell(func: Any, x: Tensor, state: Any, *weights: Any) -> Any:
+    states = [state] if isinstance(state, Tensor) else list(state)
+    given = [w for w in weights if w is not None]
+    keeps = keeps_of(x)
+    hidden = keeps_of(weights[1])[1]
+    for s in states:
+        if isinstance(s, Present) or bool(s.any()):
+            agree("a cell (state)", keeps_of(s)[-1], hidden)
+    _cell(keeps[-1], hidden, hidden, given, len(given) > 2)
+    filled = [value_of(s, 0.0) for s in states]
+    out = func(
+        value_of(x, 0.0), filled[0] if isinstance(state, Tensor) else filled, *(value_of(w, 0.0) for w in weights)
+    )
+    mask = outer([*keeps[:-1], hidden])
+    return present(out, mask, "a cell") if isinstance(state, Tensor) else tuple(present(o, mask, "a cell") for o in out)
+
+
+@means(torch._pack_padded_sequence)
+def packed(func: Any, x: Tensor, lengths: Tensor, batch_first: bool) -> Any:
+    whole("packed sequences", *keeps_of(x)[:2])
+    rows, sizes = func(value_of(x, 0.0), lengths, batch_first)
+    return present(rows, outer([torch.ones(len(rows), dtype=torch.bool), *keeps_of(x)[2:]]), "packed sequences"), sizes
+
+
+@means(torch._pad_packed_sequence)
+def unpacked(func: Any, rows: Tensor, sizes: Tensor, *args: Any) -> Any:
+    padded, lengths = func(value_of(rows, 0.0), sizes, *args)
+    steps = [torch.ones(n, dtype=torch.bool) for n in padded.shape[:2]]
+    return present(padded, outer([*steps, *keeps_of(rows)[1:]]), "packed sequences"), lengths
 
 
 @means("scaled_dot_product_attention")

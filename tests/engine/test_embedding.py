@@ -253,6 +253,49 @@ def test_a_plan_for_a_fresh_model_and_its_checkpoint(tmp_path: Path) -> None:
         cut_state_dict(loaded, smaller.state_dict())
 
 
+class Scaled(nn.Module):
+    """A layer with one buffer that is saved and one that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.register_buffer("saved", torch.arange(6.0))
+        self.register_buffer("made", torch.arange(6.0) + 1, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x) * self.made + self.saved)
+
+
+def test_a_checkpoint_does_not_hold_buffers_that_are_not_saved() -> None:
+    model, x = Scaled(), torch.randn(4, 3)
+    graph = DependencyGraph.of(model, x)
+    plan = PruningPlan.of(graph, by_hand(graph, remove={"a": [0, 4]}))
+    assert plan.tensors["made"].keep == {0: (1, 2, 3, 5)} and not plan.tensors["made"].persistent
+    plan = PruningPlan.from_json(plan.to_json()).then(PruningPlan({}, {}))
+    state = cut_state_dict(plan, model.state_dict())
+    assert set(state) == set(model.state_dict())
+    smaller = apply(plan, Scaled())
+    smaller.load_state_dict(state)
+    assert torch.equal(smaller(x), apply(plan, model)(x))
+    with pytest.raises(PlanError, match="it cuts saved, which is not there"):
+        cut_state_dict(plan, {k: v for k, v in model.state_dict().items() if k != "saved"})
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_checkpoint_of_a_language_model_with_rotary_embeddings() -> None:
+    import transformers
+
+    config = transformers.LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4
+    )
+    model, tokens = transformers.LlamaForCausalLM(config), {"input_ids": torch.randint(0, 64, (1, 5))}
+    plan = prune(model, tokens, scorer="magnitude", ratio=0.5).plan
+    fresh = apply(plan, transformers.LlamaForCausalLM(config))
+    fresh.load_state_dict(cut_state_dict(plan, model.state_dict()))
+    expected = apply(plan, model).eval()(**tokens).logits
+    assert torch.equal(fresh.eval()(**tokens).logits, expected)
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -12,16 +12,16 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from prunetune.backends.finite import Finite
 from prunetune.backends.lives import OWNER, Watch, describe, this_process
 from prunetune.backends.study import outcome, top_trials
-from prunetune.backends.trial import GIVEN_UP, RETRY_OF, WITHDRAWN
+from prunetune.backends.trial import GIVEN_UP, RETRY, RETRY_OF, WITHDRAWN
 from prunetune.events import Notice, Observer, OthersEnded, Phase
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 RETRIES: Final = 2
-RETRY: Final = "retry"  # user attribute of a trial that repeats the hyperparameters of a dead worker's: how often
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
 SAY_AFTER: Final = 2.0
@@ -39,6 +39,8 @@ class Crew:
     phase: Phase
     retries: int
     known: set[int]
+    finite: Finite | None = None
+    """The points of the space, if each is to be tried once and then the search ends."""
 
     def is_room_for_one(self, total: Total) -> bool:
         """Wait until a trial may be started, or until ``total`` are finished: then it is False."""
@@ -50,16 +52,21 @@ class Crew:
             self._tell_of_others(trials)
             finished = sum(is_finished(trial) for trial in trials)
             running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-            if finished >= total() or finished + len(running) < total():
-                return finished < total()
+            enough = self.limit(trials, total())
+            if finished >= enough or finished + len(running) < enough:
+                return finished < enough
             if not said and time.monotonic() - started > SAY_AFTER:
                 said = True
                 self.observer(Notice(f"waiting for {_whose(running)}"))
             time.sleep(pause)
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
+    def limit(self, trials: Sequence[FrozenTrial], total: int) -> int:
+        """How many of ``total`` trials there can be at most."""
+        return total if self.finite is None else self.finite.still_possible(trials, total)
+
     def claim(self, distributions: Mapping[str, BaseDistribution], total: Total) -> optuna.Trial | None:
-        """A new trial of this process; None if others were quicker and there are enough.
+        """A new trial of this process; None if others were quicker and there are enough, or had the same point.
 
         Two workers may have seen room for one and both have asked. Numbers are given in one order, in every storage:
         a trial counts if fewer than ``total`` before it are finished or may still be, and is withdrawn otherwise. So
@@ -69,9 +76,15 @@ class Crew:
         storage = self.study._storage
         if OWNER not in storage.get_trial(trial._trial_id).system_attrs:  # one that was waiting
             storage.set_trial_system_attr(trial._trial_id, OWNER, this_process())
-        before = [each for each in self.study.get_trials(deepcopy=False) if each.number < trial.number]
-        if sum(is_finished(each) or not each.state.is_finished() for each in before) < total():
-            return trial
+        trials = self.study.get_trials(deepcopy=False)
+        before = [each for each in trials if each.number < trial.number]
+        if sum(is_finished(each) or not each.state.is_finished() for each in before) < self.limit(trials, total()):
+            mine = next(each for each in trials if each.number == trial.number)
+            other = self.finite and self.finite.another(mine, before)
+            if other is None:
+                return trial
+            if other:
+                self.study.enqueue_trial(other)
         trial.set_user_attr("outcome", WITHDRAWN)
         self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         return None

@@ -15,12 +15,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.checks import whole_number
 from prunetune.backends.crew import RETRIES, Crew, is_finished
+from prunetune.backends.finite import FIXED, Finite, size
 from prunetune.backends.lives import Pulse, Watch, beating
 from prunetune.backends.notes import direction_warning, study_notes
 from prunetune.backends.reannealed import Objective, reannealed, rungs_of
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.study import StudySettings, count_outcomes, finished_trials, outcome, top_trials, worst_score
-from prunetune.backends.trial import Ending, Report, attempt
+from prunetune.backends.trial import WITHDRAWN, Ending, Report, attempt
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Notice, Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, Warned, silent
 from prunetune.interrupts import check_interrupted, uninterrupted
@@ -41,6 +42,7 @@ def run_trials(
     pulse: Pulse = Pulse(),  # noqa: B008  # frozen
     retries: int = RETRIES,
     after: float = 0.0,
+    distinct: bool = False,
 ) -> int:
     """Run trials until ``n_trials`` are finished in ``study``; returns how many were run here.
 
@@ -65,6 +67,9 @@ def run_trials(
         How soon a dead worker is noticed; the same for all workers of a study.
     retries
         How often hyperparameters are tried again whose process died.
+    distinct
+        Whether a finite space ends the search when all its points were tried, each once; what an optimizer comes back
+        to is replaced by the untried point next to it.
     after
         For ``PhaseStarted``: the work that follows these trials, in epochs of theirs.
 
@@ -84,12 +89,12 @@ def run_trials(
     started = time.perf_counter()
     finished = finished_trials(study)
     best = next((trial.value for trial in top_trials(study, 1)), None)
-    observer(
-        PhaseStarted(
-            phase, total(), len(finished), study_notes(study, settings, total()), best, after, settings.direction
-        )
-    )
-    crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in finished})
+    space = settings.space.to_optuna()
+    finite = Finite(space) if distinct and size(space) is not None else None
+    crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in finished}, finite)
+    possible = crew.limit(study.get_trials(deepcopy=False), total())
+    notes = study_notes(study, settings, total())
+    observer(PhaseStarted(phase, possible, len(finished), notes, best, after, settings.direction))
     warned = settings.trial_pruner == "none" or phase != "search"  # on the full network it is known by then
     loop = _Loop(study, objective, settings, total, phase, observer, crew, warned)
     while crew.is_room_for_one(total):
@@ -147,11 +152,24 @@ class _Loop:
 
     def _claim(self) -> tuple[optuna.Trial, Report] | None:
         settings = self.settings
+        self._drop_impossible()
         trial = self.crew.claim(settings.space.to_optuna(), self.n_trials)
         if trial is None:
             return None
         seed = derive_seed(settings.seed, self.study.study_name, trial.number)
         return trial, Report(trial, seed=seed, epochs=settings.epochs, phase=self.phase, observer=self.observer)
+
+    def _drop_impossible(self) -> None:
+        """Tell of trials that somebody has enqueued and that are not in the space, and take them out of the queue."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if complaint := self.settings.space.complaint(trial.system_attrs.get(FIXED, {})):
+                storage = self.study._storage
+                with contextlib.suppress(UpdateFinishedTrialError):
+                    storage.set_trial_user_attr(trial._trial_id, "outcome", WITHDRAWN)
+                    storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                    self.observer(
+                        Warned(f"warning: trial {trial.number}, which was enqueued, is left out: {complaint}")
+                    )
 
     def _objective(self, trial: optuna.Trial) -> Objective:
         if self.settings.rungs == "truncated":

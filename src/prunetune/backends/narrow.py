@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from prunetune.backends.space import Categorical, Distribution, Float, Int, SearchSpace
+from prunetune.backends.space import Categorical, Distribution, Float, Int, SearchSpace, is_stepped
+from prunetune.backends.space import holds as in_range
 
 FEWEST: Final = 4
 """From fewer configurations no range is told."""
@@ -31,13 +33,7 @@ def narrowed(space: SearchSpace, configurations: Sequence[Mapping[str, Any]]) ->
 
 def holds(space: SearchSpace, params: Mapping[str, Any]) -> bool:
     """Whether all of ``params`` are in ``space``."""
-    return all(_holds(each, params[name]) for name, each in space.items())
-
-
-def _holds(dimension: Distribution, value: Any) -> bool:
-    if isinstance(dimension, Categorical):
-        return value in dimension.choices
-    return bool(dimension.low <= value <= dimension.high)
+    return all(in_range(each, params[name]) for name, each in space.items())
 
 
 def _narrow(whole: Distribution, values: Sequence[Any]) -> Distribution:
@@ -50,6 +46,11 @@ def _narrow(whole: Distribution, values: Sequence[Any]) -> Distribution:
     start, end = on_scale(lowest), on_scale(highest)
     gap = (end - start) / (len(values) - 1)
     low, high = min(lowest, back(start - gap)), max(highest, back(end + gap))
+    if whole.step is not None and is_stepped(whole):
+        steps = [math.floor((low - whole.low) / whole.step), math.ceil((high - whole.low) / whole.step)]
+        most = round((whole.high - whole.low) / whole.step)
+        first_step, last_step = max(0, min(steps[0], most - 1)), min(most, max(steps[1], 1))
+        return replace(whole, low=whole.low + first_step * whole.step, high=whole.low + last_step * whole.step)
     if isinstance(whole, Float):
         return Float(max(whole.low, low), min(whole.high, high), log=whole.log)
     first, last = min(math.floor(low), lowest - 1), max(math.ceil(high), highest + 1)

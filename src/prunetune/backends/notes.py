@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from optuna.pruners import BasePruner, NopPruner
 from optuna.study import StudyDirection
 
+from prunetune.backends.finite import size
+from prunetune.backends.given import PREFIX, Given
 from prunetune.backends.rungs import Rungs
 from prunetune.backends.stateless import STARTUP
 
@@ -31,6 +33,19 @@ def study_notes(study: Study, settings: StudySettings, n_trials: int) -> tuple[s
     """
     sampler, pruner = study.sampler, study.pruner
     found = [_of_trial_pruner(pruner, settings, n_trials)]
+    points = size(settings.space.to_optuna())
+    if points is not None and points < n_trials:
+        found.append(
+            f"the space has {points} configurations in all: each is tried once, and there are no {n_trials} trials"
+        )
+    given = [
+        name.removeprefix(PREFIX) for name in (settings.optimizer, settings.trial_pruner) if isinstance(name, Given)
+    ]
+    if given:
+        found.append(
+            f"{' and '.join(given)}: an object's random state is not kept, so a search that is stopped does not go on "
+            "exactly as it would have; with names it does"
+        )
     if hasattr(sampler, "note") and (text := sampler.note(settings.space.to_optuna(), n_trials)):
         found.append(f"{settings.optimizer}: {text}")
     stops_few = isinstance(pruner, NopPruner) or getattr(pruner, "stops_few", False)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from prunetune.errors import StorageError
@@ -29,6 +29,9 @@ SAY_AFTER: Final = 1.0  # locks of some moments are everyday, where several work
 
 _PASSING_SQLITE: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 _PASSING_GRPC: Final = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "RESOURCE_EXHAUSTED", "ABORTED"}
+
+_DAMAGED: Final = (StorageInternalError, SQLAlchemyError)  # what Optuna raises on contents that are not its own
+_UNREADABLE: Final = (*_DAMAGED, LookupError, ValueError, TypeError, AttributeError, AssertionError, RecursionError)
 
 T = TypeVar("T")
 
@@ -58,7 +61,7 @@ class PatientStorage(BaseStorage):
         self._patience = patience
         self._weary = False
 
-    def _do(self, operation: Callable[[], T]) -> T:
+    def _do(self, operation: Callable[[], T], damage: tuple[type[Exception], ...] = _DAMAGED) -> T:
         started, pause, said = time.monotonic(), FIRST_PAUSE, False
         while True:
             try:
@@ -66,6 +69,8 @@ class PatientStorage(BaseStorage):
             except Exception as error:
                 reason = passing_reason(error)
                 if reason is None:
+                    if isinstance(error, damage):
+                        raise StorageError(f"the storage {self._name} is damaged ({_line(error)})") from error
                     raise
                 waited = time.monotonic() - started
                 if self._weary or waited >= self._patience_now():
@@ -123,23 +128,23 @@ class PatientStorage(BaseStorage):
 
     def get_study_name_from_id(self, study_id: int) -> str:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_study_name_from_id(study_id))
+        return self._do(lambda: self._storage.get_study_name_from_id(study_id), _UNREADABLE)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_study_directions(study_id))
+        return self._do(lambda: self._storage.get_study_directions(study_id), _UNREADABLE)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_study_user_attrs(study_id))
+        return self._do(lambda: self._storage.get_study_user_attrs(study_id), _UNREADABLE)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_study_system_attrs(study_id))
+        return self._do(lambda: self._storage.get_study_system_attrs(study_id), _UNREADABLE)
 
     def get_all_studies(self) -> list[Any]:
         """As the storage's."""
-        return self._do(self._storage.get_all_studies)
+        return self._do(self._storage.get_all_studies, _UNREADABLE)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """As the storage's; a trial that begins here has our signature from the first moment on."""
@@ -185,13 +190,13 @@ class PatientStorage(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_trial(trial_id))
+        return self._do(lambda: self._storage.get_trial(trial_id), _UNREADABLE)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_all_trials(study_id, deepcopy, states))
+        return self._do(lambda: self._storage.get_all_trials(study_id, deepcopy, states), _UNREADABLE)
 
     def remove_session(self) -> None:
         """As the storage's."""

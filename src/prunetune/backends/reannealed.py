@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from optuna.pruners import BasePruner
 
 from prunetune.backends import trial_pruners
+from prunetune.backends.given import Given
 from prunetune.backends.space import Params
 from prunetune.backends.trial import Report, final_score
 from prunetune.errors import InputError
@@ -25,7 +26,9 @@ Objective = Callable[[Params, Report], float]
 
 def check_rungs(trial_pruner: str, epochs: int) -> None:
     """Raise InputError unless the trial pruner of that name says at which epochs it judges a trial."""
-    if not hasattr(build(trial_pruners, trial_pruner, BasePruner, epochs), "rungs_of"):
+    if isinstance(trial_pruner, Given) or not hasattr(
+        build(trial_pruners, trial_pruner, BasePruner, epochs), "rungs_of"
+    ):
         raise InputError(
             f"rungs is 'reannealed', but the trial pruner {trial_pruner!r} has no rungs at which a schedule could be "
             "finished; take 'hyperband' or 'asha', or leave rungs at 'truncated'"

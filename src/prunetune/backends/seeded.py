@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.samplers import BaseSampler
 
 from prunetune.backends import SamplerFactory, optimizers
+from prunetune.backends.given import Given
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.stateless import StatelessSampler
 from prunetune.registry import build
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 def sampler(name: str, seed: int) -> BaseSampler:
     """The optimizer ``name`` as a stateless Optuna sampler, for the tuner or for a study of the user's own.
 
-    Raises InputError for an unknown name, one whose library is missing, and one that is broken in its library.
+    One that is ``Given`` is as it is. Raises InputError for an unknown name, one whose library is missing, and one that
+    is broken in its library.
 
     Example
     -------
@@ -30,6 +32,9 @@ def sampler(name: str, seed: int) -> BaseSampler:
     >>> study.sampler
     SeededSampler('random', seed=0)
     """
+    if isinstance(name, Given):
+        found: BaseSampler = name.thing
+        return found
     made = build(optimizers, name, BaseSampler, derive_seed(seed, "sampler", 0))
     return made if isinstance(made, StatelessSampler) else SeededSampler(name, optimizers[name], seed, made)
 

@@ -24,7 +24,7 @@ Params: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Float:
-    """A real number from ``low`` to ``high``, uniform, or uniform in its logarithm if ``log``.
+    """A real number from ``low`` to ``high``, uniform, or uniform in its logarithm if ``log``; only every ``step``.
 
     >>> Float(1e-5, 0.2, log=True)
     Float(low=1e-05, high=0.2, log=True)
@@ -33,24 +33,35 @@ class Float:
     low: float
     high: float
     log: bool = field(default=False, kw_only=True)
+    step: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        for end in ("low", "high"):
+        for end in ("low", "high") if self.step is None else ("low", "high", "step"):
             value = getattr(self, end)
             if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
                 raise InputError(f"{self}: {end} must be a finite number")
             object.__setattr__(self, end, float(value))
         _check_range(self)
 
+    def __repr__(self) -> str:
+        return _shown(self)
+
     def to_optuna(self) -> BaseDistribution:
         """The same as Optuna's distribution."""
         from optuna.distributions import FloatDistribution
 
-        return FloatDistribution(self.low, self.high, log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def suggest(self, trial: BaseTrial, name: str) -> float:
         """The value of a trial of Optuna's."""
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
+
+    def values(self) -> list[float]:
+        """The values that a step leads to. Raises InputError for a range without."""
+        if self.step is None:
+            raise InputError(f"{self} has no step, so its values cannot be counted")
+        count = round((self.high - self.low) / self.step) + 1
+        return [float(f"{self.low + self.step * place:.12g}") for place in range(count)]
 
     def plain(self, value: Any) -> float:
         """``value`` as a Python float."""
@@ -59,29 +70,42 @@ class Float:
 
 @dataclass(frozen=True)
 class Int:
-    """A whole number from ``low`` to ``high``, both included; ``log`` as for ``Float``."""
+    """A whole number from ``low`` to ``high``, both included, or only every ``step``; ``log`` as for ``Float``.
+
+    >>> Int(32, 128, step=32).values()
+    [32, 64, 96, 128]
+    """
 
     low: int
     high: int
     log: bool = field(default=False, kw_only=True)
+    step: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        for end in ("low", "high"):
+        for end in ("low", "high", "step"):
             value = getattr(self, end)
             if isinstance(value, bool) or not isinstance(value, numbers.Integral):
                 raise InputError(f"{self}: {end} must be a whole number")
             object.__setattr__(self, end, int(value))
         _check_range(self)
 
+    def __repr__(self) -> str:
+        return _shown(self)
+
     def to_optuna(self) -> BaseDistribution:
         """The same as Optuna's distribution."""
         from optuna.distributions import IntDistribution
 
-        return IntDistribution(self.low, self.high, log=self.log)
+        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def suggest(self, trial: BaseTrial, name: str) -> int:
         """The value of a trial of Optuna's."""
-        return trial.suggest_int(name, self.low, self.high, log=self.log)
+        return trial.suggest_int(name, self.low, self.high, log=self.log, step=self.step)
+
+    def values(self) -> list[int]:
+        """The values that a step leads to. Raises InputError for a range without."""
+        count = round((self.high - self.low) / self.step) + 1
+        return [self.low + self.step * place for place in range(count)]
 
     def plain(self, value: Any) -> int:
         """``value`` as a Python int."""
@@ -103,7 +127,10 @@ class Categorical:
             raise InputError("Categorical([]): give at least one choice")
         for position, value in enumerate(values):
             if not isinstance(value, bool | int | float | str | None):
-                raise InputError(f"Categorical: {value!r} cannot be a choice; use None, bool, int, float or str")
+                raise InputError(
+                    f"Categorical: {value!r} cannot be a choice; use None, bool, int, float or str: names, say, "
+                    "Categorical(['small', 'large']), and in the train function a dict from each to what it stands for"
+                )
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"Categorical: {value!r} cannot be a choice; numbers must be finite")
             if value in values[:position]:  # 1, 1.0 and True are equal, and Optuna cannot tell them apart either
@@ -134,6 +161,13 @@ def _check_range(distribution: Float | Int) -> None:
         raise InputError(f"{distribution}: log must be True or False")
     if not distribution.low < distribution.high:
         raise InputError(f"{distribution}: low must be below high (for one fixed value use Categorical([value]))")
+    if is_stepped(distribution):
+        step = distribution.step or 0
+        count = (distribution.high - distribution.low) / step if step > 0 else 0.5
+        if distribution.log:
+            raise InputError(f"{distribution}: a log range has no step; leave one of them out, or list the values")
+        if abs(count - round(count)) > 1e-8:
+            raise InputError(f"{distribution}: step must be above 0, and lead from low to high in whole steps")
     if distribution.log and distribution.low <= 0:
         raise InputError(
             f"{distribution}: a log range must begin above 0, which has no logarithm; give the smallest value worth "
@@ -204,6 +238,19 @@ class SearchSpace(Mapping[str, Distribution]):
             values = dict(zip(self, values, strict=True))
         return self.plain(values)
 
+    def complaint(self, params: Mapping[str, Any]) -> str:
+        """Why these hyperparameters, of which some may be missing, are not in this space; empty if they are.
+
+        >>> SearchSpace({"n": Int(1, 9)}).complaint({"n": 10})
+        'n is 10, which Int(low=1, high=9, log=False) has not'
+        """
+        for name, value in params.items():
+            if name not in self:
+                return str(unknown_name("hyperparameter", str(name), self))
+            if not holds(self[name], value):
+                return f"{name} is {value!r}, which {self[name]} has not"
+        return ""
+
     def plain(self, params: Mapping[str, Any]) -> Params:
         """The hyperparameters in ``params`` as plain Python values (no numpy), in the order of this space."""
         return {name: distribution.plain(params[name]) for name, distribution in self.items()}
@@ -212,8 +259,7 @@ class SearchSpace(Mapping[str, Distribution]):
         """As nested plain values: ``{"momentum": {"type": "float", "low": 0.1, "high": 0.99, "log": False}}``."""
         names = {cls: name for name, cls in _TYPES.items()}
         return {
-            name: {"type": names[type(distribution)], **_listed(asdict(distribution))}
-            for name, distribution in self.items()
+            name: {"type": names[type(distribution)], **_listed(distribution)} for name, distribution in self.items()
         }
 
     @classmethod
@@ -244,16 +290,42 @@ def _from_optuna(name: str, distribution: BaseDistribution) -> Distribution:
         return Categorical(distribution.choices)
     if not isinstance(distribution, FloatDistribution | IntDistribution):
         raise InputError(f"{name}: {distribution!r} is no distribution of floats, ints or categories")
-    whole = isinstance(distribution, IntDistribution)
-    if distribution.step is not None and not (whole and distribution.step == 1):
-        raise InputError(f"{name}: {distribution!r} has a step, which a SearchSpace has not; list the values instead")
     if isinstance(distribution, IntDistribution):
-        return Int(distribution.low, distribution.high, log=distribution.log)
-    return Float(distribution.low, distribution.high, log=distribution.log)
+        return Int(distribution.low, distribution.high, log=distribution.log, step=distribution.step)
+    return Float(distribution.low, distribution.high, log=distribution.log, step=distribution.step)
 
 
-def _listed(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+def is_stepped(distribution: Float | Int) -> bool:
+    """Whether only every so many numbers of a range are in it."""
+    return distribution.step is not None if isinstance(distribution, Float) else distribution.step != 1
+
+
+def _shown(distribution: Float | Int) -> str:
+    step = f", step={distribution.step!r}" if is_stepped(distribution) else ""
+    ends = f"low={distribution.low!r}, high={distribution.high!r}"
+    return f"{type(distribution).__name__}({ends}, log={distribution.log!r}{step})"
+
+
+def holds(distribution: Distribution, value: Any) -> bool:
+    """Whether a hyperparameter may have this value."""
+    if isinstance(distribution, Categorical):
+        return value in distribution.choices
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    number = float(value)
+    if not distribution.low <= number <= distribution.high:
+        return False
+    if isinstance(distribution, Float) and distribution.step is None:
+        return True
+    steps = (number - distribution.low) / (distribution.step or 1)
+    return abs(steps - round(steps)) < 1e-8
+
+
+def _listed(distribution: Distribution) -> dict[str, Any]:
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(distribution).items()}
+    if isinstance(distribution, Float | Int) and not is_stepped(distribution):
+        del values["step"]  # older versions have none
+    return values
 
 
 def _read(name: str, description: Mapping[str, Any]) -> Distribution:
@@ -267,7 +339,7 @@ def _read(name: str, description: Mapping[str, Any]) -> Distribution:
         if key not in known:
             raise InputError(f"{name}: {unknown_name('key', str(key), known)}")
     for key in known:
-        if key not in given and key != "log":
+        if key not in given and key not in ("log", "step"):
             raise InputError(f"{name}: {key} is missing")
     try:
         return _TYPES[kind](**given)
@@ -295,3 +367,17 @@ def resolve_space(space: str | Mapping[str, Distribution]) -> SearchSpace:
     if isinstance(space, str):
         return spaces[space]
     return space if isinstance(space, SearchSpace) else SearchSpace(space)
+
+
+def check_points(key: str, first: object, space: SearchSpace) -> list[dict[str, Any]]:
+    """The points as plain dicts. Raises InputError for one that is not in ``space``, or is none."""
+    if isinstance(first, Mapping | str) or not isinstance(first, Sequence):
+        raise InputError(f"{key} must be several points; got {first!r}: put it into a list")
+    points = []
+    for place, point in enumerate(first):
+        if not isinstance(point, Mapping) or not point:
+            raise InputError(f"{key}[{place}] is {point!r}, but it must be a dict of hyperparameters")
+        if complaint := space.complaint(point):
+            raise InputError(f"{key}[{place}]: {complaint}")
+        points.append({name: space[name].plain(value) for name, value in point.items()})
+    return points

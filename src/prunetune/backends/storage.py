@@ -60,6 +60,7 @@ def connected(url: str, *, observer: Observer = silent, patience: float = PATIEN
     StorageError
         The storage cannot be opened.
     """
+    url = absolute(url)
     shown = without_password(url)
     check_url(url)
     opener = _OPENERS.get(url.partition(":")[0], _database)
@@ -99,6 +100,24 @@ def database_url(url: str) -> URL:
     """The URL as SQLAlchemy has it, with the driver that our extras bring where none is named."""
     parsed = make_url(url)
     return parsed.set(drivername=_SHORT.get(parsed.drivername, parsed.drivername))
+
+
+def absolute(url: str) -> str:
+    """The URL with the whole path of its file, if it is one, so that it means the same wherever a process goes later.
+
+    >>> absolute("journal:////data/log")
+    'journal:////data/log'
+    """
+    if url.startswith("journal:"):
+        return f"journal://{_journal_path(url)}" if _journal_path(url).name else url
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return url
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        return url
+    whole = str(Path(parsed.database).expanduser().absolute())
+    return parsed.set(database=whole).render_as_string(hide_password=False)
 
 
 def without_password(url: str) -> str:
@@ -234,7 +253,8 @@ def _is_record(line: bytes) -> bool:
 def _journal_path(url: str) -> Path:
     """Absolute, for Optuna's lock on a relative path waits for itself for ever."""
     path = url.removeprefix("journal:").removeprefix("//")
-    return Path(path).absolute() if path else Path("/")
+    path = path[1:] if path.startswith("/~") else path
+    return Path(path).expanduser().absolute() if path else Path("/")
 
 
 class _MendingLock(JournalFileSymlinkLock):

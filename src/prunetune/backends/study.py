@@ -19,12 +19,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends import RungsForm, full_name, optimizers, trial_pruners
 from prunetune.backends.checks import Direction, known_direction, whole_number
+from prunetune.backends.damage import NOTHING, Kind, check_trials
+from prunetune.backends.given import Given, check_at_hand
 from prunetune.backends.patient import PATIENCE_SECONDS
 from prunetune.backends.seeded import sampler
 from prunetune.backends.space import SearchSpace
 from prunetune.backends.storage import connected
 from prunetune.backends.trial import GIVEN_UP, TOLD, WITHDRAWN, Outcome
-from prunetune.errors import InputError, SearchError
+from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Notice, Observer, silent
 from prunetune.registry import build
 
@@ -62,7 +64,9 @@ class StudySettings:
         object.__setattr__(self, "seed", whole_number("seed", self.seed, minimum=0))
         known_direction(self.direction)
         for name, registry in ((self.optimizer, optimizers), (self.trial_pruner, trial_pruners)):
-            registry.check(name)
+            check_at_hand(name)
+            if not isinstance(name, Given):
+                registry.check(name)
         if self.rungs == "reannealed":
             from prunetune.backends.reannealed import check_rungs
 
@@ -91,7 +95,10 @@ class StudySettings:
         space = {key.removeprefix(_SPACE): each for key, each in fingerprint.items() if key.startswith(_SPACE)}
         plain = ("epochs", "direction", "optimizer", "trial_pruner", "seed")
         rungs = fingerprint.get("rungs", "truncated")
-        return cls(SearchSpace.from_dict(space), **{key: fingerprint[key] for key in plain}, rungs=rungs)
+        try:
+            return cls(SearchSpace.from_dict(space), **{key: fingerprint[key] for key in plain}, rungs=rungs)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise SearchError(f"the settings of the study {name!r} are damaged ({error!r}); start another") from None
 
 
 @contextlib.contextmanager
@@ -103,18 +110,20 @@ def open_study(
     owner: Mapping[str, str] | None = None,
     observer: Observer = silent,
     patience: float = PATIENCE_SECONDS,
+    needs: Mapping[str, Kind] = NOTHING,
 ) -> Iterator[optuna.Study]:
     """The study ``name`` in the storage at that URL, made if need be; closed when the block ends.
 
     Several processes may have it open, and may be the first to at the same moment; with ``owner`` (an ``id``, and the
     ``folder`` and ``host`` for people to read) only those with the same owner. A storage that goes away while it
     is open is waited for, ``patience`` seconds at most; ``observer`` hears of that. While the block lasts, Optuna logs
-    warnings only.
+    warnings only. ``needs`` are user attributes that every trial has.
 
     Raises
     ------
     SearchError
-        The storage cannot be opened, or the study in it was started with other settings; the sentence says which.
+        The storage cannot be opened, the study in it was started with other settings, or is damaged; the sentence
+        says which.
     InputError
         The URL is of no known kind, or the package that it needs is not installed.
     """
@@ -124,6 +133,7 @@ def open_study(
         study = _make_or_load(database, name, settings, owner)
         _check_same(study, settings)
         _check_owner(study, owner)
+        _check_whole(study, settings, needs)
         yield study
 
 
@@ -153,7 +163,9 @@ def join_study(
         database = stack.enter_context(connected(storage, observer=observer))
         found = _await_study(database, name, marker, observer, wait)
         settings = StudySettings.from_fingerprint(found.user_attrs.get(FINGERPRINT), found.study_name)
-        yield _load(database, found.study_name, settings), settings
+        study = _load(database, found.study_name, settings)
+        _check_whole(study, settings, NOTHING)
+        yield study, settings
 
 
 def _await_study(database: BaseStorage, name: str | None, marker: str, observer: Observer, wait: float) -> FrozenStudy:
@@ -205,8 +217,16 @@ def _load(database: BaseStorage, name: str, settings: StudySettings) -> optuna.S
         storage=database,
         study_name=name,  # Hyperband's brackets depend on it
         sampler=sampler(settings.optimizer, settings.seed),
-        pruner=build(trial_pruners, settings.trial_pruner, BasePruner, settings.epochs),
+        pruner=trial_pruner(settings.trial_pruner, settings.epochs),
     )
+
+
+def trial_pruner(name: str, epochs: int) -> BasePruner:
+    """The trial pruner of that name, for trials of so many epochs; one that is ``Given`` is as it is."""
+    if isinstance(name, Given):
+        found: BasePruner = name.thing
+        return found
+    return build(trial_pruners, name, BasePruner, epochs)
 
 
 @contextlib.contextmanager
@@ -232,11 +252,19 @@ def _check_same(study: optuna.Study, settings: StudySettings) -> None:
 
 def _check_owner(study: optuna.Study, owner: Mapping[str, str] | None) -> None:
     before = study.user_attrs.get(OWNER)
-    if owner is not None and before is not None and before["id"] != owner["id"]:
+    known = before if isinstance(before, dict) else {}
+    if owner is not None and before is not None and known.get("id") != owner["id"]:
         raise SearchError(
-            f"the study {study.study_name!r} belongs to the run in {before['folder']} on {before['host']}; join it "
-            "with `prunetune worker`, or give this run a study of another name"
+            f"the study {study.study_name!r} belongs to the run in {known.get('folder')} on {known.get('host')}; join "
+            "it with `prunetune worker`, or give this run a study of another name"
         )
+
+
+def _check_whole(study: optuna.Study, settings: StudySettings, needs: Mapping[str, Kind]) -> None:
+    """Raise StorageError if the study is damaged, as far as that shows."""
+    if [direction.name.lower() for direction in study.directions] != [settings.direction]:
+        raise StorageError(f"the study {study.study_name!r} is damaged: its direction is not {settings.direction}")
+    check_trials(study, settings.space, needs)
 
 
 def _check_format(fingerprint: object, name: str) -> None:

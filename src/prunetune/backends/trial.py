@@ -21,6 +21,7 @@ from prunetune.events import EpochEnded, Observer, Phase, Warned
 Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
 GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
 RETRY_OF: Final = "retry_of"  # user attribute of the one that repeats its hyperparameters
+RETRY: Final = "retry"  # and another of it: how often they were tried again
 TOLD: Final = "told"  # user attribute of a trial that ran elsewhere: the network that its score is of
 NOT_READ: Final = "not_read"  # user attribute of a trial: which hyperparameters its train function never read
 WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough

@@ -24,7 +24,8 @@ def cut_state_dict(plan: PruningPlan, state_dict: Mapping[str, Any]) -> dict[str
     """A full network's checkpoint, cut for the network that `apply(plan, model)` gives.
 
     Tied weights, which a state dict has several times, are known by their common memory. What lies in bypassed modules
-    is left out. The versions of the modules' formats, which `state_dict()` notes and some modules ask for, stay.
+    is left out, and buffers that no checkpoint holds (`persistent=False`) are not asked for. The versions of the
+    modules' formats, which `state_dict()` notes and some modules ask for, stay.
 
     Raises
     ------
@@ -39,6 +40,8 @@ def cut_state_dict(plan: PruningPlan, state_dict: Mapping[str, Any]) -> dict[str
             raise PlanError(f"the plan does not fit this state dict: it bypasses {path}, which is not there")
     for name, change in plan.tensors.items():
         if not isinstance(state_dict.get(name), Tensor):
+            if not change.persistent:
+                continue
             raise PlanError(f"the plan does not fit this state dict: it cuts {name}, which is not there")
         whole = state_dict[name]
         if tuple(whole.shape) != change.shape:

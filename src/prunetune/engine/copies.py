@@ -46,6 +46,15 @@ def named_tensors(model: nn.Module, without: Collection[int] = ()) -> dict[str, 
     return tensors
 
 
+def transient_buffers(model: nn.Module) -> frozenset[str]:
+    """Names of the buffers that no state dict holds, as `register_buffer(persistent=False)` makes them."""
+    return frozenset(
+        f"{path}.{name}" if path else name
+        for path, module in named_modules(model)
+        for name in module._non_persistent_buffers_set
+    )
+
+
 def copy_with(
     model: nn.Module, replacements: Mapping[int, Tensor], stand_ins: Mapping[int, nn.Module] | None = None
 ) -> nn.Module:
@@ -187,14 +196,14 @@ def all_tensors(model: nn.Module) -> list[Tensor]:
     for _, module in named_modules(model):
         for tensors in (module._parameters, module._buffers):
             found += [tensor for tensor in tensors.values() if tensor is not None]
-        for value in _own_values(module):
+        for value in own_values(module):
             kind = type(value)
             if kind not in _ATOMS and not (kind is tuple and _ATOMS.issuperset(map(type, value))):
                 found += _tensors_in(value)
     return found
 
 
-def _own_values(module: nn.Module) -> Collection[Any]:
+def own_values(module: nn.Module) -> Collection[Any]:
     """As `own_attributes`, without the names."""
     state = vars(module)
     if next(iter(state), "") != _FIRST_INTERNAL:
@@ -224,8 +233,3 @@ def set_mode(model: nn.Module, training: bool) -> nn.Module:
 def meta_copy(model: nn.Module) -> nn.Module:
     """A copy of `model` whose tensors have shapes but no values; costs no memory for the weights."""
     return _copied(model, {id(t): meta_like(t) for t in all_tensors(model)}, {})
-
-
-def value_copy(model: nn.Module) -> nn.Module:
-    """A copy that shares the parameters, which a run does not change, and has buffers of its own."""
-    return copy_with(model, {id(p): p for p in model.parameters()} | {id(b): b.clone() for b in model.buffers()})

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from prunetune.engine.bypassed import enclosing
+from prunetune.engine.copies import copy_with
 from prunetune.engine.dependency import DependencyGraph
+from prunetune.engine.outputs import tensors_of
 from prunetune.engine.plan import PruningPlan
 from prunetune.engine.rules.context import Term
+from prunetune.engine.surroundings import set_aside
 from prunetune.engine.trace import ExampleInputs, call_arguments, to_device
 from prunetune.errors import PlanError
 
@@ -121,29 +124,24 @@ def step_time(
     The models take turns for about `seconds` in all, and `MOST_TURNS` at most, so that a machine that slows down does
     so for all of them: the first one's seconds are the median of its steps, the others' that times the median of their
     ratios to it, turn by turn.
-    Weights, buffers, gradients and the random state are as before. `time.process_time` as the clock does not count what
-    other processes do meanwhile, nor what a device does.
+    It is copies that run: weights, buffers and gradients stay as they are, and so does the random state.
+    `time.process_time` as the clock does not count what other processes do meanwhile, nor what a device does.
     """
     times: dict[str, list[float]] = {name: [] for name in models}
     device = next((p.device for m in models.values() for p in m.parameters()), torch.device("cpu"))
     args, kwargs = call_arguments(to_device(example_inputs, device))
-    saved = {name: {k: b.clone() for k, b in model.named_buffers()} for name, model in models.items()}
-    modes = {name: {m: m.training for m in model.modules()} for name, model in models.items()}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
-        for model in models.values():
-            model.train()
+    with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        copies = {name: copy_with(model, {}).train() for name, model in models.items()}
+        for model in copies.values():
+            stack.enter_context(set_aside(model))
             training_step(model, args, kwargs, device, clock)  # warm-up
         deadline = time.perf_counter() + seconds
         turns = 0
         while turns < 3 or (turns < MOST_TURNS and time.perf_counter() < deadline):
             turns += 1
-            for name, model in models.items():
+            for name, model in copies.items():
                 times[name].append(training_step(model, args, kwargs, device, clock))
-    for name, model in models.items():
-        for key, buffer in model.named_buffers():
-            buffer.copy_(saved[name][key])
-        for module, training in modes[name].items():
-            module.training = training
     return _paired_medians(times)
 
 
@@ -171,17 +169,11 @@ def training_step(
     _synchronise(device)
     start = clock()
     out = model(*args, **kwargs)
-    loss = torch.stack([t.float().mean() for t in _floats(out)]).sum()
+    loss = torch.stack([t.float().mean() for t in tensors_of(out) if t.is_floating_point()]).sum()
     if loss.requires_grad:
         torch.autograd.grad(loss, parameters, allow_unused=True)
     _synchronise(device)
     return clock() - start
-
-
-def _floats(value: object) -> Iterator[Tensor]:
-    for leaf in pytree.tree_leaves(value):
-        if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            yield leaf
 
 
 def _synchronise(device: torch.device) -> None:

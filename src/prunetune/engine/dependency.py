@@ -18,6 +18,7 @@ from torch import nn
 
 from prunetune.engine.analysis import NO_RULE, Analysis, Heads, analysed
 from prunetune.engine.collector import paused
+from prunetune.engine.copies import transient_buffers
 from prunetune.engine.labels import Axis, LabelSpace, Vec
 from prunetune.engine.reductions import Reduction, Seen
 from prunetune.engine.rules.context import Operation, Term
@@ -65,6 +66,8 @@ class DependencyGraph:
     """Shape of every parameter and buffer."""
     parameters: frozenset[str]
     """Names of those that are parameters."""
+    transient: frozenset[str]
+    """Names of the buffers that no state dict holds."""
     axes: Mapping[Axis, Vec]
     """For every axis that can be cut, the unit of every index; 0 means that it stays."""
     groups: tuple[Group, ...]
@@ -181,6 +184,7 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
     return DependencyGraph(
         shapes=ctx.shapes,
         parameters=parameters,
+        transient=transient_buffers(ctx.model),
         axes=axes,
         groups=_groups(axes, tuple(known), len(prunable)),
         flops=tuple(ctx.flops),

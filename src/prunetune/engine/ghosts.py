@@ -3,11 +3,14 @@
 Such a model cannot run on the meta device, and running it for real would take seconds where only the shapes matter.
 So what layers compute is a *ghost*, a meta tensor, for as long as nobody looks at its values; who does, or mixes it
 with data (anchors, targets), gets noise of that shape. An untrained network would give them noise as well.
+
+Parameters are ghosts, too: who looks at one, or writes to it, gets a copy of its values. So the user's are never
+written to, and only what is looked at takes memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from prunetune.engine.copies import all_tensors, meta_like
+from prunetune.engine.copies import all_tensors, copy_with, meta_like, parameter_like
 from prunetune.engine.shortcuts import run_for_shape
 
 _LAYERS = frozenset(
@@ -30,12 +33,20 @@ _DEVICE = torch.Tensor.device.__get__
 _NOISE_PERIOD = 65521  # a prime, so that no two rows of a feature map are alike
 
 
+def ghost_copy(model: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
+    """A copy of `model` with buffers of its own and parameters without values; and whose those are, by their ids."""
+    ghosts = {id(p): meta_like(p) for p in model.parameters()}
+    return copy_with(model, ghosts), {id(ghosts[id(p)]): p for p in model.parameters()}
+
+
 class Ghosts:
     """Calls torch functions; what it returns are real tensors, and ghosts of those that nobody has looked at."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, weights: Mapping[int, Tensor]) -> None:
         self.own = {id(t): t for t in all_tensors(model)}
-        self.device = next((t.device for t in self.own.values()), torch.device("cpu"))
+        self.weights = weights
+        """The user's parameters, by the id of what stands for them in `model`."""
+        self.device = next((t.device for t in (*weights.values(), *self.own.values())), torch.device("cpu"))
         self.shadows: dict[int, Tensor] = {}
         self.seen: dict[int, tuple[Tensor, Tensor]] = {}
         """By the id of a ghost: the ghost, so that its id is not reused, and what it became."""
@@ -44,7 +55,7 @@ class Ghosts:
         if func == _DEVICE:
             return self.device
         tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
-        ghosts = [t for t in tensors if t.is_meta and id(t) not in self.seen]
+        ghosts = [t for t in tensors if t.is_meta and id(t) not in self.seen and id(t) not in self.weights]
         layer = func in _LAYERS or getattr(func, "_qualified_op_name", "") in _LAYERS_BY_NAME
         if layer or (ghosts and all(t.is_meta or id(t) in self.own for t in tensors)):
             shape = self._shape_only(func, args, kwargs)
@@ -82,7 +93,9 @@ class Ghosts:
         if not tensor.is_meta:
             return tensor
         if id(tensor) not in self.seen:
-            self.seen[id(tensor)] = (tensor, _noise(tensor, self.device))
+            weight = self.weights.get(id(tensor))
+            values = _noise(tensor, self.device) if weight is None else parameter_like(weight, weight.detach().clone())
+            self.seen[id(tensor)] = (tensor, values)
         return self.seen[id(tensor)][1]
 
 

@@ -15,6 +15,16 @@ def hidden() -> Tensor:
     raise RuntimeError("an operation hidden from tracing: the graph is for analysis, not for running")
 
 
+def alias(tensor: Tensor) -> Tensor:
+    """Stands in the graph for another view of the same elements, made where the recorder could not see it."""
+    return tensor
+
+
+def left(*tensors: Tensor) -> None:
+    """Stands in the graph for numbers that leave torch: to numpy, to a list."""
+    raise RuntimeError("numbers that left torch: the graph is for analysis, not for running")
+
+
 def attribute(target: str, index: int | None) -> int:
     """Stands in the graph for an integer attribute of a module."""
     raise RuntimeError("an attribute of the traced model: the graph is for analysis, not for running")

@@ -25,6 +25,8 @@ class TensorCut:
     """Its shape before."""
     keep: Mapping[int, tuple[int, ...]]
     """For every dimension that is cut, the indices that stay, ascending."""
+    persistent: bool = True
+    """Whether a state dict holds it."""
 
     @property
     def shape_after(self) -> tuple[int, ...]:
@@ -105,7 +107,11 @@ class PruningPlan:
             if after != before:
                 attributes[path] = AttributeChange(before, after)
         return PruningPlan(
-            {n: TensorCut(graph.shapes[n], dict(sorted(c.items()))) for n, c in cuts.items()}, attributes
+            {
+                name: TensorCut(graph.shapes[name], dict(sorted(cut.items())), name not in graph.transient)
+                for name, cut in cuts.items()
+            },
+            attributes,
         )
 
     def kept(self, graph: DependencyGraph) -> NDArray[np.bool_]:
@@ -140,7 +146,7 @@ class PruningPlan:
         lost = set(inside(later.bypasses, self.tensors, self.attributes))
         tensors = {name: cut for name, cut in self.tensors.items() if name not in lost}
         for name, second in later.tensors.items():
-            first = self.tensors.get(name, TensorCut(second.shape, {}))
+            first = self.tensors.get(name, TensorCut(second.shape, {}, second.persistent))
             if first.shape_after != second.shape:
                 raise PlanError(
                     f"the second plan does not follow the first: {name} has shape {first.shape_after} after the first, "
@@ -149,7 +155,7 @@ class PruningPlan:
             keep = dict(first.keep)
             for dim, kept in second.keep.items():
                 keep[dim] = tuple(keep[dim][i] for i in kept) if dim in keep else kept
-            tensors[name] = TensorCut(first.shape, dict(sorted(keep.items())))
+            tensors[name] = TensorCut(first.shape, dict(sorted(keep.items())), first.persistent)
         attributes = {path: change for path, change in self.attributes.items() if path not in lost}
         for name, change in later.attributes.items():
             before = attributes[name] if name in attributes else AttributeChange(change.before, change.before)
@@ -180,6 +186,7 @@ class PruningPlan:
                 "format": FORMAT,
                 "tensors": {
                     name: {"shape": cut.shape, "keep": {str(d): list(i) for d, i in cut.keep.items()}}
+                    | ({} if cut.persistent else {"persistent": False})
                     for name, cut in self.tensors.items()
                 },
                 "attributes": {name: [c.before, c.after] for name, c in self.attributes.items()},
@@ -198,6 +205,7 @@ class PruningPlan:
                 str(name): TensorCut(
                     tuple(int(n) for n in cut["shape"]),
                     {int(d): tuple(int(i) for i in kept) for d, kept in cut["keep"].items()},
+                    bool(cut.get("persistent", True)),
                 )
                 for name, cut in data["tensors"].items()
             }

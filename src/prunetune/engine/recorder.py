@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import all_tensors, named_modules, named_tensors, own_attributes
-from prunetune.engine.ghosts import Ghosts
 from prunetune.engine.lines import running_line
-from prunetune.engine.placeholders import attribute, constant, hidden, pinned
+from prunetune.engine.placeholders import alias, attribute, constant, hidden, left, pinned
 from prunetune.engine.rules.table import rule_of_module
-from prunetune.engine.shortcuts import run_for_shape
 from prunetune.engine.sizes import SizeFloat, SizeProxy, SizeTuple
 from prunetune.engine.tape import Tape
 from prunetune.engine.ways import Comparison, observed
 
+_ABOUT = (type(None), bool, int, str, tuple, torch.dtype, torch.device, torch.layout, torch.memory_format)
+"""What torch functions say about a tensor. What else is no tensor took numbers out of it, and where they go is not
+seen."""
 _PRODUCTS = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
 _COUNTS = frozenset((*_PRODUCTS, torch.Tensor.__len__, torch.Tensor.stride))
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
@@ -45,9 +46,9 @@ class ModuleCall:
 class Unrecorded(TorchFunctionMode):
     """Runs a model as the recorder does, and compares what it calls with what was predicted, if anything was."""
 
-    def __init__(self, model: nn.Module, *, values: bool, comparison: Comparison | None = None) -> None:
+    def __init__(self, model: nn.Module, run: Callable[..., Any], comparison: Comparison | None = None) -> None:
         super().__init__()
-        self.run = Ghosts(model) if values else run_for_shape
+        self.run = run
         self.comparison = comparison
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
 
@@ -72,9 +73,10 @@ class Recorder(TorchFunctionMode):
 
     graph: Tape
 
-    def __init__(self, model: nn.Module, *, values: bool) -> None:
+    def __init__(self, model: nn.Module, run: Callable[..., Any], *, values: bool) -> None:
         super().__init__()
-        self.run = Ghosts(model) if values else run_for_shape
+        self.run = run
+        """Runs a torch function: for its shape, or on values."""
         self.device = "values" if values else "meta"
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
         self.submodules = named_modules(model)
@@ -84,14 +86,35 @@ class Recorder(TorchFunctionMode):
         self.listening = False
         """Whether what happens to sizes is the model's own doing, and recorded."""
 
-    def restart(self, model: nn.Module, *, compare: bool = False) -> None:
-        """Begin a new graph; or go along the last one, to see whether another run does the same (`Tape.rewind`)."""
+    def __enter__(self) -> Recorder:
+        """Record; also what comes from numpy, which torch lets no mode see."""
+        self._from_numpy: Callable[[Any], Tensor] = torch.from_numpy
+        setattr(torch, "from_numpy", self._of_numpy)  # noqa: B010
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        setattr(torch, "from_numpy", self._from_numpy)  # noqa: B010
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def _of_numpy(self, array: Any) -> Tensor:
+        """The numbers left torch before, and what they came from stays as it is."""
+        made = self._from_numpy(array)
+        self.constants.add(id(made))
+        self.alive.append(made)
+        return made
+
+    def restart(self, model: nn.Module, outside: Sequence[Tensor] = (), *, compare: bool = False) -> None:
+        """Begin a new graph; or go along the last one, to see whether another run does the same (`Tape.rewind`).
+
+        `outside` are tensors that the model's code holds elsewhere.
+        """
         if compare:
             self.graph.rewind()
         else:
             self.graph = Tape()
             tensors = all_tensors(model)
-            self.constants = {id(t) for t in tensors} - set(self.names)  # also what an earlier run cached
+            self.constants = {id(t) for t in (*tensors, *outside)} - set(self.names)
             self.storages = {t.untyped_storage()._cdata for t in tensors}
             """Memory that exists: what a view or an operation in place returns makes none."""
         self.known: dict[int, fx.Node] = {}
@@ -133,6 +156,8 @@ class Recorder(TorchFunctionMode):
                 node = self._call(func, args, kwargs)
                 self.calls.append((func.__name__, node))
                 self._remember(written, node)
+            elif not isinstance(out, _ABOUT):
+                self._call(left, tuple(v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)), {})
         return out
 
     def _count(self, func: Callable[..., Any], tensor: Tensor) -> Any:
@@ -170,13 +195,24 @@ class Recorder(TorchFunctionMode):
         """The node that made a tensor: a parameter, a constant, or an operation that was not seen."""
         if id(tensor) not in self.known:
             name = self.names.get(id(tensor))
+            outside = id(tensor) in self.constants or (self.device == "meta" and not tensor.is_meta)
             if name is not None:
                 node = self.graph.create_node("get_attr", name)
+            elif outside:
+                node = self.graph.create_node("call_function", constant, ())
+            elif (twin := self._twin(tensor)) is not None:
+                node = self.graph.create_node("call_function", alias, (twin,))
             else:
-                outside = id(tensor) in self.constants or (self.device == "meta" and not tensor.is_meta)
-                node = self.graph.create_node("call_function", constant if outside else hidden, ())
+                node = self.graph.create_node("call_function", hidden, ())
             self._remember(tensor, node)
         return self.known[id(tensor)]
+
+    def _twin(self, tensor: Tensor) -> fx.Node | None:
+        """The node of the tensor that this is another view of, the same elements in the same order."""
+        for other in reversed(self.alive):
+            if isinstance(other, Tensor) and _place(other) == _place(tensor):
+                return self.known[id(other)]
+        return None
 
     def placeholder(self, tensor: Tensor, name: str) -> None:
         """An input of the model."""
@@ -287,6 +323,14 @@ class Recorder(TorchFunctionMode):
             return result
 
         return run
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Where the elements of a tensor lie."""
+    if tensor.layout is not torch.strided:
+        return (id(tensor),)
+    memory = tensor.untyped_storage()._cdata if tensor.is_meta else tensor.untyped_storage().data_ptr()
+    return memory, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _has_tensor(out: Any) -> bool:

@@ -176,7 +176,11 @@ def _batch_norm(module: Any) -> dict[str, int]:
 
 def _recurrent(module: Any) -> dict[str, int]:
     module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
-    return {"input_size": module.weight_ih_l0.shape[1], "hidden_size": module.weight_hh_l0.shape[1]}
+    state = module.weight_hh_l0.shape[1]
+    sizes = {"input_size": module.weight_ih_l0.shape[1]}
+    if module.proj_size:
+        return {**sizes, "hidden_size": module.weight_hr_l0.shape[1], "proj_size": state}
+    return {**sizes, "hidden_size": state}
 
 
 def _attention(module: Any) -> dict[str, int]:
@@ -194,6 +198,7 @@ DESCRIPTIONS: dict[type[nn.Module], Callable[[Any], dict[str, int]]] = {
     nn.GroupNorm: lambda m: {} if m.weight is None else {"num_channels": m.weight.shape[0]},
     nn.Embedding: lambda m: {"num_embeddings": m.weight.shape[0], "embedding_dim": m.weight.shape[1]},
     nn.RNNBase: _recurrent,
+    nn.RNNCellBase: lambda m: {"input_size": m.weight_ih.shape[1], "hidden_size": m.weight_hh.shape[1]},
     nn.MultiheadAttention: _attention,
     nn.PReLU: lambda m: {"num_parameters": m.weight.shape[0]},
 }

@@ -111,7 +111,7 @@ def _alike(a: Any, b: Any) -> bool:
         return isinstance(b, slice) and all(_alike(getattr(a, n), getattr(b, n)) for n in ("start", "stop", "step"))
     if isinstance(a, fx.Node) or type(a) is not type(b):
         return False
-    return isinstance(a, (bool, float)) or bool(a == b)
+    return isinstance(a, (bool, float)) or _equal((a,), (b,))
 
 
 __all__ = ["OtherRunError", "Tape"]

@@ -10,19 +10,23 @@ says how the width of `x` flows, and the engine needs that. See `docs/decisions/
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from prunetune.engine.copies import meta_copy, meta_like, named_tensors, set_mode, value_copy
+from prunetune.engine.copies import meta_copy, meta_like, named_tensors, set_mode
+from prunetune.engine.ghosts import Ghosts, ghost_copy
 from prunetune.engine.lines import raising_line
+from prunetune.engine.outputs import tensors_of
 from prunetune.engine.recorder import ModuleCall, Recorder, Unrecorded
+from prunetune.engine.shortcuts import run_for_shape
+from prunetune.engine.surroundings import set_aside
 from prunetune.engine.tape import OtherRunError, Tape
 from prunetune.engine.ways import Call, Comparison, OtherWayError, Scale
 from prunetune.errors import InputError, TraceError
@@ -65,26 +69,6 @@ def call_arguments(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict
     )
 
 
-_CACHES = ("past_key_values",)
-"""Keys of outputs that a network only feeds back to itself (transformers' caches): nobody relies on their sizes."""
-
-
-def _is_cache(value: Any) -> bool:
-    """Likewise objects of transformers' classes for such caches, under whatever key a version of it returns them."""
-    module = sys.modules.get("transformers.cache_utils")
-    return module is not None and isinstance(value, module.Cache)
-
-
-def _tensors_in(value: Any, depth: int = 3) -> Iterator[Tensor]:
-    if isinstance(value, Mapping):
-        value = {key: item for key, item in value.items() if key not in _CACHES}
-    for leaf in pytree.tree_leaves(value, is_leaf=_is_cache):
-        if isinstance(leaf, Tensor):
-            yield leaf
-        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, (type, nn.Module)) and not _is_cache(leaf):
-            yield from _tensors_in(dict(vars(leaf)), depth - 1)
-
-
 def to_device(example_inputs: ExampleInputs, device: torch.device) -> ExampleInputs:
     """The same inputs with all tensors on `device`."""
     moved: ExampleInputs = pytree.tree_map(
@@ -105,8 +89,9 @@ def traces(
     If both modes do the same, up to flags and the counters of batch norms, they share one graph. With `keep_sizes`, all
     sizes that the model's code reads must stay.
 
-    Nothing is computed (the runs are on the meta device), unless the model's code asks for the value of a tensor: then
-    it runs on the example inputs themselves. `model` and the random state are not touched.
+    Nothing is computed (the runs are on the meta device), unless the model's code asks for the value of a tensor, or a
+    kernel knows none without values: then it runs on the example inputs themselves. `model`, what its code keeps
+    elsewhere, and the random states are not touched; every run begins with those alike.
 
     Raises
     ------
@@ -114,29 +99,44 @@ def traces(
         If the model cannot be run on the inputs; the message names the module and what went wrong.
     """
     with _as_written():
+        return _on_shapes_or_values(lambda values: _traces(model, example_inputs, recorder, keep_sizes, values=values))
+
+
+T = TypeVar("T")
+
+
+def _on_shapes_or_values(run: Callable[[bool], T], *, known_to_work: bool = False) -> T:
+    """What `run` returns of shapes only, or of values where that does not work: some kernels are not known without.
+
+    With `known_to_work`, for shapes it has worked before the cut.
+    """
+    try:
+        return run(False)
+    except TraceError as error:
+        asks = isinstance(error.__cause__, NotImplementedError) or "meta" in str(error.__cause__)
+        if known_to_work and not asks:
+            raise
         try:
-            return _traces(model, meta_copy(model), example_inputs, recorder, keep_sizes, values=False)
-        except TraceError as error:
-            if not _asks_for_values(error.__cause__):
+            return run(True)
+        except TraceError as other:
+            if asks:
                 raise
-        with torch.random.fork_rng():
-            return _traces(model, value_copy(model), example_inputs, recorder, keep_sizes, values=True)
+            raise error from other.__cause__
 
 
-def _asks_for_values(error: BaseException | None) -> bool:
-    return isinstance(error, NotImplementedError) or "meta" in str(error)
+def _shadow(model: nn.Module, *, values: bool) -> tuple[nn.Module, Callable[..., Any], Callable[[Tensor], Tensor]]:
+    """A copy of `model` to run, what runs its functions, and what its inputs become."""
+    if not values:
+        return meta_copy(model), run_for_shape, meta_like
+    shadow, weights = ghost_copy(model)
+    return shadow, Ghosts(shadow, weights), torch.clone
 
 
 def _traces(
-    model: nn.Module,
-    shadow: nn.Module,
-    example_inputs: ExampleInputs,
-    kind: type[Recorder],
-    keep_sizes: bool,
-    *,
-    values: bool,
+    model: nn.Module, example_inputs: ExampleInputs, kind: type[Recorder], keep_sizes: bool, *, values: bool
 ) -> tuple[Trace, Trace]:
-    recorder = kind(shadow, values=values)
+    shadow, function, each = _shadow(model, values=values)
+    recorder = kind(shadow, function, values=values)
     recorder.keep_sizes = keep_sizes
     recorder.trace_attributes()
     recorder.trace_scopes()
@@ -145,20 +145,23 @@ def _traces(
     parameters = frozenset(name for name, t in tensors.items() if isinstance(t, nn.Parameter))
 
     def run(training: bool, *, compare: bool = False) -> Trace:
-        recorder.restart(shadow, compare=compare)
-        args, kwargs = _arguments(example_inputs, torch.clone if values else meta_like)
+        around.begin()
+        recorder.restart(shadow, around.tensors, compare=compare)
+        args, kwargs = _arguments(example_inputs, each)
         for i, leaf in enumerate(pytree.tree_leaves((args, kwargs))):
             if isinstance(leaf, Tensor):
                 recorder.placeholder(leaf, f"input_{i}")
         out = _forward(set_mode(shadow, training), args, kwargs, recorder, recorder.scope)
-        recorder.graph.output(tuple(recorder.node_of(t) for t in _tensors_in(out) if id(t) in recorder.known))
+        recorder.listening = False
+        recorder.graph.output(tuple(recorder.node_of(t) for t in tensors_of(out)))
         calls = None if values else tuple(recorder.calls)
         return Trace(recorder.graph, model, shapes, parameters, calls, tuple(recorder.modules))
 
-    trained = run(True)
-    evaluated = _same(lambda: run(False, compare=True)) if kind.compares else None
-    if evaluated is None:
-        evaluated = run(False)
+    with set_aside(shadow) as around:
+        trained = run(True)
+        evaluated = _same(lambda: run(False, compare=True)) if kind.compares else None
+        if evaluated is None:
+            evaluated = run(False)
     recorder.leave()
     return evaluated, trained
 
@@ -186,39 +189,39 @@ def check_runs(
     that are others than expected, as a factor `1 / x.shape[1]` is.
     """
     with _as_written():
-        try:
-            return _check(meta_copy(model), example_inputs, meta_like, training, calls or {}, values=False)
-        except TraceError as error:
-            if not _asks_for_values(error.__cause__):
-                raise
-            with torch.random.fork_rng():
-                return _check(value_copy(model), example_inputs, torch.clone, training, {}, values=True)
+        return _on_shapes_or_values(
+            lambda values: _check(model, example_inputs, training, {} if values else calls or {}, values=values),
+            known_to_work=bool(calls),
+        )
 
 
 def _check(
-    shadow: nn.Module,
+    model: nn.Module,
     example_inputs: ExampleInputs,
-    each: Callable[[Tensor], Tensor],
     training: Sequence[bool],
     calls: Mapping[bool, Sequence[Call]],
     *,
     values: bool,
 ) -> tuple[Scale, ...]:
+    shadow, function, inputs = _shadow(model, values=values)
     scales: dict[Scale, None] = {}
-    for flag in training:
-        comparison = Comparison(calls[flag]) if flag in calls else None
-        mode = Unrecorded(shadow, values=values, comparison=comparison)
-        args, kwargs = _arguments(example_inputs, each)
-        try:
-            _forward(set_mode(shadow, flag), args, kwargs, mode, [])
-            if comparison is not None:
-                comparison.end()
-                scales.update(dict.fromkeys(comparison.scales))
-        except OtherWayError as error:
-            raise TraceError(
-                f"{type(shadow).__name__} takes another way through its code once it is cut, at {raising_line(error)}: "
-                f"{error}; its code decides by a size, so keep that size (protect=[...])"
-            ) from error
+    with set_aside(shadow) as around:
+        for flag in training:
+            around.begin()
+            comparison = Comparison(calls[flag]) if flag in calls else None
+            mode = Unrecorded(shadow, function, comparison)
+            args, kwargs = _arguments(example_inputs, inputs)
+            try:
+                _forward(set_mode(shadow, flag), args, kwargs, mode, [])
+                if comparison is not None:
+                    comparison.end()
+                    scales.update(dict.fromkeys(comparison.scales))
+            except OtherWayError as error:
+                kind = type(shadow).__name__
+                raise TraceError(
+                    f"{kind} takes another way through its code once it is cut, at {raising_line(error)}: {error}; its "
+                    "code decides by a size, so keep that size (protect=[...])"
+                ) from error
     return tuple(scales)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nevergrad import p
 
-from prunetune.backends.space import Categorical, Distribution, Float, Int, SearchSpace
+from prunetune.backends.space import Categorical, Distribution, Float, Int, SearchSpace, is_stepped
 from prunetune.errors import InputError
 
 
@@ -21,6 +21,8 @@ def to_nevergrad(space: SearchSpace) -> p.Dict:
 def _parameter(distribution: Distribution) -> Any:
     if isinstance(distribution, Categorical):
         return p.Choice(list(distribution.choices))
+    if is_stepped(distribution):
+        return p.TransitionChoice(distribution.values())  # it has no ranges with steps, and these are in order
     kind = p.Log if distribution.log else p.Scalar
     parameter = kind(lower=distribution.low, upper=distribution.high)
     return parameter.set_integer_casting() if isinstance(distribution, Int) else parameter

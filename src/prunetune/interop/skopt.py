@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from skopt import space as skopt_space
 
-from prunetune.backends.space import Categorical, Distribution, Float, Int, SearchSpace
+from prunetune.backends.space import Categorical, Distribution, Float, Int, SearchSpace, is_stepped
 from prunetune.errors import InputError
 
 
@@ -21,6 +21,8 @@ def to_skopt(space: SearchSpace) -> list[skopt_space.Dimension]:
 def _dimension(name: str, distribution: Distribution) -> skopt_space.Dimension:
     if isinstance(distribution, Categorical):
         return skopt_space.Categorical(list(distribution.choices), name=name)
+    if is_stepped(distribution):
+        return skopt_space.Categorical(distribution.values(), name=name)  # it has no ranges with steps
     kind = skopt_space.Integer if isinstance(distribution, Int) else skopt_space.Real
     prior = "log-uniform" if distribution.log else "uniform"
     return kind(distribution.low, distribution.high, prior=prior, name=name)

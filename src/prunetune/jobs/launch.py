@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,11 +23,12 @@ from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL
 from prunetune.fingerprint import Resume
+from prunetune.jobs.devices import choose_device
 from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.jobs.local_workers import LocalWorkers
 from prunetune.jobs.schedules import SCHEDULES
-from prunetune.runfolder import RunFolder, sqlite_url
+from prunetune.runfolder import RunFolder, read_tables, sqlite_url, whole_path
 from prunetune.settings import Pruning, Search
 from prunetune.tuner import TuneResult, tune
 from prunetune.workers import WAIT_SECONDS, ModelFunction, joined, work
@@ -71,6 +71,7 @@ def launch(
             pruning=_pruning(config),
             search=_search(config),
             fidelity=fidelity_of(config),
+            first=config.search.first,
             seed=config.search.seed,
             evaluate=job.evaluate,
             data=ScoringBatches(data, config.search.seed),
@@ -213,9 +214,9 @@ def _prepare(config: Config, say: Say = silently) -> tuple[ModelFunction, ImageC
 
 def _config_of(job: Mapping[str, Any], device: str, root: str | None) -> Config:
     """The configuration that a run was started from, as far as a worker needs it."""
-    data = {**job["data"], **({} if root is None else {"root": root})}
-    parts = {"model": job["model"], "data": data, "train": job["train"]}
-    parts["search"] = {name: job["search"][name] for name in ("space", "seed")}
+    parts: dict[str, Any] = {name: dict(job.get(name, {})) for name in ("model", "data", "train", "search")}
+    parts["data"].update({} if root is None else {"root": root})
+    parts["search"] = {name: parts["search"][name] for name in ("space", "seed") if name in parts["search"]}
     return parse_config({**parts, "run": {"folder": "unused", "device": device}})
 
 
@@ -243,18 +244,18 @@ def search_of(source: Path | None, storage: str | None, study: str | None) -> tu
 def _kept_search(folder: Path) -> dict[str, Any]:
     """What the run in ``folder`` was started with, as far as it is known yet."""
     path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return dict(content["search"])
-    except FileNotFoundError:
-        raise InputError(f"{folder} is not the folder of a run that was started from a configuration") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); give the configuration, or the URL with --study") from None
+    tables = read_tables(path)
+    if tables is None:
+        raise InputError(f"{folder} is not the folder of a run that was started from a configuration")
+    search = tables.get("search", {})
+    if not all(isinstance(search.get(key), str | None) for key in ("storage", "study")):
+        raise InputError(f"{path} is damaged (no search in it); give the configuration, or the URL with --study")
+    return search
 
 
 def _configured_search(path: Path) -> tuple[Path, dict[str, Any]]:
     config = read_config(path)
-    return Path(config.run.folder), {"storage": config.search.storage, "study": config.search.study}
+    return whole_path("run.folder", config.run.folder), {"storage": config.search.storage, "study": config.search.study}
 
 
 @dataclass(frozen=True)
@@ -271,21 +272,6 @@ class ScoringBatches:
             yield self.data.normalize(images[part]), labels[part]
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a GPU if there is one. Raises InputError if there is no such device."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    usable = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not usable[device.type]:
-        raise InputError(f"run.device is {name!r}, but there is no such device here; take 'auto' or 'cpu'")
-    return device
-
-
 def keep_config(config: Config, resume: Resume = "same") -> None:
     """Write ``config`` into the run folder as ``config.json``, or check it against the one that is there.
 
@@ -296,7 +282,7 @@ def keep_config(config: Config, resume: Resume = "same") -> None:
     if config.search.storage is not None:
         now["search"]["storage"] = without_password(config.search.storage)
     with RunFolder(config.run.folder) as folder:
-        stored = folder.read_json(folder.config)
+        stored = read_tables(folder.config)
         if stored is not None and resume == "same":
             _check_same_job(_flat(stored), _flat(now), config.run.folder)
         if stored is None or resume == "anyway" or not folder.result.exists():
@@ -320,7 +306,7 @@ def _flat(tables: dict[str, Any]) -> dict[str, Any]:
 def load_data(config: Config, say: Say = silently) -> ImageData:
     """The images that ``config`` names, on the CPU, with the augmentation that it asks for. Raises InputError."""
     dataset = datasets[config.data.name]
-    root = None if config.data.root is None else Path(config.data.root)
+    root = None if config.data.root is None else whole_path("data.root", config.data.root)
     if config.data.download and dataset.fetch is not None:
         dataset.fetch(root, say)
     data = dataset.load(config.data.image_size, root, config.data.seed)

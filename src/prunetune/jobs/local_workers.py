@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,7 +14,8 @@ import torch
 from prunetune.config import Config
 from prunetune.events import Event, Notice, Observer, PhaseEnded, PhaseStarted
 from prunetune.interrupts import OWNER
-from prunetune.runfolder import sqlite_url
+from prunetune.jobs.devices import share_devices
+from prunetune.runfolder import sqlite_url, whole_path
 from prunetune.settings import Search
 
 GRACE_SECONDS: Final = 20.0  # to record the trial that a worker is in
@@ -24,7 +24,8 @@ GRACE_SECONDS: Final = 20.0  # to record the trial that a worker is in
 class LocalWorkers:
     """The observer of a run that hands everything on to ``observer``, and has ``count`` workers during the search.
 
-    What they print goes to ``worker-1.log``, … in the run folder. The cores are shared among them and this process.
+    What they print goes to ``worker-1.log``, … in the run folder. The cores are shared among them and this process,
+    and so are the GPUs.
     """
 
     def __init__(self, count: int, config: Config, observer: Observer) -> None:
@@ -61,7 +62,7 @@ class LocalWorkers:
         threads = max(1, torch.get_num_threads() // (self._count + 1))
         torch.set_num_threads(threads)
         config = self._config
-        folder = Path(config.run.folder)
+        folder = whole_path("run.folder", config.run.folder)
         search = Search(storage=config.search.storage, study=config.search.study)
         environment = {
             **os.environ,
@@ -70,12 +71,18 @@ class LocalWorkers:
             or sqlite_url(folder / "study.db"),  # arguments would show a password to all
             OWNER: str(os.getpid()),
         }
-        command = [sys.executable, "-m", "prunetune", "worker", "--device", config.run.device]
-        command += ["--name", search.study_name(folder)]
+        command = [sys.executable, "-m", "prunetune", "worker", "--name", search.study_name(folder)]
+        devices = share_devices(config.run.device, self._count + 1, torch.cuda.device_count())  # this process is first
         for number in range(1, self._count + 1):
             with (folder / f"worker-{number}.log").open("ab") as log:
                 self._processes.append(
-                    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+                    subprocess.Popen(
+                        [*command, "--device", devices[number]],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        env=environment,
+                    )
                 )
 
     def _stop(self) -> None:

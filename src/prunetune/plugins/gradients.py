@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from prunetune.engine import ExampleInputs, call_arguments
 from prunetune.engine.labels import Axis
+from prunetune.engine.outputs import tensors_of
 from prunetune.errors import InputError
 from prunetune.plugins.base import Context, sum_except
 from prunetune.plugins.parts import Reduction, gate
@@ -105,7 +106,7 @@ def gradients_of(total: Tensor, tensors: Sequence[Tensor], *, create_graph: bool
 
 def sum_of_outputs(outputs: Any) -> Tensor:
     """R, the sum of all that the model returns. Raises InputError if no output depends on the weights."""
-    leaves = [t for t in pytree.tree_leaves(outputs) if isinstance(t, Tensor) and t.requires_grad]
+    leaves = [t for t in tensors_of(outputs) if t.requires_grad]
     if not leaves:
         raise InputError("synflow needs an output that depends on the weights; the model's outputs carry no gradient")
     return torch.stack([t.sum() for t in leaves]).sum()

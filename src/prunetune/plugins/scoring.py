@@ -1,4 +1,4 @@
-"""`score`: what every unit of a network is worth, by any scorer, with the user's network and random state untouched."""
+"""`score`: the worth of every unit of a network, by any scorer; the network and what is around it stay as they are."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 from prunetune.engine import DependencyGraph, ExampleInputs, to_device
 from prunetune.engine.copies import copy_with
 from prunetune.engine.selection import Scores
+from prunetune.engine.surroundings import set_aside
 from prunetune.errors import InputError
 from prunetune.plugins.base import Batch, Context, Loss, Need, Scorer
 
@@ -40,11 +41,12 @@ def score(
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     inputs: Any = to_device(example_inputs, device)
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        batches = _batches(data, scorer.batches, device) if Need.DATA in scorer.needs else ()
+    with torch.inference_mode(False):
         own = model if scorer.only_reads else copy_with(model, {}).eval()
-        scores = scorer.unit_scores(Context(own, inputs, graph, generator, batches, loss))
+        with set_aside(own):
+            torch.manual_seed(seed)
+            batches = _batches(data, scorer.batches, device) if Need.DATA in scorer.needs else ()
+            scores = scorer.unit_scores(Context(own, inputs, graph, generator, batches, loss))
     if np.isnan(scores).any() or np.isneginf(scores).any():
         raise InputError(
             f"{scorer.title} gave scores that are not finite; are the weights finite, or does the network overflow?"

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from prunetune.energy import energy_sentence
 from prunetune.errors import InputError
 from prunetune.report.trials import Trial, read_trials
+from prunetune.runfolder import whole_path
 
 SEARCH_STUDY = "search"
 CONFIRM_STUDY = "confirm"
@@ -396,7 +397,7 @@ def load_run(run_dir: str | Path, *, storage: str | None = None) -> Run:
     InputError
         ``result.json`` is missing, or is not one that prunetune wrote.
     """
-    folder = Path(run_dir)
+    folder = whole_path("the run folder", run_dir)
     result = read_result(folder / "result.json")
     trials, problem = read_trials(folder / "study.db", SEARCH_STUDY, storage=storage)
     problems = [problem] if problem else []

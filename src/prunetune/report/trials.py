@@ -22,7 +22,8 @@ SECONDS_ATTRIBUTE = "seconds"
 GIVEN_UP_ATTRIBUTE = "given_up"
 WITHDRAWN = "withdrawn"
 SOURCE_ATTRIBUTE = "search_trial"  # of a confirmation: the trial of the search that it repeats
-_MALFORMED = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError)  # what Optuna raises on odd contents
+# what Optuna raises on odd contents
+_MALFORMED = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError)
 OUTCOMES = ("complete", "pruned", "diverged", "failed", "interrupted", "running")
 
 _BY_STATE = {
@@ -65,12 +66,13 @@ def read_trials(database: Path, study_name: str, *, storage: str | None = None) 
         with contextlib.ExitStack() as stack:
             url = storage or stack.enter_context(_copied(database))
             found = _load(url, study_name)
-    except KeyError:
-        return (), f"The study database has no study named “{study_name}” yet, so nothing is shown trial by trial."
+            trials = tuple(trial for trial in map(plain_trial, found or ()) if trial is not None)
     except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, *_MALFORMED) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return (), f"The study database could not be read ({reason}), so nothing is shown trial by trial."
-    return tuple(trial for trial in map(plain_trial, found) if trial is not None), None
+    if found is None:
+        return (), f"The study database has no study named “{study_name}” yet, so nothing is shown trial by trial."
+    return trials, None
 
 
 @contextlib.contextmanager
@@ -85,9 +87,12 @@ def _copied(database: Path) -> Iterator[str]:
         yield f"sqlite:///{copy}"
 
 
-def _load(url: str, study_name: str) -> list[FrozenTrial]:
+def _load(url: str, study_name: str) -> list[FrozenTrial] | None:
+    """The study's trials; None if there is no such study."""
     storage = optuna.storages.RDBStorage(url)
     try:
+        if study_name not in optuna.get_all_study_names(storage):
+            return None
         return optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
     finally:
         storage.remove_session()
@@ -95,11 +100,16 @@ def _load(url: str, study_name: str) -> list[FrozenTrial]:
 
 
 def plain_trial(trial: FrozenTrial) -> Trial | None:
-    """An Optuna trial as a plain value; None for one that only waits, or was withdrawn before it began."""
+    """An Optuna trial as a plain value; None for one that only waits, or was withdrawn before it began.
+
+    Raises ValueError for one that is damaged.
+    """
     notes = trial.user_attrs
     said, source, seconds = (notes.get(name) for name in (OUTCOME_ATTRIBUTE, SOURCE_ATTRIBUTE, SECONDS_ATTRIBUTE))
     if trial.state not in _BY_STATE or said == WITHDRAWN:
         return None
+    if trial.state == TrialState.COMPLETE and not trial.values:
+        raise ValueError(f"trial {trial.number} is complete and has no score")
     if trial.state == TrialState.FAIL and notes.get(GIVEN_UP_ATTRIBUTE):
         said = "interrupted"
     outcome = said if isinstance(said, str) and said in OUTCOMES else _BY_STATE[trial.state]

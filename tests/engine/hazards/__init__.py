@@ -12,6 +12,7 @@ from hazards import (
     normalisations,
     numbers,
     parts,
+    recurrence,
     shapes,
     sharing,
     shuffles,
@@ -24,5 +25,5 @@ REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRul
 __all__ = [
     "NETWORKS", "REFUSED",
     "attention", "computed", "control", "convolutions", "indices", "joining", "normalisations", "numbers", "parts",
-    "shapes", "sharing", "shuffles",
+    "recurrence", "shapes", "sharing", "shuffles",
 ]  # fmt: skip  # the families register their networks

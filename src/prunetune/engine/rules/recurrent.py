@@ -2,68 +2,139 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
+from prunetune.engine.labels import Labelled, LinearForm, Relation, Vec, plain
 from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.elementwise import join_dim
 from prunetune.engine.rules.table import rule
 
 GATES = {torch.lstm: 4, torch.gru: 3, torch.rnn_tanh: 1, torch.rnn_relu: 1}
+CELLS = {torch.lstm_cell: 4, torch.gru_cell: 3, torch.rnn_tanh_cell: 1, torch.rnn_relu_cell: 1}
 
 
 @rule(*GATES)
-def recurrent(
+def recurrent(ctx: Context, input: Labelled, *args: Any) -> Any:
+    """Steps one after the other, or packed: rows of all sequences, and how many of them each step has."""
+    if isinstance(args[2], (tuple, list)):
+        ctx.freeze_all([args[0]], "counts the sequences")
+        return _layers(ctx, input, *args[1:])
+    return _layers(ctx, input, *args[:7])
+
+
+def _layers(
     ctx: Context,
     input: Labelled,
     state: Any,
-    weights: Any,
-    has_biases: bool = True,
-    num_layers: Any = 1,
-    dropout: float = 0.0,
-    train: bool = False,
-    bidirectional: bool = False,
-    batch_first: bool = False,
+    weights: Sequence[Labelled],
+    has_biases: bool,
+    num_layers: Any,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
 ) -> Any:
-    """All layers and directions share one hidden size, because their states are stacked.
-
-    Weights of a layer and direction: (gates * H, I), (gates * H, H), and two biases (gates * H,).
-    """
-    gates = GATES[ctx.node.target]  # type: ignore[index]
-    states = [state] if isinstance(state, Labelled) else list(state)
-    per_cell = 4 if has_biases else 2
-    if not isinstance(weights, (tuple, list)) or len(weights) != per_cell * plain(num_layers) * (1 + bidirectional):
-        tensors = [input, *states, *(weights if isinstance(weights, (tuple, list)) else [])]
-        ctx.freeze_all(tensors, "no rule for this form (packed sequences, projections)")
-        return ctx.fixed()
+    """All layers and directions share one hidden size, because their states are stacked."""
     for vec in ctx.vecs(input)[:-1]:
         ctx.freeze(vec, "its order matters to a recurrent layer")
-    hidden = ctx.vec(states[0], -1)
-    for other in states[1:]:
-        if hidden is not None or ctx.vec(other, -1) is not None:
-            ctx.tie(hidden, ctx.vec(other, -1))
     directions = 1 + bidirectional
+    per_cell = len(weights) // (plain(num_layers) * directions)
+    hidden, cell = _state(ctx, state, projected=per_cell % 2 == 1)
     below = ctx.vec(input, -1)
-    gated = None if hidden is None else np.tile(hidden, gates)
     for first in range(0, len(weights), per_cell * directions):
-        for cell in range(first, first + per_cell * directions, per_cell):
-            matrices, biases = weights[cell : cell + 2], weights[cell + 2 : cell + per_cell]
-            ctx.bind(matrices[0], 1, below)
-            ctx.bind(matrices[1], 1, hidden)
-            for tensor in (*matrices, *biases):
-                ctx.bind(tensor, 0, gated)
-            ctx.produce(matrices[0], 0)
-            ctx.produce(matrices[1], 0)
-            steps = [(None, n) for n in input.shape[:-1]]
-            for matrix in matrices:
-                ctx.count(2, [*steps, *((ctx.vec(matrix, d), matrix.shape[d]) for d in (0, 1))])
+        for start in range(first, first + per_cell * directions, per_cell):
+            _cell(ctx, input, below, hidden, cell, weights[start : start + per_cell], has_biases)
         below = None if hidden is None else np.tile(hidden, directions)
     results = [ctx.result([*[None] * (len(ctx.shape[0]) - 1), below], ctx.shape[0])]
-    results += [ctx.result([*[None] * (len(s) - 1), hidden], s) for s in ctx.shape[1:]]
+    widths = [hidden, cell][: len(ctx.shape) - 1]
+    results += [ctx.result([*[None] * (len(s) - 1), v], s) for s, v in zip(ctx.shape[1:], widths, strict=True)]
     return tuple(results)
+
+
+def _state(ctx: Context, state: Any, *, projected: bool = False) -> tuple[Vec | None, Vec | None]:
+    """Labels of the state that is handed on, and of the cell behind it; the same unless there is a projection."""
+    states = [state] if isinstance(state, Labelled) else list(state)
+    for tensor in states:
+        for vec in ctx.vecs(tensor)[:-1]:
+            ctx.freeze(vec, "its order matters to a recurrent layer")
+    hidden, cell = ctx.vec(states[0], -1), ctx.vec(states[-1], -1)
+    if projected:
+        inner, outer = LinearForm.count(cell, states[-1].shape[-1]), LinearForm.count(hidden, states[0].shape[-1])
+        reason = "torch knows a projection by its being smaller"
+        ctx.space.require(inner, outer, ctx.where, relation=Relation.POSITIVE, reason=reason)
+    elif hidden is not None or cell is not None:
+        hidden = cell = ctx.tie(hidden, cell)
+    return hidden, cell
+
+
+def _cell(
+    ctx: Context,
+    input: Labelled,
+    below: Vec | None,
+    hidden: Vec | None,
+    cell: Vec | None,
+    weights: Sequence[Labelled],
+    has_biases: bool = True,
+) -> None:
+    """Weights (gates * H, I) and (gates * H, S), biases (gates * H,), and (S, H) from H to a projected state."""
+    into, back, *rest = weights
+    biases, projections = (rest[:2], rest[2:]) if has_biases else ([], rest)
+    gated = None if cell is None else np.tile(cell, into.shape[0] // len(cell))
+    ctx.bind(into, 1, below)
+    ctx.bind(back, 1, hidden)
+    for tensor in (into, back, *biases):
+        ctx.bind(tensor, 0, gated)
+    for tensor in projections:
+        ctx.bind(tensor, 0, hidden)
+        ctx.bind(tensor, 1, cell)
+    for matrix in (into, back, *projections):
+        ctx.produce(matrix, 0)
+        steps = [(None, n) for n in input.shape[:-1]]
+        ctx.count(2, [*steps, *((ctx.vec(matrix, d), matrix.shape[d]) for d in (0, 1))])
+
+
+@rule(*CELLS)
+def recurrent_cell(ctx: Context, input: Labelled, state: Any, *weights: Any) -> Any:
+    """One step: the states are the results."""
+    hidden, _ = _state(ctx, state)
+    lead = ctx.vecs(input)[:-1]
+    first = state if isinstance(state, Labelled) else state[0]
+    for vec, other in zip(lead, ctx.vecs(first)[:-1], strict=True):
+        if vec is not None or other is not None:
+            ctx.tie(vec, other)
+    given = [w for w in weights if w is not None]
+    _cell(ctx, input, ctx.vec(input, -1), hidden, hidden, given, len(given) > 2)
+    dims = [*lead, hidden]
+    return ctx.result(dims) if isinstance(state, Labelled) else tuple(ctx.result(dims, s) for s in ctx.shape)
+
+
+@rule("_pack_padded_sequence")
+def packed(ctx: Context, input: Labelled, lengths: Labelled, batch_first: bool) -> Any:
+    """(N, T, ...) to rows (all steps of all sequences, ...), and how many sequences each step has."""
+    ctx.freeze_all([lengths], "says where sequences end")
+    steps, rest = ctx.vecs(input)[:2], ctx.vecs(input)[2:]
+    for vec in steps:
+        ctx.freeze(vec, "its order matters to a recurrent layer")
+    return ctx.result([None, *rest], ctx.shape[0]), ctx.fixed(ctx.shape[1])
+
+
+@rule("_pad_packed_sequence")
+def unpacked(ctx: Context, data: Labelled, batch_sizes: Labelled, *args: Any) -> Any:
+    """The way back."""
+    return ctx.result([None, None, *ctx.vecs(data)[1:]], ctx.shape[0]), ctx.fixed(ctx.shape[1])
+
+
+@rule("pad_sequence")
+def padded(ctx: Context, sequences: Sequence[Labelled], *args: Any, **kwargs: Any) -> Labelled:
+    """Sequences (T, ...) of unequal lengths, one beside the other."""
+    for sequence in sequences:
+        ctx.freeze(ctx.vec(sequence, 0), "its order matters to a recurrent layer")
+    rest = [join_dim(ctx, list(sequences), d) for d in range(1, sequences[0].ndim)]
+    return ctx.result([None, None, *rest])
 
 
 @rule(functional.multi_head_attention_forward)

@@ -230,8 +230,8 @@ def _padding(ctx: Context, amount: Size) -> Vec:
 @rule("zeros", "ones", "full", "empty", "rand", "randn", "new_zeros", "new_ones", "new_empty", "new_full")
 def created(ctx: Context, *args: Any, size: Any = None, **kwargs: Any) -> Labelled:
     """A new tensor follows the sizes that it was asked to have."""
-    numbers = size if size is not None else [a for a in args if not isinstance(a, Labelled)]
-    if len(numbers) and isinstance(numbers[0], (tuple, list)):
-        numbers = numbers[0]
-    result = ctx.result([ctx.stretched(n) for n in list(numbers)[: len(ctx.shape)]])
+    own = args[1:] if ctx.node.target.__name__.startswith("new_") else args  # type: ignore[union-attr]
+    numbers = sizes_of(own[:1] if own and isinstance(own[0], (tuple, list)) else own) if size is None else list(size)
+    sizes = numbers[: len(ctx.shape)]
+    result = ctx.result([None if isinstance(n, Labelled) else ctx.stretched(n) for n in sizes])
     return replace(result, from_weights=True)  # nothing of the inputs is in it

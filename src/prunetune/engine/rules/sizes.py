@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from prunetune.engine.labels import Labelled, LinearForm, Relation, plain, tensors_in
-from prunetune.engine.placeholders import asked, attribute, constant, hidden, pinned
+from prunetune.engine.placeholders import alias, asked, attribute, constant, hidden, left, pinned
+from prunetune.engine.rules.common import moved
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
@@ -100,3 +101,14 @@ def hidden_tensor(ctx: Context) -> Any:
     for name, dim in list(ctx.space.axes):
         ctx.freeze(ctx.space.axes[name, dim], "an operation hidden from tracing may depend on it")
     return ctx.fixed()
+
+
+@rule(alias)
+def same_elements(ctx: Context, tensor: Labelled) -> Labelled:
+    return moved(ctx, tensor, ctx.vecs(tensor))
+
+
+@rule(left)
+def numbers_that_left(ctx: Context, *tensors: Labelled) -> None:
+    """Whatever becomes of them outside of torch relies on their number."""
+    ctx.freeze_all(tensors, "its numbers leave torch")

@@ -1,0 +1,350 @@
+"""Damage run folders in every way, and see what each command makes of it: `python -m benchmarks.damage_drill`.
+
+Two runs of a tiny network, one finished and one stopped in its search, are copied, and in each copy one file is damaged
+at random: bytes, length, a field of its JSON, a row or a value of its database. Then it is continued, made longer,
+checked, joined by a worker and reported. Every command must either end in an error on purpose, which is a sentence, or
+do what it should: the winner's score must be the one that its hyperparameters have, which is known without training, or
+what the damaged file says of a run that is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import io
+import json
+import math
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+import torch
+from rich.console import Console
+from torch import nn
+
+import prunetune.engine
+from prunetune import Float, Int, Pruning, Search
+from prunetune.backends import loop
+from prunetune.backends.lives import Pulse
+from prunetune.backends.patient import PatientStorage
+from prunetune.backends.trial import Report
+from prunetune.checking import check
+from prunetune.config import parse_config
+from prunetune.errors import PrunetuneError
+from prunetune.events import Event, TrialStarted
+from prunetune.jobs.launch import keep_config, search_of
+from prunetune.record import machine, versions
+from prunetune.report import write_report
+from prunetune.runfolder import sqlite_url
+from prunetune.summary import print_check, print_summary
+from prunetune.tuner import TuneResult, tune
+from prunetune.workers import work
+
+TRIALS: Final = 4
+STOPPED_AFTER: Final = 2
+SECONDS: Final = 30  # no command takes that long unless it waits for something that never comes
+DEEP: Final = 100_000
+UNREAD: Final = ("run.lock", "report.html")
+SPACE: Final = {"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)}
+JOB: Final = {
+    "model": {"name": "resnet8"},
+    "data": {"name": "digits", "image_size": 8},
+    "search": {"n_trials": TRIALS, "epochs": 2},
+}
+WRONG: Final = (None, -1, 10**30, 0.5, math.nan, "", "é", True, [], [None], {}, {"a": []})
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+    """The score is the learning rate and the width: no training decides it."""
+    score = params["lr"] + next(model.parameters()).shape[0]
+    for epoch in range(1, report.epochs + 1):
+        report(score, epoch)
+    with torch.no_grad():
+        next(model.parameters()).add_(1.0)
+    return float(score)
+
+
+def arguments(folder: Path, trials: int = TRIALS) -> dict[str, Any]:
+    search = Search(n_trials=trials, confirm=2, refine=1, optimizer="random", trial_pruner="none", direction="maximize")
+    return {
+        "space": SPACE,
+        "example_inputs": torch.zeros(2, 6),
+        "epochs": 2,
+        "run_dir": folder,
+        "pruning": Pruning(scorer="magnitude", ratio=0.5),
+        "search": search,
+    }
+
+
+def go_on(folder: Path) -> None:
+    _judge(folder, tune(net, train, **arguments(folder)))
+
+
+def make_longer(folder: Path) -> None:
+    _judge(folder, tune(net, train, **arguments(folder, TRIALS + 1)))
+
+
+def _judge(folder: Path, result: TuneResult) -> None:
+    if not result.already_finished:
+        assert math.isclose(result.score, result.params["lr"] + 16), f"{result.params} has the score {result.score}"
+    result.load_weights(net())
+    print_summary(Console(file=io.StringIO()), folder)
+
+
+def check_again(folder: Path) -> None:
+    check(net, train, **arguments(folder), configurations=4)
+    print_check(Console(file=io.StringIO()), folder)
+
+
+def join(folder: Path) -> None:
+    search_of(folder, None, None)
+    work(net, train, sqlite_url(folder / "study.db"), study=folder.name, wait=0.1)
+
+
+def configure_again(folder: Path) -> None:
+    keep_config(parse_config({**JOB, "run": {"folder": str(folder)}}))
+
+
+COMMANDS: Final[dict[str, Callable[[Path], object]]] = {
+    "report": write_report,
+    "worker": join,
+    "check": check_again,
+    "configure": configure_again,
+    "run": go_on,
+    "longer": make_longer,
+}
+
+
+def prepare(parent: Path) -> list[Path]:
+    """A finished run and one that was stopped; both were checked, and have a configuration."""
+    finished, stopped = parent / "finished", parent / "stopped"
+    for folder in (finished, stopped):
+        configure_again(folder)
+        check_again(folder)
+    go_on(finished)
+    with contextlib.suppress(KeyboardInterrupt):
+        tune(net, train, **arguments(stopped), observer=_stop)
+    return [finished, stopped]
+
+
+def _stop(event: Event) -> None:
+    if isinstance(event, TrialStarted) and event.number == STOPPED_AFTER:
+        raise KeyboardInterrupt
+
+
+# What is damaged
+
+
+def damage(folder: Path, rng: random.Random) -> str:
+    """Damage a file of the folder; says how."""
+    path = rng.choice(sorted(each for each in folder.iterdir() if each.name not in UNREAD))
+    ways = [_bytes, _shorter, _other, _gone]
+    if path.suffix == ".json":
+        ways += [_field] * 12
+    if path.suffix == ".db":
+        ways += [_rows] * 12
+    return f"{folder.name}: {path.name}: {rng.choice(ways)(path, rng)}"
+
+
+def _bytes(path: Path, rng: random.Random) -> str:
+    content = bytearray(path.read_bytes())
+    for place in (places := [rng.randrange(len(content)) for _ in range(rng.choice([1, 20, 1000]))]):
+        content[place] = rng.randrange(256)
+    path.write_bytes(content)
+    return f"{len(places)} bytes changed"
+
+
+def _shorter(path: Path, rng: random.Random) -> str:
+    content = path.read_bytes()
+    length = rng.choice([0, 1, rng.randrange(len(content))])
+    path.write_bytes(content[:length])
+    return f"cut to {length} of {len(content)} bytes"
+
+
+def _other(path: Path, rng: random.Random) -> str:
+    path.write_bytes(rng.randbytes(rng.randrange(10_000)))
+    return "random bytes"
+
+
+def _gone(path: Path, rng: random.Random) -> str:
+    path.unlink()
+    if rng.random() < 0.5:
+        return "deleted"
+    path.mkdir()
+    return "a folder in its place"
+
+
+def _field(path: Path, rng: random.Random) -> str:
+    content = json.loads(path.read_text())
+    at, where = content, []
+    while True:
+        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        key = rng.choice(keys)
+        where.append(str(key))
+        inside = at[key]
+        if not isinstance(inside, dict | list) or not inside or rng.random() < 0.4:
+            break
+        at = inside
+    name = ".".join(where)
+    if rng.random() < 0.3:
+        del at[key]
+        said = f"{name} deleted"
+    elif rng.random() < 0.1:
+        at[key] = "DEEP"
+        path.write_text(json.dumps(content).replace('"DEEP"', "[" * DEEP + "]" * DEEP))
+        return f"{name} nested deeply"
+    else:
+        at[key] = rng.choice(WRONG)
+        said = f"{name} = {at[key]!r}"
+    path.write_text(json.dumps(content))
+    return said
+
+
+def _rows(path: Path, rng: random.Random) -> str:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        full = [name for name in tables if database.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0]]
+        table = rng.choice(full)
+        if rng.random() < 0.05:
+            database.execute(f"DROP TABLE {table}")
+            return f"table {table} dropped"
+        row = rng.choice([each for (each,) in database.execute(f"SELECT rowid FROM {table}")])
+        if rng.random() < 0.3:
+            database.execute(f"DELETE FROM {table} WHERE rowid = ?", (row,))
+            return f"row {row} of {table} deleted"
+        column = rng.choice([each[1] for each in database.execute(f"PRAGMA table_info({table})")])
+        values = ["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"] if column == "state" else []
+        value = rng.choice([*values, None, -1, 10**6, 0.5, "", "é", "[1]", "{}", b"\xff\x00"])
+        try:
+            database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (value, row))
+        except sqlite3.Error as error:  # the database has rules of its own
+            return f"{table}.{column} could not be {value!r} ({error})"
+        return f"{table}.{column} of row {row} = {value!r}"
+
+
+# What becomes of it
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A command that neither did its work nor said why not."""
+
+    seed: int
+    damage: str
+    command: str
+    error: str
+
+
+def try_all(originals: list[Path], seed: int, counts: Counter[str]) -> list[Failure]:
+    """Damage a copy of one of the folders, run every command on copies of that; what failed without a sentence."""
+    rng = random.Random(seed)
+    failures = []
+    with tempfile.TemporaryDirectory() as name:
+        original = rng.choice(originals)
+        damaged = Path(name) / "damaged" / original.name
+        shutil.copytree(original, damaged)
+        said = damage(damaged, rng)
+        for command, do in COMMANDS.items():
+            copy = Path(name) / command / original.name
+            shutil.copytree(damaged, copy)
+            try:
+                with _within(SECONDS):
+                    do(copy)
+                counts["done"] += 1
+            except PrunetuneError as error:
+                counts["refused"] += 1
+                if "\n" in str(error):
+                    failures.append(Failure(seed, said, command, f"more than a sentence: {error}"))
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                at = traceback.extract_tb(error.__traceback__)[-1]
+                ours = [each for each in traceback.extract_tb(error.__traceback__) if "prunetune" in each.filename]
+                places = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in (at, *reversed(ours[-4:])))
+                failures.append(Failure(seed, said, command, f"{type(error).__name__}: {error} at {places}"))
+    return failures
+
+
+@contextlib.contextmanager
+def _within(seconds: int) -> Iterator[None]:
+    def late(number: int, frame: object) -> None:
+        raise TimeoutError(f"it went on for {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def quick() -> Iterator[None]:
+    """Nothing is timed, and nothing is waited for that may come back: here it does not."""
+    steps = mock.patch.object(prunetune.engine, "step_time", lambda models, _: dict.fromkeys(models, 0.5))
+    patience = mock.patch.object(PatientStorage, "_patience_now", return_value=0.2)
+    pulse = mock.patch.dict(loop.run_trials.__kwdefaults__, {"pulse": Pulse(0.05, 0.3)})
+    with steps, patience, pulse, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def run(
+    mutations: int, *, seed: int = 0, say: Callable[[str], None] = lambda _: None
+) -> tuple[list[Failure], Counter[str]]:
+    """Do the drill; what failed, and how often commands did their work and were refused."""
+    failures: list[Failure] = []
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as name, quick():
+        originals = prepare(Path(name))
+        for number in range(seed, seed + mutations):
+            for failure in try_all(originals, number, counts):
+                say(f"{failure.seed} {failure.damage} | {failure.command}: {failure.error}")
+                failures.append(failure)
+    return failures, counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mutations", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0, help="of the first; those after count up")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found to this file")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    failures, counts = run(given.mutations, seed=given.seed, say=functools.partial(print, flush=True))
+    print(
+        f"{given.mutations} damaged folders, {len(COMMANDS)} commands each: {counts['done']} did their work,", end=" "
+    )
+    print(f"{counts['refused']} said why not, {len(failures)} failed")
+    if given.json is not None:
+        plain = {
+            "mutations": given.mutations,
+            "seed": given.seed,
+            **counts,
+            "failures": [asdict(each) for each in failures],
+            "machine": machine(nn.Linear(1, 1)),
+            "versions": versions(),
+        }
+        given.json.write_text(json.dumps(plain, indent=1) + "\n")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

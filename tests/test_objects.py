@@ -1,0 +1,136 @@
+"""Objects where names are asked for, and paths that are none or that a train function leaves."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.pruners import MedianPruner, NopPruner, ThresholdPruner
+from optuna.samplers import RandomSampler, TPESampler
+from torch import nn
+
+from prunetune.backends.trial import Report
+from prunetune.errors import InputError
+from prunetune.runfolder import RunFolder
+from prunetune.settings import Search
+from prunetune.tuner import tune
+from prunetune.workers import work
+from tiny_tune import HALF, INPUTS, SMALL, SPACE, interrupt, make_quick, net, read_record, tiny_tune, train
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests are about is left out."""
+    make_quick(monkeypatch)
+
+
+def _search(**options: Any) -> Search:
+    return replace(SMALL, **options)
+
+
+def test_a_sampler_of_optunas_searches_as_it_would_in_a_study_of_ones_own(tmp_path: Path) -> None:
+    search = _search(optimizer=RandomSampler(seed=7))
+    record = tiny_tune(tmp_path, search=search).record
+    study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed=7))
+    own = [study.ask(SPACE.to_optuna()).params["lr"] for _ in range(4)]
+    assert record["search"]["best"]["params"]["lr"] == max(own)
+    assert (record["optimizer"], read_record(tmp_path)["optimizer"]) == ("object RandomSampler", "object RandomSampler")
+    assert any(
+        note.startswith("RandomSampler: an object's random state is not kept") for note in record["search"]["notes"]
+    )
+    assert tiny_tune(tmp_path, search=_search(optimizer=RandomSampler(seed=7))).already_finished
+    with pytest.raises(InputError, match="optimizer = 'object RandomSampler', now it is 'object TPESampler'"):
+        tiny_tune(tmp_path, search=_search(optimizer=TPESampler()))
+
+
+def test_a_pruner_of_optunas_stops_trials(tmp_path: Path) -> None:
+    """On the proxy, 8 wide, every score after the first epoch is below 8."""
+    search = _search(trial_pruner=ThresholdPruner(lower=8.0), confirm=1)
+    with pytest.raises(Exception, match="no trial on the proxy came to a score; 4 pruned"):
+        tiny_tune(tmp_path, search=search)
+
+
+@pytest.mark.parametrize("pruner", [None, NopPruner(), MedianPruner()])
+def test_a_search_with_any_pruner_ends(pruner: Any, tmp_path: Path) -> None:
+    record = tiny_tune(tmp_path, search=_search(trial_pruner=pruner)).record
+    assert record["trial_pruner"] == ("none" if pruner is None else f"object {type(pruner).__name__}")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"optimizer": TPESampler},
+            r"optimizer is the class TPESampler; give an object of it, TPESampler\(\), or a name",
+        ),
+        ({"optimizer": None}, "optimizer must be a name, or a sampler of Optuna's; got NoneType"),
+        ({"optimizer": MedianPruner()}, "optimizer must be a name, or a sampler of Optuna's; got MedianPruner"),
+        ({"trial_pruner": 3}, "trial_pruner must be a name, or a pruner of Optuna's; got int"),
+        ({"storage": 3}, "storage must be a URL; got int"),
+    ],
+)
+def test_what_is_neither_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        _search(**options)
+
+
+def test_schedules_cannot_be_ended_at_rungs_that_nobody_knows() -> None:
+    from prunetune.settings import Settings
+
+    asked = Settings(SPACE, 9, HALF, _search(trial_pruner=MedianPruner(), rungs="reannealed"), 0)
+    with pytest.raises(InputError, match="the trial pruner 'object MedianPruner' has no rungs"):
+        asked.study()
+
+
+def test_a_search_with_an_object_cannot_be_joined(tmp_path: Path) -> None:
+    url = f"journal://{tmp_path}/log"
+    with pytest.raises(KeyboardInterrupt):
+        tiny_tune(tmp_path / "run", train=interrupt, search=_search(optimizer=TPESampler(), storage=url))
+    with pytest.raises(
+        InputError, match="the search uses an object TPESampler, which only the process that made it has"
+    ):
+        work(net, train, url)
+
+
+def elsewhere(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+    """A train function that changes the folder."""
+    Path("deeper").mkdir(exist_ok=True)
+    os.chdir("deeper")
+    return train(model, params, report)
+
+
+@pytest.mark.parametrize("storage", [None, "journal:///log", "sqlite:///own.db"])
+def test_a_train_function_may_change_the_folder(
+    storage: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if storage == "journal:///log":
+        storage = "journal:log"
+    result = tiny_tune(Path("runs/mine"), train=elsewhere, search=_search(storage=storage))
+    assert result.run_dir == tmp_path / "runs" / "mine"
+    assert read_record(result.run_dir)["status"] == "finished"
+    assert {path.name for path in tmp_path.iterdir()} <= {"runs", "deeper", "log", "own.db"}
+    assert not [*tmp_path.glob("deeper/**/*.db"), *tmp_path.glob("deeper/**/log"), *tmp_path.glob("deeper/**/*.json")]
+
+
+def test_a_tilde_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = tiny_tune(Path("~/mine"), search=_search(storage="journal:///~/log"))
+    assert result.run_dir == tmp_path / "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "mine"]
+    with RunFolder("~/other") as folder:
+        assert folder.path == tmp_path / "other"
+
+
+@pytest.mark.parametrize("path", [None, "", 3, b"x", ["x"]])
+def test_what_is_no_folder_is_one_sentence(path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"the run folder is .*, but it must be a path, such as 'runs/mine'"):
+        tune(net, train, SPACE, example_inputs=INPUTS, epochs=2, run_dir=path, pruning=HALF, search=SMALL)
+    assert not list(tmp_path.iterdir())

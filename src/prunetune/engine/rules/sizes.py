@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from prunetune.engine.labels import Labelled, LinearForm, Relation, plain, tensors_in
-from prunetune.engine.placeholders import alias, asked, attribute, constant, hidden, left, pinned
+from prunetune.engine.placeholders import alias, asked, attribute, constant, decided, hidden, left, pinned
 from prunetune.engine.rules.common import moved
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
@@ -112,3 +112,12 @@ def same_elements(ctx: Context, tensor: Labelled) -> Labelled:
 def numbers_that_left(ctx: Context, *tensors: Labelled) -> None:
     """Whatever becomes of them outside of torch relies on their number."""
     ctx.freeze_all(tensors, "its numbers leave torch")
+
+
+@rule(decided)
+def decision(ctx: Context) -> None:
+    """Other values may let the module make its unsaved buffers anew, as dynamic rotary embeddings do: they stay."""
+    for name in ctx.module._non_persistent_buffers_set:
+        buffer = ctx.parameter(name)
+        if buffer is not None:
+            ctx.freeze_all([buffer], "its module decides by values, and may make it anew")

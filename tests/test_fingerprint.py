@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import linecache
+import os
+import subprocess
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable
@@ -229,6 +232,53 @@ def test_what_a_function_writes_to_is_state_and_where_files_lie_is_no_difference
     assert before.differences(Fingerprint.of({}, {"train": stateful})) == {
         "train": "settings.rate in train was 0.1, now it is 0.2"
     }
+
+
+@pytest.mark.parametrize("value", ["cuda:1", "/data/images", Path("x"), torch.device("cpu"), iter([1])])
+def test_what_differs_from_machine_to_machine_is_no_difference(value: Any) -> None:
+    def using(other: Any) -> Callable[..., Any]:
+        return lambda model, params, report: other
+
+    assert _difference(using(value), using({"cuda:1": "cpu", "/data/images": "/mnt/x"}.get(str(value), value))) == ""
+
+
+def test_the_fingerprint_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """Sets of text have another order in each: Python's hashes are salted."""
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    command = [sys.executable, str(script)]
+    lines = [
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": salt}, capture_output=True, text=True, check=True)
+        for salt in ("1", "2")
+    ]
+    first, second = (each.stdout for each in lines)
+    assert first == second
+    given = json.loads(first)
+    assert given["NAMES"] == "{'a', 'b', 'c', 'd'}"
+    assert given["helper.DECAY"] == "0.5"
+    assert "losses" not in given
+    assert all(len(given[name].partition("/")[2]) == 16 for name in ("its code", "helper", "Part"))
+
+
+_SCRIPT = """
+import json
+from prunetune.callables import described
+
+NAMES, DECAY, losses = {"a", "b", "c", "d"}, 0.5, []
+
+class Part:
+    def run(self, name):
+        return name in {"x", "y", "z"}
+
+def helper(x):
+    return x * DECAY
+
+def train(model, params, report):
+    losses.append(helper(1.0))
+    return float(Part().run("x") and "a" in NAMES)
+
+print(json.dumps(described(train)))
+"""
 
 
 def test_what_is_written_in_c_is_said_to_be_unreadable() -> None:

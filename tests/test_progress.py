@@ -185,9 +185,9 @@ def test_the_console_decides() -> None:
     def console(*, terminal: bool, term: str = "xterm") -> Console:
         return Console(file=io.StringIO(), force_terminal=terminal, _environ={"TERM": term})
 
-    assert isinstance(show_progress(console(terminal=True)), LiveProgress)
-    assert isinstance(show_progress(console(terminal=False)), PlainProgress)
-    assert isinstance(show_progress(console(terminal=True, term="dumb")), PlainProgress)
+    assert isinstance(show_progress(console(terminal=True)).progress, LiveProgress)
+    assert isinstance(show_progress(console(terminal=False)).progress, PlainProgress)
+    assert isinstance(show_progress(console(terminal=True, term="dumb")).progress, PlainProgress)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from prunetune.interrupts import Interrupted, answered, interruptible
 
 def main() -> None:
     """Run the command line."""
+    import io
     import os
     import sys
 
@@ -20,6 +21,9 @@ def main() -> None:
     # not controlled). On idle cores spinning briefly costs a small network's step about a tenth. GNU OpenMP reads this
     # when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")  # a terminal that has no such character shows a question mark
     try:
         with interruptible(signal.SIGINT, signal.SIGTERM):
             from prunetune.cli import app

@@ -29,7 +29,7 @@ app = typer.Typer(
     help="Prune small, tune fast, train full: find a network's hyperparameters on a small pruned proxy of it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 
 
@@ -129,15 +129,14 @@ def check(
     with _exit_statuses(
         again + (f" --epochs {epochs}" if epochs else "") + " --download" * download + " --anyway" * anyway
     ):
-        from rich.console import Console
-
         from prunetune.config import read_config, with_download
+        from prunetune.display import Terminal
         from prunetune.jobs.launch import launch_check
         from prunetune.progress import show_progress
         from prunetune.summary import print_check
 
         asked = read_config(config)
-        console = Console(quiet=quiet or as_json)
+        console = Terminal(quiet=quiet or as_json)
         with show_progress(console) as progress:
             result = launch_check(
                 with_download(asked) if download else asked,
@@ -171,15 +170,14 @@ def compare(
     Example: prunetune compare examples/run.toml
     """
     with _exit_statuses(f"prunetune compare {config}" + " --download" * download + " --anyway" * anyway):
-        from rich.console import Console
-
         from prunetune.config import read_config, with_download
+        from prunetune.display import Terminal
         from prunetune.jobs.launch import launch_compare
         from prunetune.progress import show_progress
         from prunetune.summary import print_comparison
 
         asked = read_config(config)
-        console = Console(quiet=quiet or as_json)
+        console = Terminal(quiet=quiet or as_json)
         with show_progress(console) as progress:
             result = launch_compare(
                 with_download(asked) if download else asked,
@@ -230,16 +228,22 @@ def worker(
     """
     end_with_owner()
     with _exit_statuses("prunetune worker, with the same arguments"):
-        from rich.console import Console
-
+        from prunetune.display import Terminal
         from prunetune.jobs.launch import join, search_of
         from prunetune.progress import show_progress
 
-        console = Console()
+        console = Terminal()
         url, called = search_of(source, study, name)
         with show_progress(console) as progress:
             ran = join(url, called, device=device, root=root, wait=wait, resume=_resume(anyway), observer=progress)
         _say(console, f"The search has all its trials; {ran} of them were run here.")
+
+
+def _scorers(incomplete: str) -> list[str]:
+    """Names for the shell's completion."""
+    from prunetune.plugins import scorers
+
+    return [name for name in scorers.names() if name.startswith(incomplete)]
 
 
 @app.command()
@@ -251,11 +255,11 @@ def prune(
             "--input",
             "-i",
             metavar="SHAPE",
-            help="1,3,224,224; one for each argument.",
+            help="1,3,224,224, or 2,128:int64 for indices; one for each argument.",
             show_default=False,
         ),
     ] = [],  # noqa: B006  # typer copies it
-    scorer: Annotated[str, typer.Option(help="See prunetune list scorers.")] = "synflow",
+    scorer: Annotated[str, typer.Option(help="See prunetune list scorers.", autocompletion=_scorers)] = "synflow",
     percentile: Annotated[float | None, typer.Option(help="The paper's p; 85 without any budget.")] = None,
     ratio: Annotated[float | None, typer.Option(help="The share of every group's channels that stays.")] = None,
     flops: Annotated[float | None, typer.Option(help="The share of the FLOPs that may be left.")] = None,
@@ -379,9 +383,9 @@ def list_names(
     from prunetune.listing import print_rows, registries, rows
 
     if kind is not None:
-        from rich.console import Console
+        from prunetune.display import Terminal
 
-        print_rows(Console(), rows(kind.value))
+        print_rows(Terminal(), rows(kind.value))
         return
     for each, registry in registries().items():
         typer.echo(f"{each}: {', '.join(registry.names())}")
@@ -389,13 +393,12 @@ def list_names(
 
 def _run(config: Config, workers: int = 1, *, resume: Resume = "same", quiet: bool, as_json: bool) -> None:
     """Do the job with progress on the terminal, and print what came out: tables, nothing, or ``result.json``."""
-    from rich.console import Console
-
+    from prunetune.display import Terminal
     from prunetune.jobs.launch import launch
     from prunetune.progress import show_progress
     from prunetune.summary import print_summary
 
-    console = Console(quiet=quiet or as_json)
+    console = Terminal(quiet=quiet or as_json)
     with show_progress(console) as progress:
         result = launch(
             config, workers=workers, resume=resume, observer=progress, say=lambda sentence: _say(console, sentence)

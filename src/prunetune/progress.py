@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from prunetune.backends.checks import BETTER, Direction
+from prunetune.display import Display
 from prunetune.events import (
     EpochEnded,
     Event,
@@ -229,7 +230,14 @@ class LiveProgress:
             TimeElapsedColumn(),
             console=console,
         )
-        self._live = Live(Group(self._bars, _Line(self._tally)), console=console, transient=True, refresh_per_second=8)
+        self._live = Live(
+            Group(self._bars, _Line(self._tally)),
+            console=console,
+            transient=True,
+            refresh_per_second=8,
+            redirect_stdout=False,  # ``Display`` does
+            redirect_stderr=False,
+        )
         self._phase: TaskID | None = None
         self._trial: TaskID | None = None
 
@@ -293,7 +301,7 @@ class _Line:
         return Text("  " + ", ".join([*filter(None, [self.tally.line()]), *better]), style="dim")
 
 
-def show_progress(console: Console) -> PlainProgress | LiveProgress:
+def show_progress(console: Console) -> Display:
     """The observer that suits ``console``; use it in a ``with`` statement."""
     live = console.is_terminal and not console.is_dumb_terminal
-    return LiveProgress(console) if live else PlainProgress(console)
+    return Display(console, LiveProgress(console) if live else PlainProgress(console), live=live)

@@ -25,6 +25,11 @@ def left(*tensors: Tensor) -> None:
     raise RuntimeError("numbers that left torch: the graph is for analysis, not for running")
 
 
+def decided() -> None:
+    """Stands in the graph for a decision of the traced code that hung on a tensor's values."""
+    raise RuntimeError("a decision of the traced code: the graph is for analysis, not for running")
+
+
 def attribute(target: str, index: int | None) -> int:
     """Stands in the graph for an integer attribute of a module."""
     raise RuntimeError("an attribute of the traced model: the graph is for analysis, not for running")

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import all_tensors, named_modules, named_tensors, own_attributes
 from prunetune.engine.lines import running_line
-from prunetune.engine.placeholders import alias, attribute, constant, hidden, left, pinned
+from prunetune.engine.placeholders import alias, attribute, constant, decided, hidden, left, pinned
 from prunetune.engine.rules.table import rule_of_module
 from prunetune.engine.sizes import SizeFloat, SizeProxy, SizeTuple
 from prunetune.engine.tape import Tape
@@ -25,6 +25,7 @@ from prunetune.engine.ways import Comparison, observed
 _ABOUT = (type(None), bool, int, str, tuple, torch.dtype, torch.device, torch.layout, torch.memory_format)
 """What torch functions say about a tensor. What else is no tensor took numbers out of it, and where they go is not
 seen."""
+_DECIDES = (torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__, torch.Tensor.item)
 _PRODUCTS = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
 _COUNTS = frozenset((*_PRODUCTS, torch.Tensor.__len__, torch.Tensor.stride))
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
@@ -156,7 +157,10 @@ class Recorder(TorchFunctionMode):
                 node = self._call(func, args, kwargs)
                 self.calls.append((func.__name__, node))
                 self._remember(written, node)
-            elif not isinstance(out, _ABOUT):
+                return out
+            if func in _DECIDES:
+                self._call(decided, (), {})
+            if not isinstance(out, _ABOUT):
                 self._call(left, tuple(v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)), {})
         return out
 

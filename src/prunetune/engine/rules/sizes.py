@@ -32,42 +32,47 @@ def attribute_size(ctx: Context, target: str, index: int | None) -> LinearForm:
 
 @rule(operator.add)
 def add(ctx: Context, left: Size, right: Size) -> LinearForm:
-    return LinearForm.of(left).plus(LinearForm.of(right), 1)
+    return ctx.space.settled(left).plus(ctx.space.settled(right), 1)
 
 
 @rule(operator.sub)
 def sub(ctx: Context, left: Size, right: Size) -> LinearForm:
-    return LinearForm.of(left).plus(LinearForm.of(right), -1)
+    return ctx.space.settled(left).plus(ctx.space.settled(right), -1)
 
 
 @rule(operator.mul)
 def mul(ctx: Context, left: Size, right: Size) -> LinearForm:
+    left, right = ctx.space.settled(left), ctx.space.settled(right)
     if _varies(right) > _varies(left):
         left, right = right, left
-    return LinearForm.of(left).scaled(Fraction(_pinned(ctx, right)), plain(left) * plain(right))
+    return left.scaled(Fraction(_pinned(ctx, right)), plain(left) * plain(right))
 
 
 @rule(operator.floordiv)
 def floordiv(ctx: Context, left: Size, right: Size) -> LinearForm:
+    left, right = ctx.space.settled(left), ctx.space.settled(right)
     value, rest = divmod(plain(left), plain(right))
     if not rest and ctx.node in ctx.otherwise:  # width // heads, where it is the number of heads that is cut
-        ctx.space.require(left, LinearForm.of(right).scaled(Fraction(value), plain(left)), ctx.where)
+        ctx.space.require(left, right.scaled(Fraction(value), plain(left)), ctx.where)
         return LinearForm.of(value)
-    share = LinearForm.of(left).plus(LinearForm.of(rest), -1).scaled(Fraction(1, _pinned(ctx, right)), value)
+    share = left.plus(LinearForm.of(rest), -1).scaled(Fraction(1, _pinned(ctx, right)), value)
     ctx.space.require(share, 0, ctx.where, relation=Relation.WHOLE, reason="a size is divided and the rest is dropped")
     return share
 
 
-def _varies(form: Size) -> int:
+def _varies(form: LinearForm) -> int:
     """How much a size varies: computed from what can be cut, from an attribute, or not at all."""
-    return 0 if not isinstance(form, LinearForm) else 2 if form.terms else 1 if form.attributes else 0
+    return 2 if form.terms else 1 if form.attributes else 0
 
 
-def _pinned(ctx: Context, form: Size) -> int:
+def _pinned(ctx: Context, form: LinearForm) -> int:
     """A size that is multiplied by another or divides it: it must stay what it is."""
-    if isinstance(form, LinearForm):
-        ctx.space.require(form, form.value, ctx.where)
-    return plain(form)
+    ctx.space.require(form, form.value, ctx.where)
+    if not form.terms and len(form.attributes) == 1:
+        ctx.space.attributes.setdefault(
+            form.attributes[0][0], LinearForm.of(ctx.space.attribute_values[form.attributes[0][0]])
+        )
+    return form.value
 
 
 @rule(pinned)

@@ -131,6 +131,8 @@ def prune(
         multiple_of=multiple_of,
     )
     method = make_scorer(scorer) if isinstance(scorer, str) else scorer
+    if not isinstance(method, Scorer):
+        raise InputError(f"the scorer must be a name, or an object of a Scorer; got {type(method).__name__}")
     if isinstance(data, Iterator):  # for it may be asked again
         data = list(islice(data, method.batches))
 

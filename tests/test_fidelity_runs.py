@@ -25,7 +25,7 @@ from prunetune.backends.trial import Report
 from prunetune.config import fidelity_of, parse_config
 from prunetune.data import ImageData, datasets
 from prunetune.errors import InputError
-from prunetune.events import Event, Notice
+from prunetune.events import Event, Notice, silent
 from prunetune.jobs import ImageClassification
 from prunetune.jobs.launch import _config_of, _prepare, launch
 from prunetune.report import load_run
@@ -173,7 +173,7 @@ def test_a_train_function_that_heeds_nothing_is_told_once(tmp_path: Path) -> Non
     assert [isinstance(event, Notice) and event.message.startswith(note) for event in events].count(True) == 1
     assert sum(each.startswith(note) for each in record["search"]["notes"]) == 1
     with pytest.warns(UserWarning, match="nothing read report.resolution and report.data"):  # nobody observes
-        _tune(tmp_path / "silent", Watched(reads=False))
+        _tune(tmp_path / "silent", Watched(reads=False), observer=silent)
     record = _tune(tmp_path / "epochs", Watched(reads=False), Fidelity(epochs=0.5)).record
     assert not any("nothing read" in each for each in record["search"]["notes"])
 

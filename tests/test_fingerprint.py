@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import linecache
+import os
+import subprocess
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable
@@ -159,7 +162,7 @@ def test_under_another_python_the_source_decides_and_without_one_nobody_can_say(
     assert same_python.differences(given) == {"evaluate": "the code of evaluate has changed"}
 
 
-def _adder(amount: float) -> Callable[..., float]:
+def _adder(amount: Any) -> Callable[..., float]:
     return lambda model, params, report: amount
 
 
@@ -194,6 +197,17 @@ def _partial(function: Callable[..., Any], **given: Any) -> Callable[..., Any]:
         (Trainer(0.5).fit, Trainer(0.5).fit, ""),
         (Trainer(0.5).fit, Trainer(0.25).fit, "decay in train was 0.5, now it is 0.25"),
         (Trainer(0.5).fit, Trainer(0.5).__call__, "method in train was fit, now it is __call__"),
+        (_adder(nn.CrossEntropyLoss()), _adder(nn.CrossEntropyLoss()), ""),
+        (
+            _adder(nn.CrossEntropyLoss()),
+            _adder(nn.CrossEntropyLoss(label_smoothing=0.1)),
+            "amount.label_smoothing in train was 0.0, now it is 0.1",
+        ),
+        (
+            _adder(slice(9)),
+            _adder(slice(8)),
+            "amount in train was slice(None, 9, None), now it is slice(None, 8, None)",
+        ),
         (lambda model, params, report: 1, lambda model, params, report: 2, "the code of train has changed"),
         (lambda model, params, report: 1, lambda model, params, report: 1, ""),
     ],
@@ -229,6 +243,53 @@ def test_what_a_function_writes_to_is_state_and_where_files_lie_is_no_difference
     assert before.differences(Fingerprint.of({}, {"train": stateful})) == {
         "train": "settings.rate in train was 0.1, now it is 0.2"
     }
+
+
+@pytest.mark.parametrize("value", ["cuda:1", "/data/images", Path("x"), torch.device("cpu"), iter([1])])
+def test_what_differs_from_machine_to_machine_is_no_difference(value: Any) -> None:
+    def using(other: Any) -> Callable[..., Any]:
+        return lambda model, params, report: other
+
+    assert _difference(using(value), using({"cuda:1": "cpu", "/data/images": "/mnt/x"}.get(str(value), value))) == ""
+
+
+def test_the_fingerprint_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """Sets of text have another order in each: Python's hashes are salted."""
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    command = [sys.executable, str(script)]
+    lines = [
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": salt}, capture_output=True, text=True, check=True)
+        for salt in ("1", "2")
+    ]
+    first, second = (each.stdout for each in lines)
+    assert first == second
+    given = json.loads(first)
+    assert given["NAMES"] == "{'a', 'b', 'c', 'd'}"
+    assert given["helper.DECAY"] == "0.5"
+    assert "losses" not in given
+    assert all(len(given[name].partition("/")[2]) == 16 for name in ("its code", "helper", "Part"))
+
+
+_SCRIPT = """
+import json
+from prunetune.callables import described
+
+NAMES, DECAY, losses = {"a", "b", "c", "d"}, 0.5, []
+
+class Part:
+    def run(self, name):
+        return name in {"x", "y", "z"}
+
+def helper(x):
+    return x * DECAY
+
+def train(model, params, report):
+    losses.append(helper(1.0))
+    return float(Part().run("x") and "a" in NAMES)
+
+print(json.dumps(described(train)))
+"""
 
 
 def test_what_is_written_in_c_is_said_to_be_unreadable() -> None:

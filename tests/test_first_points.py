@@ -20,7 +20,20 @@ from prunetune.backends.trial import Report
 from prunetune.errors import InputError
 from prunetune.events import Event, PhaseStarted, Warned
 from prunetune.tuner import tune
-from tiny_tune import HALF, INPUTS, SMALL, SPACE, interrupt, make_quick, net, read_record, tiny_tune, touch, train
+from tiny_tune import (
+    HALF,
+    INPUTS,
+    SMALL,
+    SPACE,
+    interrupt,
+    make_quick,
+    net,
+    read_record,
+    tiny_tune,
+    touch,
+    train,
+    width,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 SIX = SearchSpace({"lr": Categorical([0.1, 0.2, 0.4]), "steps": Int(1, 2)})
@@ -67,6 +80,18 @@ def test_a_search_that_came_to_all_points_is_finished_and_says_why(tmp_path: Pat
     assert record["search"]["trials"]["complete"] == 6
     assert any("6 configurations in all" in note for note in record["search"]["notes"])
     assert run(tmp_path, search=asked).already_finished
+
+
+def test_a_refinement_trains_no_point_of_a_small_space_twice_on_the_full_network(tmp_path: Path) -> None:
+    on_base: Counter[tuple[float, int]] = Counter()
+
+    def counted(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        on_base[params["lr"], params["steps"]] += width(model) == 16
+        return train(model, params, report)
+
+    run(tmp_path, train=counted, search=replace(SMALL, n_trials=16, confirm=2, refine=16))
+    assert set(on_base.values()) <= {0, 1}
+    assert sum(on_base.values()) > 2
 
 
 def test_what_failed_was_tried_and_what_was_stopped_by_hand_was_not(tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_a_loss_that_is_maximised(tmp_path: Path) -> None:
 
     many = Search(direction="maximize", n_trials=7, confirm=1, optimizer="random", trial_pruner="none")
     with pytest.warns(UserWarning, match=r"in 6 of 6 trials the scores fall .*returns a loss, .*direction='minimize'"):
-        by_tune(tmp_path, train=loss, search=many)
+        by_tune(tmp_path, train=loss, search=many, observer=prunetune.silent)
     notes = " ".join(read_record(tmp_path)["search"]["notes"])
     assert "in 7 of 7 trials the scores fall from the first report to the last" in notes
 

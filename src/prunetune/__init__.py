@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prunetune.comparison.compare import CompareResult, compare
     from prunetune.comparison.settings import Comparison
     from prunetune.engine import DependencyGraph, PruningPlan
+    from prunetune.events import silent
     from prunetune.fidelity import Fidelity
     from prunetune.objective import proxy_objective, proxy_of
     from prunetune.pruned import PruneResult
@@ -50,6 +51,7 @@ _HOMES = {
     "prune": "prunetune.pruning",
     "retrain": "prunetune.retraining",
     "seed_all": "prunetune.caller",
+    "silent": "prunetune.events",
     "tune": "prunetune.tuner",
     "work": "prunetune.workers",
 }
@@ -77,6 +79,7 @@ __all__ = [
     "prune",
     "retrain",
     "seed_all",
+    "silent",
     "tune",
     "work",
 ]

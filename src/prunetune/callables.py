@@ -2,7 +2,8 @@
 
 Formatting does not count: of a function there are two digests, of its compiled code and of its syntax tree, and it is
 the same if either is. Values that a function writes to (a list that it appends to, a counter) are state, and no part of
-it; of tensors the shape counts, of other libraries' objects the class, and where a file lies counts for nothing.
+it. Of tensors the shape counts, of other libraries' objects the class; where a file lies, and which device computes,
+counts for nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import inspect
 import itertools
 import os
+import re
 import sys
 import sysconfig
 import textwrap
@@ -42,7 +44,10 @@ _WRITERS: Final = frozenset(vars(list) | vars(dict) | vars(set) | vars(deque)) -
     "issuperset", "items", "keys", "symmetric_difference", "union", "values",
 }  # fmt: skip
 """Methods of containers that change them."""
-_PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dtype)
+MOST: Final = 1000
+"""Of a container with more in it the size counts."""
+_DEVICE: Final = re.compile(r"(cpu|mps|cuda|xpu)(:\d+)?")
+_PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, range, slice, enum.Enum, torch.dtype)
 _OWN: Final = str(Path(__file__).parent)
 _LIBRARIES: Final = tuple(
     {str(Path(sysconfig.get_paths()[each]).resolve()) for each in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -81,9 +86,15 @@ def value_line(value: Any) -> str | None:
     >>> value_line((3, 3)), value_line(torch.zeros(2, 3)), value_line(Path("data"))
     ('(3, 3)', 'float32 (2, 3)', None)
     """
-    if _is_tensor(value):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    if isinstance(value, PurePath) or (isinstance(value, str) and os.path.isabs(value)) or not _is_plain(value):
+    if isinstance(value, torch.Tensor | np.ndarray):
+        try:
+            shape = tuple(value.shape)
+        except RuntimeError:  # nested tensors have none
+            shape = ()
+        return f"{str(value.dtype).removeprefix('torch.')} {shape}"
+    if isinstance(value, str) and (os.path.isabs(value) or _DEVICE.fullmatch(value)):
+        return None
+    if not _is_plain(value):
         return None
     text = _in_order(value)
     return text if len(text) <= LONGEST else f"{text[:40]}… ({_sha(text)})"
@@ -153,10 +164,13 @@ class _Parts:
             self._add(f"{_under(name)}{key}", value, depth)
 
     def _add_state(self, name: str, owner: Any, depth: int) -> None:
-        """Add the attributes of an object."""
-        if isinstance(owner, nn.Module | ModuleType | type) or not _is_open(owner) or depth >= DEPTH:
+        """Add the attributes of an object; of a module, a loss say, the plain ones."""
+        closed = isinstance(owner, ModuleType | type) or not (isinstance(owner, nn.Module) or _is_open(owner))
+        if closed or depth >= DEPTH:
             return
         for key, value in getattr(owner, "__dict__", {}).items():
+            if isinstance(owner, nn.Module) and (key == "training" or value_line(value) is None):
+                continue
             if not key.startswith("_"):
                 self._add(f"{_under(name)}{key}", value, depth + 1)
 
@@ -321,16 +335,13 @@ def _is_open(owner: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict | tuple | list | set | frozenset) and len(value) > MOST:
+        return False
     if isinstance(value, dict):
         return all(_is_plain(each) for pair in value.items() for each in pair)
     if isinstance(value, tuple | list | set | frozenset):
         return all(_is_plain(each) for each in value)
     return isinstance(value, _PLAIN)
-
-
-def _is_tensor(value: Any) -> bool:
-    """Whether it is a tensor of torch's or an array of numpy's."""
-    return isinstance(value, torch.Tensor | np.ndarray)
 
 
 def _in_order(value: Any) -> str:

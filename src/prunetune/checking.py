@@ -19,7 +19,7 @@ from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import whole_number
 from prunetune.caller import given_back, seed_all
 from prunetune.errors import InputError, SearchError
-from prunetune.events import Observer, Phase, silent
+from prunetune.events import Notice, Observer, Phase
 from prunetune.fidelity import AXES, FULL, Fidelity, resolve_fidelity
 from prunetune.fingerprint import Fingerprint, Resume, check_resume, continued, sentences
 from prunetune.interrupts import interruptible
@@ -31,7 +31,8 @@ from prunetune.runfolder import FORMAT, RunFolder
 from prunetune.settings import Pruning, Search, Settings
 from prunetune.transfer.notes import transfer_note
 from prunetune.tuner import build_base
-from prunetune.verdict import Verdict, verdict
+from prunetune.verdict import Verdict, too_few, verdict
+from prunetune.watching import Watching
 from prunetune.workers import PLAN, ModelFunction, TrainFunction, digest, on_proxy, timed
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def check(
     seed: int = 0,
     data: Iterable[Batch] | None = None,
     loss: Loss | None = None,
-    observer: Observer = silent,
+    observer: Observer | None = None,
     configurations: int = CONFIGURATIONS,
     check_epochs: int | None = None,
 ) -> CheckResult:
@@ -148,10 +149,13 @@ def check(
         asked = settings.fidelity
         return proxy.plan, measured_fidelity(asked, base, proxy(), example_inputs, epochs=settings.epochs)
 
-    with RunFolder(run_dir) as folder:
+    goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
+    with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         now = Fingerprint.of({"network": base}, {"model_fn": model_fn, "train": train}, example_inputs)
-        anyway = sentences(continued(folder, now, resume=resume, observer=observer))
-        return _Check(settings, folder, short, wanted, observer, anyway).go(model_fn, train, cut)
+        anyway = sentences(continued(folder, now, resume=resume, observer=watching))
+        result = _Check(settings, folder, short, wanted, watching, anyway).go(model_fn, train, cut)
+    watching.sum_up("check", result.run_dir)
+    return result
 
 
 def draw_configurations(space: SearchSpace, count: int, seed: int) -> list[dict[str, Any]]:
@@ -197,6 +201,8 @@ class _Check:
 
     def go(self, model_fn: ModelFunction, train: TrainFunction, cut: Cut) -> CheckResult:
         asked, full = self.settings, self._trained(self.epochs)
+        if few := too_few(len(self.points)):
+            self.observer(Notice(few))
         key = _digest({**full.fingerprint(), "pruning": asked.pruning.to_record(), "of": asked.fidelity.to_record()})
         with ExitStack() as stack:
             open_in = partial(self._study, stack)

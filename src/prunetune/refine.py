@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from prunetune import record as parts
 from prunetune.backends import SearchSpace
 from prunetune.backends.given import optimizer_name
+from prunetune.backends.trial import SAME_NETWORK
 from prunetune.confirm import CONFIRM_STUDY, CONFIRMED, SEARCH_STUDY, better, confirm_settings, on_base, promote
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 REFINE_STUDY: Final = "refine"  # in the run folder
 QUARTER: Final = 4
-BASE: Final = "base"
+BASE: Final = SAME_NETWORK
 PROXY: Final = "proxy"
 
 
@@ -65,6 +66,7 @@ def refine(run: Run) -> None:
                     settings,
                     n_trials=asked.refine,
                     phase="refine",
+                    distinct=True,
                     observer=run.after_trials(update),
                 )
             finally:

@@ -16,7 +16,7 @@ from prunetune.backends.space import check_points
 from prunetune.caller import given_back, seed_all
 from prunetune.energy import Meter
 from prunetune.errors import InputError
-from prunetune.events import Observer, silent
+from prunetune.events import Observer
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
 from prunetune.fingerprint import Resume, check_resume
 from prunetune.interrupts import interruptible
@@ -25,6 +25,7 @@ from prunetune.objective import ProxyFactory
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
 from prunetune.runfolder import RunFolder, check_saveable
 from prunetune.settings import Pruning, Search, Settings
+from prunetune.watching import Watching
 from prunetune.workers import ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def tune(
     loss: Loss | None = None,
     energy: bool | None = None,
     country: str | None = None,
-    observer: Observer = silent,
+    observer: Observer | None = None,
 ) -> TuneResult:
     """Find the hyperparameters of a network on its pruned proxy, and train the full network with the best.
 
@@ -90,6 +91,9 @@ def tune(
         it is, see ``prunetune.energy.Meter``.
     run_dir
         The run folder; see ``RunFolder``.
+    observer
+        Hears of all that happens, see ``prunetune.events``; None is the view on the terminal, as the command line has
+        it, and ``prunetune.silent`` shows nothing.
     resume
         A run only goes on ("same") with the network, the functions and the inputs that it was started with, as far as
         they can be compared; "anyway" goes on whatever has changed, and the record says what that was.
@@ -128,9 +132,12 @@ def tune(
     if pruning.weights != "sliced":
         check_unmasked(base)
     keep_freed_memory()
-    with RunFolder(run_dir) as folder:
-        run = Run(settings, folder, model_fn, train, evaluate, observer, meter, points)
-        return run.go(base, example_inputs, ScoringData(data, loss), resume)
+    goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"
+    with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
+        run = Run(settings, folder, model_fn, train, evaluate, watching, meter, points)
+        result = run.go(base, example_inputs, ScoringData(data, loss), resume)
+    watching.sum_up("summary", result.run_dir)
+    return result
 
 
 def build_base(model_fn: ModelFunction, seed: int) -> nn.Module:

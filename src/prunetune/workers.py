@@ -24,6 +24,7 @@ from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_model_fn, check_train
 from prunetune.settings import Weights
 from prunetune.watched import watched
+from prunetune.watching import Watching
 
 if TYPE_CHECKING:
     import optuna
@@ -114,7 +115,7 @@ def work(
     study: str | None = None,
     wait: float = WAIT_SECONDS,
     resume: Resume = "same",
-    observer: Observer = silent,
+    observer: Observer | None = None,
 ) -> int:
     """Run trials of a search that ``prunetune.tune`` has started in ``storage``; returns how many.
 
@@ -134,6 +135,8 @@ def work(
         Seconds to wait for the search to be started.
     resume
         "anyway" joins though the network or the train function is another than the run's.
+    observer
+        As for ``tune``.
 
     Raises
     ------
@@ -158,12 +161,13 @@ def work(
     check_train(train)
     check_resume(resume)
     keep_freed_memory()
-    with joined(storage, study, observer, wait) as (found, settings, order):
+    goes_on = "this worker was stopped; the search goes on without it, and the same call joins it again"
+    with Watching(observer, goes_on) as watching, joined(storage, study, watching, wait) as (found, settings, order):
         plan = PruningPlan.from_json(order.plan)
         fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
         seed_all(settings.seed)
         now = Fingerprint.of({"network": model_fn()}, {"model_fn": model_fn, "train": train})
-        check_given(found, now, resume=resume, observer=observer)
+        check_given(found, now, resume=resume, observer=watching)
 
         def n_trials() -> int:
             return int(found.user_attrs[ORDER]["n_trials"])
@@ -176,9 +180,9 @@ def work(
             order.transfer,
             resolution=order.resolution,
             data=order.data,
-            observer=observer,
+            observer=watching,
         )
-        return run_trials(found, objective, settings, n_trials=n_trials, observer=observer, distinct=True)
+        return run_trials(found, objective, settings, n_trials=n_trials, observer=watching, distinct=True)
 
 
 def on_proxy(

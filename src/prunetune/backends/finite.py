@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.cube import Cube
 from prunetune.backends.study import outcome
-from prunetune.backends.trial import GIVEN_UP
+from prunetune.backends.trial import GIVEN_UP, SAME_NETWORK, TOLD
 
 MOST: Final = 4096
 """In a space with more points a search hardly comes to the same one twice."""
@@ -85,6 +85,8 @@ def _is_over_for_nothing(trial: FrozenTrial) -> bool:
 
 def _is_tried(trial: FrozenTrial) -> bool:
     """Whether a trial has had its point, has it, or will; a killed one has, for it comes again by itself."""
+    if trial.user_attrs.get(TOLD) == SAME_NETWORK:
+        return True
     return not _is_over_for_nothing(trial) or bool(trial.state == TrialState.FAIL and trial.user_attrs.get(GIVEN_UP))
 
 

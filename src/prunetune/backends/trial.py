@@ -23,6 +23,7 @@ GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
 RETRY_OF: Final = "retry_of"  # user attribute of the one that repeats its hyperparameters
 RETRY: Final = "retry"  # and another of it: how often they were tried again
 TOLD: Final = "told"  # user attribute of a trial that ran elsewhere: the network that its score is of
+SAME_NETWORK: Final = "base"  # its value where that is the network that the study's own trials train
 NOT_READ: Final = "not_read"  # user attribute of a trial: which hyperparameters its train function never read
 WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 

@@ -35,13 +35,14 @@ from prunetune.comparison.rivals import HAVE_THEIR_OWN_COST
 from prunetune.comparison.settings import BASE, FEWEST, Comparison, Way
 from prunetune.comparison.trainings import Functions, Trained, Trainings, key
 from prunetune.errors import InputError
-from prunetune.events import Observer, silent
+from prunetune.events import Observer
 from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, check_resume, continued, sentences
 from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_train
 from prunetune.record import Record
 from prunetune.runfolder import FORMAT, RunFolder
 from prunetune.tuner import build_base
+from prunetune.watching import Watching
 from prunetune.workers import ModelFunction, TrainFunction, digest
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def compare(
     evaluate: EvaluateFunction | None = None,
     data: Iterable[Batch] | None = None,
     loss: Loss | None = None,
-    observer: Observer = silent,
+    observer: Observer | None = None,
 ) -> CompareResult:
     """Train the same configurations on the full network, on its proxies and in rivals' ways, and say who is right.
 
@@ -149,13 +150,16 @@ def compare(
         draws = derive_seed(seed, f"compare-cut-{stream}", 0)
         return proxy_of(model_fn, example_inputs, way.pruning, seed=draws, data=data, loss=loss).plan
 
-    with RunFolder(run_dir) as folder:
+    goes_on = f"the comparison in {run_dir} was stopped; the same call goes on where it was"
+    with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         functions = Functions(model_fn, train, evaluate, smaller or {})
         now = Fingerprint.of(networks, {"model_fn": model_fn, "train": train, EVALUATE: evaluate}, example_inputs)
-        trainings = Trainings(folder, settings, functions, cut, observer)
-        trainings.notes += sentences(continued(folder, now, resume=resume, observer=observer))
+        trainings = Trainings(folder, settings, functions, cut, watching)
+        trainings.notes += sentences(continued(folder, now, resume=resume, observer=watching))
         result = _Comparing(comparison, trainings, points).go()
-        return _written(result, folder, settings, comparison, parts.machine(model_fn()))
+        written = _written(result, folder, settings, comparison, parts.machine(model_fn()))
+    watching.sum_up("comparison", written.run_dir)
+    return written
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,8 @@ class DependencyGraph:
     """Whether the model does the same operations in training and in evaluation mode."""
     calls: Mapping[bool, tuple[Call, ...]]
     """The functions that the model called, in evaluation (False) and in training mode (True)."""
+    by_values: bool
+    """Whether values decided what it called."""
     _seen: tuple[Seen, ...] = field(compare=False)
     _space: LabelSpace = field(compare=False)
     _component: Vec = field(compare=False)
@@ -131,9 +133,8 @@ class DependencyGraph:
             calls = {
                 bool(mode): tuple(predicted(name, contexts[mode].called.get(node)) for name, node in t.calls)
                 for mode, t in enumerate(traced)
-                if t.calls is not None
             }
-            return _graph(analysis, traced[0].parameters, calls)
+            return _graph(analysis, traced[0].parameters, calls, by_values=traced[0].by_values)
 
     def calls_after(self, keep: NDArray[np.bool_]) -> dict[bool, list[Call]]:
         """What the model is to call when the units stay for which `keep` is true, in each mode."""
@@ -172,7 +173,9 @@ class DependencyGraph:
         return graph
 
 
-def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[Call, ...]]) -> DependencyGraph:
+def _graph(
+    analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[Call, ...]], *, by_values: bool = False
+) -> DependencyGraph:
     space, component, prunable, ctx = analysis.space, analysis.component, analysis.prunable, analysis.evaluation
     unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
     unit[prunable] = np.arange(1, len(prunable) + 1)
@@ -195,6 +198,7 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
         unit_count=len(prunable),
         one_mode=analysis.evaluation is analysis.training,
         calls=calls,
+        by_values=by_values,
         _seen=tuple(s for context in (ctx, analysis.training) for s in context.seen),
         _space=space,
         _component=component,

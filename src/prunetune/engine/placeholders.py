@@ -25,6 +25,11 @@ def left(*tensors: Tensor) -> None:
     raise RuntimeError("numbers that left torch: the graph is for analysis, not for running")
 
 
+def decided() -> None:
+    """Stands in the graph for a decision of the traced code that hung on a tensor's values."""
+    raise RuntimeError("a decision of the traced code: the graph is for analysis, not for running")
+
+
 def attribute(target: str, index: int | None) -> int:
     """Stands in the graph for an integer attribute of a module."""
     raise RuntimeError("an attribute of the traced model: the graph is for analysis, not for running")
@@ -35,6 +40,6 @@ def asked(left: int, sign: str, right: int) -> bool:
     raise RuntimeError("a question of the traced code: the graph is for analysis, not for running")
 
 
-def pinned(size: int) -> int:
+def pinned(size: int, how: str) -> int:
     """Stands in the graph for a size whose further way was not seen."""
     raise RuntimeError("a size of the traced code: the graph is for analysis, not for running")

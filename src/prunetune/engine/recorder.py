@@ -16,15 +16,16 @@ from torch.utils import _pytree as pytree
 
 from prunetune.engine.copies import all_tensors, named_modules, named_tensors, own_attributes
 from prunetune.engine.lines import running_line
-from prunetune.engine.placeholders import alias, attribute, constant, hidden, left, pinned
+from prunetune.engine.placeholders import alias, attribute, constant, decided, hidden, left, pinned
 from prunetune.engine.rules.table import rule_of_module
-from prunetune.engine.sizes import SizeFloat, SizeProxy, SizeTuple
+from prunetune.engine.sizes import COMPUTES, SizeFloat, SizeProxy, SizeTuple
 from prunetune.engine.tape import Tape
 from prunetune.engine.ways import Comparison, observed
 
 _ABOUT = (type(None), bool, int, str, tuple, torch.dtype, torch.device, torch.layout, torch.memory_format)
 """What torch functions say about a tensor. What else is no tensor took numbers out of it, and where they go is not
 seen."""
+_DECIDES = (torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__, torch.Tensor.item)
 _PRODUCTS = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
 _COUNTS = frozenset((*_PRODUCTS, torch.Tensor.__len__, torch.Tensor.stride))
 _GET_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
@@ -128,7 +129,7 @@ class Recorder(TorchFunctionMode):
         self.scope.clear()
         if self.keep_sizes:
             for size in self.own_sizes:
-                self.note_size(pinned, size)
+                self.note_size(pinned, size, COMPUTES)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
@@ -156,7 +157,10 @@ class Recorder(TorchFunctionMode):
                 node = self._call(func, args, kwargs)
                 self.calls.append((func.__name__, node))
                 self._remember(written, node)
-            elif not isinstance(out, _ABOUT):
+                return out
+            if func in _DECIDES:
+                self._call(decided, (), {})
+            if not isinstance(out, _ABOUT):
                 self._call(left, tuple(v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)), {})
         return out
 
@@ -167,7 +171,7 @@ class Recorder(TorchFunctionMode):
             self.listening = True  # to the multiplications
             return sizes.numel()
         for size in sizes[:1] if func is torch.Tensor.__len__ else sizes[1:]:
-            self.note_size(pinned, size)  # `len` gives a plain number, and strides are computed out of sight
+            self.note_size(pinned, size, COMPUTES)  # `len` gives a plain number, and strides are computed out of sight
         return func(tensor)
 
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> fx.Node:
@@ -249,7 +253,7 @@ class Recorder(TorchFunctionMode):
             read = [proxy(i, value) for i, value in enumerate(sizes)]
         if self.keep_sizes:
             for size in read:
-                self.note_size(pinned, size)
+                self.note_size(pinned, size, COMPUTES)
         return read[0] if isinstance(sizes, int) else SizeTuple(read)
 
     def trace_attributes(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from prunetune.backends import Categorical, SearchSpace
-from prunetune.backends.storage import without_password
+from prunetune.backends.storage import absolute, without_password
 from prunetune.checking import CONFIGURATIONS, CheckResult, check
 from prunetune.comparison.compare import CompareResult, compare
 from prunetune.comparison.settings import Comparison
@@ -280,7 +280,7 @@ def keep_config(config: Config, resume: Resume = "same") -> None:
     """
     now = config.model_dump(mode="json", exclude={"run"})
     if config.search.storage is not None:
-        now["search"]["storage"] = without_password(config.search.storage)
+        now["search"]["storage"] = without_password(absolute(config.search.storage))
     with RunFolder(config.run.folder) as folder:
         stored = read_tables(folder.config)
         if stored is not None and resume == "same":

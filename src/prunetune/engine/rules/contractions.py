@@ -205,6 +205,8 @@ def grouped_product(
 @rule("embedding")
 def embedding(ctx: Context, input: Labelled, weight: Labelled, *args: Any, **kwargs: Any) -> Labelled:
     """Rows of W (V, C) by index: the width C can shrink, the vocabulary can't."""
+    if ctx.node.target is torch.embedding:  # which takes the weight first
+        input, weight = weight, input
     ctx.bind(weight, 0, None)
     return ctx.result([*ctx.vecs(input), ctx.produce(weight, 1)])
 

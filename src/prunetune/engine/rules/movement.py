@@ -24,9 +24,9 @@ def permute(ctx: Context, input: Labelled, *args: Any, dims: Any = None) -> Labe
 
 
 @rule("transpose", "swapaxes", "swapdims")
-def transpose(ctx: Context, input: Labelled, dim0: Size, dim1: Size) -> Labelled:
+def transpose(ctx: Context, input: Labelled, *args: Size, **kwargs: Size) -> Labelled:
+    a, b = plain_all([*args, *(kwargs[name] for name in sorted(kwargs))])  # dim0 and dim1, or axis0 and axis1
     vecs = ctx.vecs(input)
-    a, b = plain(dim0), plain(dim1)
     vecs[a], vecs[b] = vecs[b], vecs[a]
     return ctx.result(vecs)
 
@@ -107,8 +107,9 @@ def _through(ctx: Context, input: Labelled, function: Any, *args: Any) -> Labell
 
 
 @rule("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle")
-def shuffled(ctx: Context, input: Labelled, factor: Size) -> Labelled:
+def shuffled(ctx: Context, input: Labelled, *args: Size, **kwargs: Size) -> Labelled:
     """Channels to places, places to channels, or channels to channels, in equal groups."""
+    (factor,) = (*args, *kwargs.values())  # which every function calls something else
     groups = {"pixel_shuffle": plain(factor) ** 2, "pixel_unshuffle": 1}.get(ctx.node.target.__name__, plain(factor))  # type: ignore[union-attr]
     if ctx.node.target.__name__ == "pixel_shuffle":  # type: ignore[union-attr]
         vec = ctx.vec(input, -3)

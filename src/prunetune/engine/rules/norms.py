@@ -36,7 +36,19 @@ def batch_norm(
     return ctx.result(ctx.vecs(input))
 
 
-@rule("layer_norm", "rms_norm")
+@rule("rms_norm")
+def rms_norm(
+    ctx: Context,
+    input: Labelled,
+    normalized_shape: Sequence[LinearForm | int],
+    weight: Labelled | None = None,
+    eps: float | None = None,
+) -> Labelled:
+    """As a layer norm without a bias."""
+    return layer_norm(ctx, input, normalized_shape, weight)
+
+
+@rule("layer_norm")
 def layer_norm(
     ctx: Context,
     input: Labelled,

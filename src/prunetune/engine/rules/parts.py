@@ -44,11 +44,12 @@ def tensor_split(
 
 
 @rule("split", "split_with_sizes", "unsafe_split")
-def split(ctx: Context, tensor: Labelled, split_size_or_sections: Any, dim: Size = 0, **kwargs: Any) -> Any:
+def split(ctx: Context, tensor: Labelled, *args: Any, dim: Size = 0, **kwargs: Any) -> Any:
     """Parts of the given sizes, which must stay right."""
+    sizes, *place = (*kwargs.values(), *args)  # torch has three names for the sizes
+    dim = place[0] if place else dim
     d = plain(dim) % tensor.ndim
     parts = sections(ctx, tensor, d)
-    sizes = split_size_or_sections
     if not isinstance(sizes, (tuple, list)):
         n = plain(sizes)
         sizes = [sizes if part.shape[d] == n else None for part in parts]

@@ -153,9 +153,15 @@ def multi_head_attention(
     dropout_p: float,
     out_proj_weight: Labelled,
     out_proj_bias: Labelled | None,
+    training: bool = True,
+    key_padding_mask: Labelled | None = None,
+    need_weights: bool = True,
+    attn_mask: Labelled | None = None,
+    use_separate_proj_weight: bool = False,
     q_proj_weight: Labelled | None = None,
     k_proj_weight: Labelled | None = None,
     v_proj_weight: Labelled | None = None,
+    *args: Any,
     **kwargs: Any,
 ) -> Any:
     """query (L, N, E), key and value (S, N, E): E is also the width of all heads together.
@@ -187,7 +193,7 @@ def multi_head_attention(
     ctx.bind(out_proj_weight, 1, inner)
     out = ctx.produce(out_proj_weight, 0)
     ctx.bind(out_proj_bias, 0, out)
-    masks = (kwargs.get("attn_mask"), kwargs.get("key_padding_mask"), bias_k, bias_v)
+    masks = (attn_mask, key_padding_mask, bias_k, bias_v)
     _tie_places(ctx, query, key, value, frozen=add_zero_attn or any(m is not None for m in masks))
     _count_attention(ctx, query, key, value, inner, out)
     places, sources = ctx.vecs(query)[:-1], ctx.vec(key, 0)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prunetune.engine.labels import Labelled, LinearForm, plain, plain_all
+from prunetune.engine.labels import Labelled, LinearForm, plain, plain_all, tensors_in
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
 
 @rule("sum", "mean", "prod", "amax", "amin", "nansum", "nanmean", "logsumexp", "std", "var", "std_mean", "var_mean")
-@rule("all", "any", "count_nonzero", "max", "min", "median", "aminmax", "vector_norm")
+@rule("all", "any", "count_nonzero", "max", "min", "median", "nanmedian", "aminmax")
 def reduce(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Any:
     """The given dimensions go (a mean over channels is one over the channels that were kept)."""
-    if args and isinstance(args[0], Labelled):  # max(a, b)
+    if any(tensors_in((args, kwargs))):  # max(a, b)
         from prunetune.engine.rules.elementwise import elementwise
 
         return elementwise(ctx, input, *args, **kwargs)
@@ -41,9 +41,9 @@ def _kept_dims(input: Labelled, args: Any, kwargs: Any, shape: tuple[int, ...]) 
     return [d for d in range(input.ndim) if d not in reduced]
 
 
-@rule("norm")
-def norm(ctx: Context, input: Labelled, p: Any = 2, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
-    """As a sum; `p` comes first."""
+@rule("norm", "vector_norm")
+def norm(ctx: Context, input: Labelled, ord: Any = 2, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
+    """As a sum; the order comes first."""
     return reduce(ctx, input, dim=dim)
 
 
@@ -57,7 +57,17 @@ def index_of(ctx: Context, input: Labelled, dim: LinearForm | int | None = None,
     return ctx.result([vecs[d] if d is not None else None for d in kept])
 
 
-@rule("topk", "sort", "argsort", "kthvalue", "cumsum", "cumprod", "mode", "unique")
+@rule("unique", "unique_consecutive")
+def distinct(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Any:
+    """How many there are hangs on the values; along one dimension, or over all of them."""
+    dim = kwargs.get("dim", next((a for a in args if type(a) is not bool), None))
+    if dim is None:
+        ctx.freeze_all([input], "its values are counted")
+        return ctx.fixed()
+    return ordered(ctx, input, dim=dim)
+
+
+@rule("topk", "sort", "argsort", "kthvalue", "cumsum", "cumprod", "mode")
 def ordered(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Any:
     """What has an order along a dimension keeps that dimension whole."""
     numbers: Sequence[int] = [plain(a) for a in args if isinstance(a, (int, LinearForm)) and not isinstance(a, bool)]

@@ -194,8 +194,13 @@ def repeat_interleave(ctx: Context, input: Labelled, repeats: Any, dim: Any = No
     return moved(ctx, input, vecs)
 
 
-@rule("pad", "constant_pad_nd")
-def pad(ctx: Context, input: Labelled, pad: Sequence[Size], mode: str = "constant", value: Any = None) -> Labelled:
+@rule("constant_pad_nd")
+def constant_pad(ctx: Context, input: Labelled, pad: Sequence[Size], value: Any = 0) -> Labelled:
+    return padded(ctx, input, pad)
+
+
+@rule("pad")
+def padded(ctx: Context, input: Labelled, pad: Sequence[Size], mode: str = "constant", value: Any = None) -> Labelled:
     """New indices are constants: as many stay as the code asks for."""
     vecs = ctx.vecs(input)
     for i in range(len(pad) // 2):

@@ -19,7 +19,7 @@ from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import whole_number
 from prunetune.caller import given_back, seed_all
 from prunetune.errors import InputError, SearchError
-from prunetune.events import Observer, Phase
+from prunetune.events import Observer, Phase, Warned
 from prunetune.fidelity import AXES, FULL, Fidelity, resolve_fidelity
 from prunetune.fingerprint import Fingerprint, Resume, check_resume, continued, sentences
 from prunetune.interrupts import interruptible
@@ -142,7 +142,8 @@ def check(
         short = min(settings.epochs, max(2, math.ceil(settings.epochs / SHORT)))
     check_train(train)
     check_resume(resume)
-    base = build_base(model_fn, seed)
+    remarks: list[str] = []
+    base = build_base(model_fn, seed, remarks)
 
     def cut() -> tuple[PruningPlan, Fidelity]:
         proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
@@ -151,6 +152,8 @@ def check(
 
     goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
     with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
+        for remark in remarks:
+            watching(Warned(remark))
         now = Fingerprint.of({"network": base}, {"model_fn": model_fn, "train": train}, example_inputs)
         anyway = sentences(continued(folder, now, resume=resume, observer=watching))
         result = _Check(settings, folder, short, wanted, watching, anyway).go(model_fn, train, cut)

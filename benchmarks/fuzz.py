@@ -2,6 +2,8 @@
 
 The test suite does this with a few hundred networks (`tests/engine/test_fuzz.py`, where it is explained); here are as
 many as you like, of new seeds. What fails is printed as a program that can be run again; the exit status is then 1.
+
+With `--forwards N`, random forward functions instead (`tests/engine/forwards.py`): exact or frozen, nothing changed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -23,6 +26,7 @@ from prunetune.record import machine, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "engine"))
 
+import forwards
 from fuzz import OPERATIONS
 from fuzzing import TOLERANCE, Findings, check, draw
 
@@ -31,11 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
     parser.add_argument("--networks", type=int, default=5000, metavar="N")
+    parser.add_argument("--forwards", type=int, metavar="N", help="so many forward functions instead of networks")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first network; the next has S + 1")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings to this file")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    if options.forwards is not None:
+        return _forwards(options.forwards, options.seed, options.json)
     found, failures = Findings(), []
     start = time.monotonic()
     try:
@@ -51,6 +58,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         record |= {"first_seed": options.seed, "machine": machine(nn.Linear(1, 1)), "versions": versions()}
         options.json.write_text(json.dumps(record, indent=1) + "\n")
+    return 1 if failures else 0
+
+
+def _forwards(count: int, first: int, file: Path | None) -> int:
+    """Draw and check so many forward functions; returns the exit status."""
+    found, kinds, failures = Counter[str](), Counter[str](), []
+    start = time.monotonic()
+    for seed in range(first, first + count):
+        program = forwards.draw(Random(seed))
+        try:
+            finding = forwards.check(program, seed)
+        except Exception as error:  # whatever is raised is what is looked for
+            failures.append({"seed": seed, "error": f"{type(error).__name__}: {error}", "program": program.source})
+            print(f"seed {seed}: {failures[-1]['error']}\n{program.source}\n", flush=True)
+            continue
+        found[finding.outcome] += 1
+        kinds.update(set(program.kinds))
+    known = {name for family in forwards.FAMILIES for name in family}
+    record = {
+        "forward_functions": count,
+        "mismatches": len(failures),
+        **found,
+        "seconds": time.monotonic() - start,
+        "kinds": dict(kinds.most_common()),
+        "kinds_unused": sorted(known - set(kinds)),
+        "failures": failures,
+    }
+    print("\n".join(f"{name:<18} {value}" for name, value in record.items() if name not in ("kinds", "failures")))
+    if file is not None:
+        record |= {"first_seed": first, "machine": machine(nn.Linear(1, 1)), "versions": versions()}
+        file.write_text(json.dumps(record, indent=1) + "\n")
     return 1 if failures else 0
 
 

@@ -162,7 +162,7 @@ def test_under_another_python_the_source_decides_and_without_one_nobody_can_say(
     assert same_python.differences(given) == {"evaluate": "the code of evaluate has changed"}
 
 
-def _adder(amount: float) -> Callable[..., float]:
+def _adder(amount: Any) -> Callable[..., float]:
     return lambda model, params, report: amount
 
 
@@ -197,6 +197,17 @@ def _partial(function: Callable[..., Any], **given: Any) -> Callable[..., Any]:
         (Trainer(0.5).fit, Trainer(0.5).fit, ""),
         (Trainer(0.5).fit, Trainer(0.25).fit, "decay in train was 0.5, now it is 0.25"),
         (Trainer(0.5).fit, Trainer(0.5).__call__, "method in train was fit, now it is __call__"),
+        (_adder(nn.CrossEntropyLoss()), _adder(nn.CrossEntropyLoss()), ""),
+        (
+            _adder(nn.CrossEntropyLoss()),
+            _adder(nn.CrossEntropyLoss(label_smoothing=0.1)),
+            "amount.label_smoothing in train was 0.0, now it is 0.1",
+        ),
+        (
+            _adder(slice(9)),
+            _adder(slice(8)),
+            "amount in train was slice(None, 9, None), now it is slice(None, 8, None)",
+        ),
         (lambda model, params, report: 1, lambda model, params, report: 2, "the code of train has changed"),
         (lambda model, params, report: 1, lambda model, params, report: 1, ""),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from optuna.samplers import RandomSampler, TPESampler
 from torch import nn
 
 from prunetune.backends.trial import Report
+from prunetune.comparison.settings import Comparison
 from prunetune.errors import InputError
+from prunetune.pruning import prune
 from prunetune.runfolder import RunFolder
-from prunetune.settings import Search
+from prunetune.settings import Pruning, Search
 from prunetune.tuner import tune
 from prunetune.workers import work
 from tiny_tune import HALF, INPUTS, SMALL, SPACE, interrupt, make_quick, net, read_record, tiny_tune, train
@@ -78,6 +81,22 @@ def test_a_search_with_any_pruner_ends(pruner: Any, tmp_path: Path) -> None:
 def test_what_is_neither_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         _search(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Pruning(scorer=3), "the scorer must be a name; got int"),
+        (lambda: Pruning(transfer=["mup"]), "the transfer rule must be a name; got list"),
+        (lambda: Comparison(optimizers=[TPESampler()]), "the optimizer must be a name; got TPESampler"),
+        (lambda: Comparison(scorers=[3]), "the scorer must be a name; got int"),
+        (lambda: prune(net(), INPUTS, scorer=3), "the scorer must be a name, or an object of a Scorer; got int"),
+        (lambda: _search(study=3, storage="journal:x"), "study must be a name; got int"),
+    ],
+)
+def test_what_is_no_name_is_one_sentence(make: Callable[[], Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        make()
 
 
 def test_schedules_cannot_be_ended_at_rungs_that_nobody_knows() -> None:

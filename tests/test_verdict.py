@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prunetune.ranks import RankCorrelation, spearman
-from prunetune.verdict import verdict
+from prunetune.verdict import configurations_for, too_few, verdict
 
 CEILING = RankCorrelation(0.95, 0.8, 0.99, 8)
 
@@ -21,6 +21,7 @@ CEILING = RankCorrelation(0.95, 0.8, 0.99, 8)
         (RankCorrelation(0.75, 0.3, 0.9, 24), CEILING, 3.0, "larger", "use a larger proxy: rank correlation 0.75"),
         (RankCorrelation(0.3, 0.1, 0.6, 24), CEILING, 3.0, "larger", "whose own is 0.95 [0.80, 0.99]"),
         (RankCorrelation(0.8, 0.2, 0.95, 8), CEILING, 3.0, "unclear", "too few to tell: rank correlation 0.80"),
+        (RankCorrelation(0.8, 0.2, 0.95, 8), CEILING, 3.0, "unclear", "check with 12 or more configurations"),
         (RankCorrelation(0.2, -0.1, 0.47, 40), CEILING, 3.0, "don't", "don't use this proxy: rank correlation 0.20"),
         (RankCorrelation(-1, -1, -0.8, 8), CEILING, 3.0, "don't", "don't use this proxy: rank correlation -1.00"),
         (RankCorrelation(1, 0.8, 1, 8), CEILING, 1.1, "don't", "a trial on it is only 1.1 times as cheap"),
@@ -62,3 +63,17 @@ def test_with_more_it_can_tell() -> None:
     assert words(0.0, 24).count("use") == 0
     assert words(0.95, 24).count("use") >= 190
     assert words(0.6, 40).count("larger") >= 130
+
+
+def test_how_many_configurations_make_a_correlation_sure() -> None:
+    """By hand, of 0.8: atanh 0.8 - 1.96 sqrt(1.32 / (n - 3)) >= atanh 0.3 gives n >= 11.14."""
+    assert configurations_for(0.8) == 12
+    assert configurations_for(0.3) is None
+
+
+@pytest.mark.parametrize("n", range(3, 12))
+def test_a_check_says_beforehand_whether_it_can_find_a_proxy_good(n: int) -> None:
+    """By what the rule makes of perfect orders of so many configurations."""
+    order = list(range(n))
+    perfect = spearman(order, order)
+    assert bool(too_few(n)) == (verdict(perfect, perfect, 5.0).word != "use")

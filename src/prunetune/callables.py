@@ -47,7 +47,7 @@ _WRITERS: Final = frozenset(vars(list) | vars(dict) | vars(set) | vars(deque)) -
 MOST: Final = 1000
 """Of a container with more in it the size counts."""
 _DEVICE: Final = re.compile(r"(cpu|mps|cuda|xpu)(:\d+)?")
-_PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dtype)
+_PLAIN: Final = (type(None), bool, int, float, complex, str, bytes, range, slice, enum.Enum, torch.dtype)
 _OWN: Final = str(Path(__file__).parent)
 _LIBRARIES: Final = tuple(
     {str(Path(sysconfig.get_paths()[each]).resolve()) for each in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -164,10 +164,13 @@ class _Parts:
             self._add(f"{_under(name)}{key}", value, depth)
 
     def _add_state(self, name: str, owner: Any, depth: int) -> None:
-        """Add the attributes of an object."""
-        if isinstance(owner, nn.Module | ModuleType | type) or not _is_open(owner) or depth >= DEPTH:
+        """Add the attributes of an object; of a module, a loss say, the plain ones."""
+        closed = isinstance(owner, ModuleType | type) or not (isinstance(owner, nn.Module) or _is_open(owner))
+        if closed or depth >= DEPTH:
             return
         for key, value in getattr(owner, "__dict__", {}).items():
+            if isinstance(owner, nn.Module) and (key == "training" or value_line(value) is None):
+                continue
             if not key.startswith("_"):
                 self._add(f"{_under(name)}{key}", value, depth + 1)
 

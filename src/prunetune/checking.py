@@ -19,7 +19,7 @@ from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import whole_number
 from prunetune.caller import given_back, seed_all
 from prunetune.errors import InputError, SearchError
-from prunetune.events import Observer, Phase, Warned
+from prunetune.events import Notice, Observer, Phase, Warned
 from prunetune.fidelity import AXES, FULL, Fidelity, resolve_fidelity
 from prunetune.fingerprint import Fingerprint, Resume, check_resume, continued, sentences
 from prunetune.interrupts import interruptible
@@ -31,7 +31,7 @@ from prunetune.runfolder import FORMAT, RunFolder
 from prunetune.settings import Pruning, Search, Settings
 from prunetune.transfer.notes import transfer_note
 from prunetune.tuner import build_base
-from prunetune.verdict import Verdict, verdict
+from prunetune.verdict import Verdict, too_few, verdict
 from prunetune.watching import Watching
 from prunetune.workers import PLAN, ModelFunction, TrainFunction, digest, on_proxy, timed
 
@@ -204,6 +204,8 @@ class _Check:
 
     def go(self, model_fn: ModelFunction, train: TrainFunction, cut: Cut) -> CheckResult:
         asked, full = self.settings, self._trained(self.epochs)
+        if few := too_few(len(self.points)):
+            self.observer(Notice(few))
         key = _digest({**full.fingerprint(), "pruning": asked.pruning.to_record(), "of": asked.fidelity.to_record()})
         with ExitStack() as stack:
             open_in = partial(self._study, stack)

@@ -29,7 +29,7 @@ app = typer.Typer(
     help="Prune small, tune fast, train full: find a network's hyperparameters on a small pruned proxy of it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 
 
@@ -239,6 +239,13 @@ def worker(
         _say(console, f"The search has all its trials; {ran} of them were run here.")
 
 
+def _scorers(incomplete: str) -> list[str]:
+    """Names for the shell's completion."""
+    from prunetune.plugins import scorers
+
+    return [name for name in scorers.names() if name.startswith(incomplete)]
+
+
 @app.command()
 def prune(
     model: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="What builds it.", show_default=False)],
@@ -248,11 +255,11 @@ def prune(
             "--input",
             "-i",
             metavar="SHAPE",
-            help="1,3,224,224; one for each argument.",
+            help="1,3,224,224, or 2,128:int64 for indices; one for each argument.",
             show_default=False,
         ),
     ] = [],  # noqa: B006  # typer copies it
-    scorer: Annotated[str, typer.Option(help="See prunetune list scorers.")] = "synflow",
+    scorer: Annotated[str, typer.Option(help="See prunetune list scorers.", autocompletion=_scorers)] = "synflow",
     percentile: Annotated[float | None, typer.Option(help="The paper's p; 85 without any budget.")] = None,
     ratio: Annotated[float | None, typer.Option(help="The share of every group's channels that stays.")] = None,
     flops: Annotated[float | None, typer.Option(help="The share of the FLOPs that may be left.")] = None,

@@ -52,12 +52,17 @@ class StorageError(SearchError):
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     """An error that names what was given, the nearest known name, and all known names (the first, if there are many).
 
+    The prefix of a name, its library, may be left out: what fits exactly then is nearer than what is alike.
+
     >>> str(unknown_name("scorer", "synflw", ["random", "synflow"]))
     "unknown scorer 'synflw' (did you mean 'synflow'?); known: random, synflow"
+    >>> str(unknown_name("optimizer", "cmaes", ["cma-es", "optuna:cmaes"]))
+    "unknown optimizer 'cmaes' (did you mean 'optuna:cmaes'?); known: cma-es, optuna:cmaes"
     """
     names = sorted(known)
-    close = difflib.get_close_matches(given, names, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    forms = {form: name for name in reversed(names) for form in (name.rpartition(":")[2], name)}
+    close = difflib.get_close_matches(given, forms, n=1)
+    hint = f" (did you mean {forms[close[0]]!r}?)" if close else ""
     if len(names) > MOST_NAMES:
         names = [*names[: MOST_NAMES // 2], f"and {len(names) - MOST_NAMES // 2} more"]
     return InputError(f"unknown {kind} {given!r}{hint}; known: {', '.join(names) or 'none'}")

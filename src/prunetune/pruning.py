@@ -131,6 +131,8 @@ def prune(
         multiple_of=multiple_of,
     )
     method = make_scorer(scorer) if isinstance(scorer, str) else scorer
+    if not isinstance(method, Scorer):
+        raise InputError(f"the scorer must be a name, or an object of a Scorer; got {type(method).__name__}")
     if isinstance(data, Iterator):  # for it may be asked again
         data = list(islice(data, method.batches))
 
@@ -156,7 +158,7 @@ def prune(
                 _check_told_apart(judged.scores, method)
             proxy = cut(judged.model, example_inputs, graph, keep, widths, method)
             plan = judged.bypassed.then(widths)
-            scales = _checked(proxy, example_inputs, graph, keep)
+            scales = _checked(proxy, example_inputs, graph, keep, keep_sizes=keep_sizes)
             change = CostChange(choice.base, cost_of(graph, keep))
         seconds = time.perf_counter() - start
         reductions = (*graph.reductions(keep), *(Reduction(f"{s.name} at {s.line}", str(s)) for s in scales))
@@ -175,11 +177,15 @@ class _OtherNetworkError(PlanError):
     """The cut network does something else than the full one: it decides by a size in a way that was not seen."""
 
 
-def _checked(proxy: nn.Module, example_inputs: ExampleInputs, graph: DependencyGraph, keep: Mask) -> tuple[Scale, ...]:
+def _checked(
+    proxy: nn.Module, example_inputs: ExampleInputs, graph: DependencyGraph, keep: Mask, *, keep_sizes: bool
+) -> tuple[Scale, ...]:
     """The last line of defence: the cut network must run, as predicted, before anyone gets it."""
     modes = (True,) if graph.one_mode else (True, False)  # in the order of the recording: models keep things
+    # What no size has decided any more, values have, and those are others.
+    calls = None if keep_sizes and graph.by_values else graph.calls_after(keep)
     try:
-        return check_runs(proxy, example_inputs, training=modes, calls=graph.calls_after(keep))
+        return check_runs(proxy, example_inputs, training=modes, calls=calls, by_values=graph.by_values)
     except TraceError as error:
         raise _OtherNetworkError(f"the cut network would not do what the full one does: {error}") from error
 

@@ -59,13 +59,14 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> RankCorrelation
         return None
     value = float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
     value = round(min(1.0, max(-1.0, value)), 12)
+    return RankCorrelation(value, *interval_of(value, n), n)
+
+
+def interval_of(value: float, n: int) -> tuple[float, float]:
+    """The limits of the 95 % interval of a rank correlation of ``n`` pairs, at least three; see ``spearman``."""
     belief = _belief(value, n)
     low, high = belief.interval() if belief is not None else (-1.0, 1.0)
-    if value > _short_of_perfect(n):
-        high = 1.0
-    if value < -_short_of_perfect(n):
-        low = -1.0
-    return RankCorrelation(value, low, high, n)
+    return -1.0 if value < -_short_of_perfect(n) else low, 1.0 if value > _short_of_perfect(n) else high
 
 
 def _short_of_perfect(n: int) -> float:

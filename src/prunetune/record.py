@@ -137,7 +137,7 @@ def not_read(study: optuna.Study) -> list[str]:
 
 def read_params(record: Mapping[str, Any], params: Mapping[str, Any]) -> Record:
     """Those of ``params`` that the train function of a run reads, by its record."""
-    unread = (record["search"] or {}).get("not_read", ())
+    unread = (record.get("search") or {}).get("not_read", ())  # a check has no search
     return {name: value for name, value in params.items() if name not in unread}
 
 

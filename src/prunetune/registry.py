@@ -92,6 +92,8 @@ class Registry(Generic[T]):
 
     def check(self, name: str) -> None:
         """Raise InputError unless ``name`` is known, and PluginError if two claim it; nothing is imported."""
+        if not isinstance(name, str):
+            raise InputError(f"the {self.kind} must be a name; got {type(name).__name__}")
         if name not in self:
             raise unknown_name(self.kind, name, self.names())
         if len(sources := self.sources(name)) > 1:

@@ -57,6 +57,10 @@ class Pruning:
         if self.weights not in WEIGHTS:
             raise unknown_name("way to fresh weights", str(self.weights), WEIGHTS)
         transfers.check(self.transfer)
+        if not isinstance(self.scorer, str):
+            raise InputError(
+                f"the scorer must be a name; got {type(self.scorer).__name__}, which prunetune.prune takes"
+            )
         self.budget()
 
     def budget(self) -> Budget:
@@ -126,6 +130,8 @@ class Search:
         object.__setattr__(self, "refine", whole_number("refine", self.refine, minimum=0))
         if not isinstance(self.race, bool):
             raise InputError(f"race is {self.race!r}, but it must be True or False")
+        if self.study is not None and not isinstance(self.study, str):
+            raise InputError(f"study must be a name; got {type(self.study).__name__}")
         if self.study is not None and self.storage is None:
             raise InputError(
                 f"study is {self.study!r}, but the study in a run folder has no other name; give a storage"

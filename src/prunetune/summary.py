@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -16,6 +16,8 @@ from prunetune.energy import energy_sentence
 from prunetune.progress import duration
 from prunetune.record import read_params
 from prunetune.stored import read_record
+
+HYPERPARAMETERS: Final = "hyperparameters"
 
 
 def print_summary(console: Console, run_dir: Path) -> None:
@@ -57,13 +59,20 @@ def print_comparison(console: Console, run_dir: Path) -> None:
 
 def comparison_table(record: Mapping[str, Any]) -> Table:
     """Every way with its cost, rank correlation and regret; means over seeds, the intervals are in the report."""
-    title = f"At equal cost; 1 is a training of the full network ({duration(record['seconds_of_a_full_training'])})"
-    table = _table(title, "optimizer", "cost", "of search", "Spearman", "regret", "confirmed: cost", "regret")
+    title = f"Costs in trainings of the full network ({duration(record['seconds_of_a_full_training'])} each)"
+    columns = (
+        "cost of\na trial",
+        "of a\nsearch",
+        "Spearman",
+        "regret",
+        "of a search,\nconfirmed",
+        "regret,\nconfirmed",
+    )
+    table = _table(title, *columns)
     for row in record["rows"]:
         after = row["regret_confirmed"]
         table.add_row(
-            row["name"],
-            row["optimizer"],
+            row["name"] if row["optimizer"] == "random" else f"{row['name']}, {row['optimizer']}",
             number(round(row["cost"], 3)),
             f"{row['search_cost']:.1f}",
             "" if row["spearman"]["mean"] is None else f"{row['spearman']['mean']:.2f}",
@@ -71,17 +80,16 @@ def comparison_table(record: Mapping[str, Any]) -> Table:
             "" if row["confirmed_cost"] is None else f"{row['confirmed_cost']:.1f}",
             "" if after is None else number(after["mean"]),
         )
-    table.add_row("a random pick", "", "0", "0", "", number(record["random_pick_regret"]), "", "")
+    table.add_row("a random pick", "0", "0", "", number(record["random_pick_regret"]), "", "")
     return table
 
 
 def check_table(record: Mapping[str, Any]) -> Table:
     """The configurations with their scores on the proxy, on the full network and there again."""
-    names = list(record["space"])
-    table = _table("The same configurations", "proxy", "full", "full again", *names)
+    table = _table("The same configurations", "proxy", "full", "full again", words=HYPERPARAMETERS)
     for place, entry in enumerate(record["configurations"], 1):
         scores = (_checked(entry[network]) for network in ("proxy", "base", "again"))
-        table.add_row(str(place), *scores, *(number(entry["params"][name]) for name in names))
+        table.add_row(str(place), *scores, _params(record, entry))
     return table
 
 
@@ -126,16 +134,15 @@ def cost_table(record: Mapping[str, Any]) -> Table:
 
 def confirmation_table(record: Mapping[str, Any]) -> Table:
     """The trials that were trained on the full network, with both scores; the winner is marked."""
-    names = list(record["space"])
-    table = _table("Trained on the full network", "proxy", "full", *names, "time")
+    table = _table("Trained on the full network", "proxy", "full", "time", words=HYPERPARAMETERS)
     for entry in record["confirmation"]:
         won = entry["base_score"] is not None and entry["trial"] == record["winner"]["trial"]
         table.add_row(
             f"trial {entry['trial']}{', winner' if won else ''}",
             number(entry["proxy_score"]),
             base_score(entry),
-            *(number(entry["params"].get(name)) for name in names),
             "" if entry["seconds"] is None else duration(entry["seconds"]),
+            _params(record, entry),
             style="bold" if won else "",
         )
     return table
@@ -150,15 +157,14 @@ def base_score(entry: Mapping[str, Any]) -> str:
 
 def refinement_table(record: Mapping[str, Any]) -> Table:
     """The trials of the refinement; the winner is marked."""
-    names = list(record["space"])
-    table = _table("Refined on the full network", "full", *names, "time")
+    table = _table("Refined on the full network", "full", "time", words=HYPERPARAMETERS)
     for entry in record["refinement"]["trials"]:
         won = entry["refine_trial"] == record["winner"].get("refine_trial")
         table.add_row(
             f"trial {entry['refine_trial']}{', winner' if won else ''}",
             base_score(entry),
-            *(number(entry["params"].get(name)) for name in names),
             "" if entry["seconds"] is None else duration(entry["seconds"]),
+            _params(record, entry),
             style="bold" if won else "",
         )
     return table
@@ -217,11 +223,19 @@ def number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _table(title: str, *columns: str) -> Table:
+def _params(record: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """The hyperparameters that ``train`` read, in a line: a column for each would not fit a terminal."""
+    return ", ".join(f"{name} {number(value)}" for name, value in read_params(record, entry["params"]).items())
+
+
+def _table(title: str, *columns: str, words: str | None = None) -> Table:
+    """A table whose first column, and the last if that holds ``words``, wrap so that no number is ever cut off."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
+    if words is not None:
+        table.add_column(words, overflow="fold")
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from prunetune.ranks import RankCorrelation
+from prunetune.ranks import RankCorrelation, interval_of
 
 Word: TypeAlias = Literal["use", "larger", "don't", "unclear"]
 
@@ -22,6 +22,32 @@ SURE: Final = 0.3
 """What the lower limit of a good proxy's rank correlation reaches."""
 WEAK: Final = 0.5
 """The share of the noise ceiling that even the upper limit of a useless proxy's does not reach."""
+
+
+MOST: Final = 1000
+"""More configurations than this are not worth naming."""
+
+
+def configurations_for(value: float) -> int | None:
+    """How many configurations make a rank correlation of ``value`` sure: its lower limit reaches 0.3.
+
+    None where that takes more than 1000. The interval is that of ``ranks.spearman``.
+
+    >>> configurations_for(1.0), configurations_for(0.8)
+    (6, 12)
+    """
+    return next((n for n in range(4, MOST + 1) if interval_of(value, n)[0] >= SURE), None)
+
+
+def too_few(configurations: int) -> str:
+    """What to know before a check that is too small to find any proxy good; empty for one that is not."""
+    least = configurations_for(1.0)
+    if least is None or configurations >= least:
+        return ""
+    return (
+        f"with {configurations} configurations a check finds no proxy good, not even one that ranks them all as the "
+        f"full network does: that takes {least}"
+    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +85,9 @@ def verdict(proxy: RankCorrelation | None, ceiling: RankCorrelation | None, cost
     if proxy.value >= GOOD * ceiling.value and proxy.low >= SURE:
         return Verdict("use", f"use this proxy: {found}, and a trial on it is {cost_ratio:.3g} times as cheap")
     if proxy.high >= GOOD * ceiling.value and proxy.low < SURE:
-        return Verdict("unclear", f"too few to tell: {found}; check more configurations")
+        enough = configurations_for(proxy.value)
+        many = f"with {enough} or more configurations" if enough else "with more configurations"
+        return Verdict("unclear", f"too few to tell: {found}; check {many}, which trains only the new ones")
     return Verdict("larger", f"use a larger proxy: {found}")
 
 

@@ -13,6 +13,7 @@ import fuzz_computed  # noqa: F401
 import fuzz_functions  # noqa: F401
 import fuzz_indices  # noqa: F401
 import fuzz_layers  # noqa: F401
+import fuzz_numbers  # noqa: F401
 import fuzz_recurrent  # noqa: F401
 import fuzz_shapes  # noqa: F401
 import numpy as np

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -131,9 +132,62 @@ def means(*targets: Any) -> Callable[[Meaning], Meaning]:
 # -- facts of the tensor itself ----------------------------------------------------------------------------------------
 
 
-@means(*(getattr(Tensor, n).__get__ for n in ("shape", "dtype", "device", "ndim", "requires_grad", "is_nested")))
+class Count(int):
+    """The size of a dimension with gaps. Code computes with the whole; as a factor of values it is what is there."""
+
+    left: Any
+
+
+class Ratio(float):
+    """What code computes from such sizes."""
+
+    left: Any
+
+
+def left_of(number: Any) -> Any:
+    """The number as a factor of values."""
+    return number.left if isinstance(number, (Count, Ratio)) else number
+
+
+def _both(value: Any, left: Any) -> Any:
+    result = Count(value) if isinstance(value, int) else Ratio(value)
+    result.left = left
+    return result
+
+
+def _computed(function: Any, reflected: bool) -> Any:
+    def method(self: Any, other: Any) -> Any:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        a, b = (other, self) if reflected else (self, other)
+        plain = [float(n) if isinstance(n, Ratio) else int.__int__(n) if isinstance(n, Count) else n for n in (a, b)]
+        return _both(function(*plain), function(left_of(a), left_of(b)))
+
+    return method
+
+
+for _kind in (Count, Ratio):
+    for _function in (operator.add, operator.sub, operator.mul, operator.truediv, pow):
+        setattr(_kind, f"__{_function.__name__}__", _computed(_function, reflected=False))
+        setattr(_kind, f"__r{_function.__name__}__", _computed(_function, reflected=True))
+Count.__float__ = lambda self: float(self.left)  # type: ignore[method-assign]  # for math.sqrt
+
+
+@means(Tensor.shape.__get__)
+def shape(func: Any, x: Any) -> Any:
+    return tuple(
+        _both(n, int(k.sum())) if n > int(k.sum()) else n for n, k in zip(value_of(x).shape, keeps_of(x), strict=True)
+    )
+
+
+@means(Tensor.size)
+def size(func: Any, x: Any, dim: int | None = None) -> Any:
+    return x.shape if dim is None else x.shape[dim]
+
+
+@means(*(getattr(Tensor, n).__get__ for n in ("dtype", "device", "ndim", "requires_grad", "is_nested")))
 @means(*(getattr(Tensor, n).__get__ for n in ("is_cuda", "is_cpu", "layout")))
-@means(Tensor.size, "numel", "dim", "is_floating_point", "is_complex", "is_contiguous", Tensor.__len__)
+@means("numel", "dim", "is_floating_point", "is_complex", "is_contiguous", Tensor.__len__)
 @means(Tensor.__repr__, Tensor.__format__, "stride", "new_zeros", "new_ones")
 def fact(func: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     return func(value_of(x), *args, **kwargs)
@@ -160,6 +214,11 @@ def move(func: Any, *args: Any, **kwargs: Any) -> Any:
     both = zip(pytree.tree_leaves(values), pytree.tree_leaves(masks), strict=True)
     results = [present(v, m.bool(), func.__name__) for v, m in both]
     return tuple(results) if isinstance(values, (tuple, list)) else results[0]
+
+
+@means("to", "double")
+def of_type(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return present(func(value_of(x), *args, **kwargs), mask_of(x), func.__name__)
 
 
 @means("view_as", "reshape_as")
@@ -219,7 +278,18 @@ def pad(func: Any, x: Tensor, pad: Any, mode: str = "constant", value: float | N
 
 
 @means("add", "sub", "mul", "div", "true_divide", "pow", "maximum", "minimum", "where", "lerp", "addcmul", "clamp")
-@means("gt", "lt", "ge", "le", Tensor.__rsub__, Tensor.__radd__, Tensor.__rmul__, Tensor.__pow__, Tensor.__rdiv__)
+@means(
+    "gt",
+    "lt",
+    "ge",
+    "le",
+    Tensor.__and__,
+    Tensor.__rsub__,
+    Tensor.__radd__,
+    Tensor.__rmul__,
+    Tensor.__pow__,
+    Tensor.__rdiv__,
+)
 @means("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardtanh", "sigmoid", "tanh")
 @means(
     "softplus", "exp", "sqrt", "rsqrt", "abs", "neg", "square", "sin", "cos", "dropout", "log1p", "relu6", "softsign"
@@ -232,8 +302,8 @@ def join(func: Any, *args: Any, **kwargs: Any) -> Tensor:
     for dim in range(-len(shape), 0):
         agree(func.__name__, *(keeps_of(x)[dim] for x in tensors if x.ndim >= -dim and x.shape[dim] == shape[dim]))
     mask = functools.reduce(torch.logical_and, (mask_of(x).expand(shape) for x in tensors))
-    value = func(*pytree.tree_map(value_of, args), **pytree.tree_map(value_of, kwargs))
-    return present(value, mask, func.__name__)
+    args, kwargs = pytree.tree_map(lambda v: left_of(value_of(v)), (args, kwargs))
+    return present(func(*args, **kwargs), mask, func.__name__)
 
 
 # -- reducing ----------------------------------------------------------------------------------------------------------

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import itertools
+import pickle
+import weakref
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from prunetune.errors import InputError
 
 
 def named_modules(model: nn.Module, without: Collection[int] = ()) -> list[tuple[str, nn.Module]]:
@@ -76,6 +80,9 @@ def copy_with(
 def _copied(model: nn.Module, memo: dict[int, Any], stand_ins: Mapping[int, nn.Module]) -> nn.Module:
     memo.update(stand_ins)
     twin = _copy_module(model, memo)
+    for state, key, reference in memo.get(_WEAK, ()):
+        if id(reference()) in memo:  # to something in the model: then to its copy
+            state[key] = weakref.ref(memo[id(reference())])
     for module in model.modules() if stand_ins else ():
         if id(module) in stand_ins:
             hooks = {key: copy.deepcopy(vars(module)[key], memo) for key in _CALL_HOOKS}
@@ -98,8 +105,7 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     if kind not in _PLAIN:
         _PLAIN[kind] = _copies_plainly(kind)
     if not _PLAIN[kind]:
-        other: nn.Module = copy.deepcopy(module, memo)
-        return other
+        return _copy_by_its_own_way(module, memo)
     twin: nn.Module = kind.__new__(kind)
     memo[id(module)] = twin
     state = vars(twin)
@@ -117,11 +123,57 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
             state[key] = {k: memo[id(t)] if id(t) in memo else _copy_tensor(k, t, memo) for k, t in value.items()}
         elif key == "_compiled_call_impl":  # belongs to the original, as torch's own copies have it
             del state[key]
+        elif of is weakref.ref:
+            memo.setdefault(_WEAK, []).append((state, key, value))
         elif of is list and _ATOMS.issuperset(map(type, value)):
             state[key] = list(value)
         elif of is not tuple or not _ATOMS.issuperset(map(type, value)):
-            state[key] = copy.deepcopy(value, memo)
+            state[key] = _copy_value(value, memo)
     return twin
+
+
+def _copy_by_its_own_way(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    try:
+        twin: nn.Module = copy.deepcopy(module, memo)
+    except Exception as error:  # a class may copy itself in any way, and fail in any
+        raise InputError(
+            f"the {type(module).__name__} cannot be copied ({type(error).__name__}: {error}), and prunetune works on "
+            "copies; leave out what it keeps that has no copy, or give its class a __deepcopy__"
+        ) from error
+    return twin
+
+
+def _copy_value(value: Any, memo: dict[int, Any]) -> Any:
+    """`copy.deepcopy`; what has no copy (a lock, a file, a writer to a log) is shared, and all around it copied."""
+    if id(value) in memo:
+        return memo[id(value)]
+    known = len(memo)
+    try:
+        return copy.deepcopy(value, memo)
+    except (TypeError, NotImplementedError, RuntimeError, copy.Error, pickle.PicklingError):
+        for key in list(itertools.islice(memo, known, None)):  # parts of what came to nothing
+            del memo[key]
+    if type(value) in (dict, OrderedDict):
+        memo[id(value)] = twin = type(value)()
+        twin.update((key, _copy_value(item, memo)) for key, item in value.items())
+    elif type(value) is list:
+        memo[id(value)] = twin = []
+        twin += [_copy_value(item, memo) for item in value]
+    elif type(value) is tuple:
+        memo[id(value)] = twin = tuple(_copy_value(item, memo) for item in value)
+    elif _is_plain_object(type(value)):
+        memo[id(value)] = twin = object.__new__(type(value))
+        vars(twin).update((key, _copy_value(item, memo)) for key, item in vars(value).items())
+    else:
+        memo[id(value)] = twin = value
+    return twin
+
+
+def _is_plain_object(kind: type[Any]) -> bool:
+    """Whether its attributes are all there is to an object of a class written in Python."""
+    said = {name for owner in kind.__mro__[:-1] for name in vars(owner)}
+    own_ways = {"__deepcopy__", "__reduce_ex__", "__reduce__", "__getnewargs__", "__getnewargs_ex__", "__getstate__"}
+    return "__dict__" in said and said.isdisjoint(own_ways | {"__new__", "__slots__"})
 
 
 def _copy_tensor(name: str, tensor: Tensor | None, memo: dict[int, Any]) -> Any:
@@ -132,6 +184,8 @@ def _copy_tensor(name: str, tensor: Tensor | None, memo: dict[int, Any]) -> Any:
     return copy.deepcopy(tensor, memo)
 
 
+_WEAK = -1
+"""Where in a memo the weak references stand, which can only be copied when all else has been."""
 _ATOMS = frozenset((int, float, bool, str, type(None), torch.dtype, torch.device))
 _CONTAINERS = frozenset((dict, OrderedDict, set, list))
 _TENSORS = frozenset(("_parameters", "_buffers"))

@@ -50,17 +50,17 @@ class Demand:
 
     def met_by(self, component: Vec) -> tuple[list[list[int]], list[int]]:
         """Sets of components that must go together so that it holds, and components that must stay."""
-        change, order = changes(self.size, component)
+        change, order, parts = changes(self.size, component)
         if self.relation is Relation.SAME:
             return balanced(change, order) if change else ([], [])
         if self.relation is Relation.WHOLE:
-            return _whole(change, order)
-        return [], self._held(change, order, component)
+            return whole(change, order, parts)
+        return [], self._held(change, order, parts, component)
 
-    def _held(self, change: Mapping[int, Fraction], order: Mapping[int, int], component: Vec) -> list[int]:
+    def _held(self, change: Mapping[int, int], order: Mapping[int, int], parts: int, component: Vec) -> list[int]:
         """As few components as keep the size above its bound even if all that can go, and make it smaller, goes."""
-        smallest = self._present - sum((c for c in change.values() if c > 0), Fraction(0))
-        least = min(change.values(), default=Fraction(0))
+        smallest = self._present * parts - sum(c for c in change.values() if c > 0)
+        least = min(change.values(), default=0)
         one_stays = any(c > 0 and component[v].all() for v, c in self.size.terms)  # no dimension is cut to nothing
         if least > 0 and one_stays and self._bounds(smallest + least):
             return []
@@ -80,28 +80,28 @@ class Demand:
         return self.size.constant + sum((c * len(v) for v, c in self.size.terms), Fraction(0))
 
 
-def changes(size: LinearForm, component: Vec) -> tuple[dict[int, Fraction], dict[int, int]]:
-    """By how much `size` is larger for each component that stays, where it is; and their order.
+def changes(size: LinearForm, component: Vec) -> tuple[dict[int, int], dict[int, int], int]:
+    """By how much `size` is larger for each component that stays, where it is; their order; and in parts of how much.
 
     Frozen components are constants. Position h * n + j of a size that is a multiple of another of n comes beside that
     one's position j, as in a width made of heads.
     """
     if not size.terms:
-        return {}, {}
-    denominator = int(np.lcm.reduce([c.denominator for _, c in size.terms]))
+        return {}, {}, 1
+    parts = int(np.lcm.reduce([c.denominator for _, c in size.terms]))
     period = min(len(v) for v, _ in size.terms)
     members = np.concatenate([component[v] for v, _ in size.terms])
-    weights = np.concatenate([np.full(len(v), int(c * denominator), dtype=np.int64) for v, c in size.terms])
+    weights = np.concatenate([np.full(len(v), int(c * parts), dtype=np.int64) for v, c in size.terms])
     places = np.concatenate([np.arange(len(v)) % period * len(members) + np.arange(len(v)) for v, _ in size.terms])
     found, first, inverse = np.unique(members, return_index=True, return_inverse=True)
     total = np.zeros(len(found), dtype=np.int64)
     np.add.at(total, inverse, weights)
     odd = (total != 0) & (found != 0)
-    change = {int(c): Fraction(int(n), denominator) for c, n in zip(found[odd], total[odd], strict=True)}
-    return change, dict(zip(found[odd].tolist(), places[first[odd]].tolist(), strict=True))
+    change = dict(zip(found[odd].tolist(), total[odd].tolist(), strict=True))
+    return change, dict(zip(found[odd].tolist(), places[first[odd]].tolist(), strict=True)), parts
 
 
-def balanced(change: Mapping[int, Fraction], order: Mapping[int, int]) -> tuple[list[list[int]], list[int]]:
+def balanced(change: Mapping[int, int], order: Mapping[int, int]) -> tuple[list[list[int]], list[int]]:
     """Sets of components whose changes sum to zero, each as small as can be, and the components left over.
 
     >>> balanced({1: 1, 2: 1, 3: 1, 4: 1, 5: -2, 6: -2, 7: 1}, {i: i for i in range(8)})
@@ -125,19 +125,19 @@ def balanced(change: Mapping[int, Fraction], order: Mapping[int, int]) -> tuple[
     return sets, [*sides[0], *sides[1]]
 
 
-def _whole(change: Mapping[int, Fraction], order: Mapping[int, int]) -> tuple[list[list[int]], list[int]]:
-    """Sets of components whose changes sum to whole numbers, and the components left over.
+def whole(change: Mapping[int, int], order: Mapping[int, int], parts: int) -> tuple[list[list[int]], list[int]]:
+    """Sets of components whose changes sum to multiples of `parts`, and the components left over.
 
-    >>> _whole({1: Fraction(1, 2), 2: Fraction(1), 3: Fraction(1, 2), 4: Fraction(1, 2)}, {i: i for i in range(5)})
+    >>> whole({1: 1, 2: 2, 3: 1, 4: 1}, {i: i for i in range(5)}, 2)
     ([[1, 3]], [4])
     """
     sets: list[list[int]] = []
     members: list[int] = []
-    total = Fraction(0)
-    for unit in sorted((c for c in change if change[c].denominator > 1), key=order.__getitem__):
+    total = 0
+    for unit in sorted((c for c in change if change[c] % parts), key=order.__getitem__):
         members.append(unit)
         total += change[unit]
-        if total.denominator == 1:
+        if total % parts == 0:
             sets.append(sorted(members))
             members = []
     return sets, members

@@ -86,6 +86,8 @@ class DependencyGraph:
     """Whether the model does the same operations in training and in evaluation mode."""
     calls: Mapping[bool, tuple[Call, ...]]
     """The functions that the model called, in evaluation (False) and in training mode (True)."""
+    by_values: bool
+    """Whether values decided what it called."""
     _seen: tuple[Seen, ...] = field(compare=False)
     _space: LabelSpace = field(compare=False)
     _component: Vec = field(compare=False)
@@ -131,9 +133,8 @@ class DependencyGraph:
             calls = {
                 bool(mode): tuple(predicted(name, contexts[mode].called.get(node)) for name, node in t.calls)
                 for mode, t in enumerate(traced)
-                if t.calls is not None
             }
-            return _graph(analysis, traced[0].parameters, calls)
+            return _graph(analysis, traced[0].parameters, calls, by_values=traced[0].by_values)
 
     def calls_after(self, keep: NDArray[np.bool_]) -> dict[bool, list[Call]]:
         """What the model is to call when the units stay for which `keep` is true, in each mode."""
@@ -172,14 +173,16 @@ class DependencyGraph:
         return graph
 
 
-def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[Call, ...]]) -> DependencyGraph:
+def _graph(
+    analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, tuple[Call, ...]], *, by_values: bool = False
+) -> DependencyGraph:
     space, component, prunable, ctx = analysis.space, analysis.component, analysis.prunable, analysis.evaluation
     unit = np.zeros(int(component.max(initial=0)) + 1, dtype=np.int64)
     unit[prunable] = np.arange(1, len(prunable) + 1)
     of_label = unit[component]
     axes = _units_on(space.axes, of_label)
     direct = {**ctx.producers, **analysis.training.producers}
-    indirect = _indirect_producers(space, axes, ctx.shapes, {name for name, _ in direct})
+    indirect = _indirect_producers(space, axes, ctx.shapes, parameters - {name for name, _ in direct})
     known = {axis: None for axis in (*direct, *indirect) if axis in axes}
     return DependencyGraph(
         shapes=ctx.shapes,
@@ -195,6 +198,7 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
         unit_count=len(prunable),
         one_mode=analysis.evaluation is analysis.training,
         calls=calls,
+        by_values=by_values,
         _seen=tuple(s for context in (ctx, analysis.training) for s in context.seen),
         _space=space,
         _component=component,
@@ -202,10 +206,10 @@ def _graph(analysis: Analysis, parameters: frozenset[str], calls: Mapping[bool, 
 
 
 def _indirect_producers(
-    space: LabelSpace, axes: Mapping[Axis, Vec], shapes: Mapping[str, tuple[int, ...]], direct: set[str]
+    space: LabelSpace, axes: Mapping[Axis, Vec], shapes: Mapping[str, tuple[int, ...]], others: frozenset[str]
 ) -> list[Axis]:
     """Output axes of parameters that become a weight only through other operations, as under weight normalisation."""
-    candidates = [(n, d) for n, d in space.own if (n, d) in axes and len(shapes[n]) > 1 and n not in direct]
+    candidates = [(n, d) for n, d in space.own if (n, d) in axes and len(shapes[n]) > 1 and n in others]
     if not candidates:
         return []
     produced = np.unique(np.concatenate([vec.ravel() for vec in space.produced]))

@@ -62,7 +62,7 @@ class LabelSpace:
 
     axes: dict[Axis, Vec] = field(default_factory=dict)
     own: dict[Axis, None] = field(default_factory=dict)
-    """Axes that labels were made for; all others were handed those of what they met first."""
+    """Axes of weights that labels were made for; all others were handed those of what they met first."""
     produced: list[Vec] = field(default_factory=list)
     """Labels that are output indices of some weight: only these are worth removing."""
     demands: list[Demand] = field(default_factory=list)
@@ -122,9 +122,18 @@ class LabelSpace:
         checked: bool = False,
     ) -> None:
         """The two sizes must stay equal, or their difference what else is demanded of it (see `Demand`)."""
-        difference = LinearForm.of(left).plus(LinearForm.of(right), -1)
-        if not difference.fixed:
-            self.demands.append(Demand(difference, relation, where, reason, checked))
+        left, right = LinearForm.of(left), LinearForm.of(right)
+        if not (left.fixed and right.fixed):
+            self.demands.append(Demand(left.plus(right, -1), relation, where, reason, checked))
+
+    def settled(self, size: LinearForm | int) -> LinearForm:
+        """The size as a form, without the attributes that are known to stay as they are."""
+        form = LinearForm.of(size)
+        if not form.attributes or all(name not in self.attributes for name, _ in form.attributes):
+            return form
+        known = [(name, c) for name, c in form.attributes if name in self.attributes]
+        unknown = tuple((name, c) for name, c in form.attributes if name not in self.attributes)
+        return replace(self._substituted(form, known), value=form.value, attributes=unknown)
 
     def components(self) -> Vec:
         """For every label the number of its component; label 0, the frozen ones, is in component 0."""
@@ -203,6 +212,8 @@ class LabelSpace:
 
     def _without_attributes(self, demand: Demand) -> Demand:
         """The demand with attributes replaced by what they stand for; what nothing defines keeps its value."""
+        if not demand.size.attributes:
+            return demand
         coefficients = demand.size.coefficients()
         for name in coefficients:
             self.attributes.setdefault(name, LinearForm.of(self.attribute_values[name]))

@@ -51,9 +51,12 @@ class LinearForm:
         )
 
     def plus(self, other: LinearForm, sign: int) -> LinearForm:
-        flipped = other.scaled(Fraction(sign), other.value)
+        value = self.value + sign * other.value
+        if other.fixed:
+            return LinearForm(value, self.constant + sign * other.constant, self.terms, self.attributes)
+        flipped = other if sign == 1 else other.scaled(Fraction(sign), other.value)
         return LinearForm(
-            self.value + sign * other.value,
+            value,
             self.constant + flipped.constant,
             self.terms + flipped.terms,
             self.attributes + flipped.attributes,

@@ -45,8 +45,10 @@ class Trace:
     """Shape of every parameter and buffer, by its first qualified name (tied tensors have one name)."""
     parameters: frozenset[str]
     """Which of them are parameters."""
-    calls: tuple[tuple[str, fx.Node | None], ...] | None
-    """The functions that were called, in their order; None where values, and so chance, decided."""
+    calls: tuple[tuple[str, fx.Node | None], ...]
+    """Names of the functions that were called, in their order, with their nodes."""
+    by_values: bool
+    """Whether values decided, and so chance."""
     modules: tuple[ModuleCall, ...] = ()
     """Calls of modules in the order in which they returned, if the recorder notes them."""
 
@@ -154,8 +156,8 @@ def _traces(
         out = _forward(set_mode(shadow, training), args, kwargs, recorder, recorder.scope)
         recorder.listening = False
         recorder.graph.output(tuple(recorder.node_of(t) for t in tensors_of(out)))
-        calls = None if values else tuple(recorder.calls)
-        return Trace(recorder.graph, model, shapes, parameters, calls, tuple(recorder.modules))
+        calls = tuple(recorder.calls)
+        return Trace(recorder.graph, model, shapes, parameters, calls, values, tuple(recorder.modules))
 
     with set_aside(shadow) as around:
         trained = run(True)
@@ -181,17 +183,18 @@ def check_runs(
     *,
     training: Sequence[bool] = (True, False),
     calls: Mapping[bool, Sequence[Call]] | None = None,
+    by_values: bool = False,
 ) -> tuple[Scale, ...]:
     """Run `model` for its shapes, with each of these training flags; raises TraceError as `traces` does.
 
     With `calls`, what it is expected to call in each mode, also if it calls anything else: a model whose code decides
     by a size (`if x.shape == y.shape`) may decide otherwise when it has been cut. Returns the fractions in the code
-    that are others than expected, as a factor `1 / x.shape[1]` is.
+    that are others than expected, as a factor `1 / x.shape[1]` is. `by_values` says that those were recorded on values.
     """
     with _as_written():
         return _on_shapes_or_values(
-            lambda values: _check(model, example_inputs, training, {} if values else calls or {}, values=values),
-            known_to_work=bool(calls),
+            lambda values: _check(model, example_inputs, training, calls or {}, values=values),
+            known_to_work=bool(calls) and not by_values,
         )
 
 
@@ -208,7 +211,7 @@ def _check(
     with set_aside(shadow) as around:
         for flag in training:
             around.begin()
-            comparison = Comparison(calls[flag]) if flag in calls else None
+            comparison = Comparison(calls[flag], by_values=values) if flag in calls else None
             mode = Unrecorded(shadow, function, comparison)
             args, kwargs = _arguments(example_inputs, inputs)
             try:

@@ -71,7 +71,7 @@ def make_scorer(name: str) -> Scorer:
 
 def check_scorer(name: str) -> None:
     """Raise InputError unless `name` is one that `make_scorer` knows; nothing is imported."""
-    first, *parts = name.split("+")
+    first, *parts = name.split("+") if isinstance(name, str) else (name,)
     scorers.check(first)
     for part in parts:
         if part not in reductions and part not in normalisers:

@@ -167,18 +167,38 @@ def ranks(rows: Sequence[Row]) -> go.Figure:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """One sentence: who is cheapest among those whose regret is within the ceiling's interval, or simply the least."""
+    """The way with the least regret if that is clear; else how many the noise leaves, and the cheapest of them."""
     found = [each for each in points(rows) if each.row["kind"] != "ceiling"]
     if not found:
         return "Nothing but the full network was trained."
     least = min(found, key=lambda each: (each.regret, each.cost))
-    how = " with confirmation" if least.confirmed else ""
-    text = f"The least regret, {number(least.regret)}, has {clip(title(least.row), 80)}{how}, at the cost of "
-    text += f"{number(least.cost)} trainings of the full network"
+    others = [each for each in found if each.row is not least.row]
+    level = [each for each in others if _within_noise(least, each)]
+    if others and not level:
+        text = f"The least regret, {number(least.regret)}, was that of {_called(least)}"
+    elif not others:
+        text = f"The only way beside the full network, {_called(least)}, had a regret of {number(least.regret)}"
+    else:
+        cheapest = min((least, *level), key=lambda each: each.cost)
+        near, all_ways = (len({id(each.row) for each in some}) for some in ((least, *level), found))
+        text = (
+            f"No way is clearly the best: the regrets of {near} of {all_ways} cannot be told from the least, "
+            f"{number(least.regret)}, with so few seeds; the cheapest of them is {_called(cheapest)}"
+        )
     whole = next((row for row in rows if row["kind"] == "ceiling"), None)
     if whole is not None:
         text += (
-            f"; searching on the full network itself has {number(whole['regret']['mean'])} "
-            f"at the cost of {number(whole['search_cost'])}"
+            f". Searching on the full network itself has a regret of {number(whole['regret']['mean'])} "
+            f"and costs {number(whole['search_cost'])}"
         )
     return f"{text}."
+
+
+def _within_noise(least: Point, other: Point) -> bool:
+    """Whether two regrets may be equal: their intervals meet, or there is none."""
+    return least.high is None or other.low is None or other.low <= least.high
+
+
+def _called(point: Point) -> str:
+    how = " with confirmation" if point.confirmed else ""
+    return f"{clip(title(point.row), 80)}{how}, which cost {number(point.cost)} trainings of the full network"

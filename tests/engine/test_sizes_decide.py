@@ -45,6 +45,26 @@ class Small(nn.Module):
         return self.b(x * 2.0 if 0 < x.shape[-1] < 9 and x.shape[-1] else x + 1.0)
 
 
+class SaysSo(nn.Module):
+    """Decides by what a layer says of its own widths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.m, self.b = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        same = self.m.in_features == self.m.out_features
+        return self.b(self.m(self.a(x).relu()) * (2.0 if same else 1.0))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_widths_that_a_layer_says_are_alike_stay_alike(seed: int) -> None:
+    model, x = randomise(SaysSo(), seed), torch.randn(2, 4, dtype=torch.float64)
+    result = prune(model, x, scorer="random", seed=seed, percentile=50.0, floor=0.1)
+    assert result.model.m.in_features == result.model.m.out_features < 8
+    assert largest_error(model, result.model, result.plan, x) < 1e-12
+
+
 @pytest.mark.parametrize(("model", "least"), [(Branches(), 6), (Shortcut(), 5), (Small(), 1)])
 @pytest.mark.parametrize("seed", range(3))
 def test_as_many_channels_stay_as_the_decision_needs(model: nn.Module, least: int, seed: int) -> None:

@@ -40,6 +40,6 @@ def asked(left: int, sign: str, right: int) -> bool:
     raise RuntimeError("a question of the traced code: the graph is for analysis, not for running")
 
 
-def pinned(size: int) -> int:
+def pinned(size: int, how: str) -> int:
     """Stands in the graph for a size whose further way was not seen."""
     raise RuntimeError("a size of the traced code: the graph is for analysis, not for running")

@@ -18,7 +18,7 @@ from prunetune.engine.copies import all_tensors, named_modules, named_tensors, o
 from prunetune.engine.lines import running_line
 from prunetune.engine.placeholders import alias, attribute, constant, decided, hidden, left, pinned
 from prunetune.engine.rules.table import rule_of_module
-from prunetune.engine.sizes import SizeFloat, SizeProxy, SizeTuple
+from prunetune.engine.sizes import COMPUTES, SizeFloat, SizeProxy, SizeTuple
 from prunetune.engine.tape import Tape
 from prunetune.engine.ways import Comparison, observed
 
@@ -129,7 +129,7 @@ class Recorder(TorchFunctionMode):
         self.scope.clear()
         if self.keep_sizes:
             for size in self.own_sizes:
-                self.note_size(pinned, size)
+                self.note_size(pinned, size, COMPUTES)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
@@ -171,7 +171,7 @@ class Recorder(TorchFunctionMode):
             self.listening = True  # to the multiplications
             return sizes.numel()
         for size in sizes[:1] if func is torch.Tensor.__len__ else sizes[1:]:
-            self.note_size(pinned, size)  # `len` gives a plain number, and strides are computed out of sight
+            self.note_size(pinned, size, COMPUTES)  # `len` gives a plain number, and strides are computed out of sight
         return func(tensor)
 
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> fx.Node:
@@ -253,7 +253,7 @@ class Recorder(TorchFunctionMode):
             read = [proxy(i, value) for i, value in enumerate(sizes)]
         if self.keep_sizes:
             for size in read:
-                self.note_size(pinned, size)
+                self.note_size(pinned, size, COMPUTES)
         return read[0] if isinstance(sizes, int) else SizeTuple(read)
 
     def trace_attributes(self) -> None:

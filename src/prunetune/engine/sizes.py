@@ -80,7 +80,7 @@ class SizeProxy(int):
 
     def __int__(self) -> int:
         """A plain int, as `int(c)` always is: what becomes of it is not seen."""
-        pin([self])
+        pin([self], INT)
         return _plain_int(self)
 
     def __bool__(self) -> bool:
@@ -156,7 +156,7 @@ class SizeFloat(float):
     __hash__ = float.__hash__
 
     def __int__(self) -> int:
-        pin([math.trunc(self)])
+        pin([math.trunc(self)], INT)
         return int(_plain_float(self))
 
     def __bool__(self) -> bool:
@@ -199,11 +199,15 @@ def sources_of(value: Any) -> tuple[SizeProxy, ...]:
     return (value,) if isinstance(value, SizeProxy) and value.heard else ()
 
 
-def pin(values: Iterable[Any]) -> None:
+COMPUTES = "the code computes with this size"
+INT = "int() hides what becomes of this size (c // 2 and math.floor are followed)"
+
+
+def pin(values: Iterable[Any], how: str = COMPUTES) -> None:
     """What these were computed from must stay as it is: nobody sees what becomes of them."""
     for value in values:
         for size in sources_of(value):
-            size._listener.note_size(pinned, size)
+            size._listener.note_size(pinned, size, how)
 
 
 def _is_number(value: Any) -> bool:

@@ -172,7 +172,12 @@ def _asks_the_layer(self: Checks, x: Tensor) -> None:
     assert x.shape[1] == self.mix.in_channels == self.mix.out_channels
 
 
-for _check in (_raises, _asserts, _compares_tuples, _asks_the_layer):
+def _asks_two_layers(self: Checks, x: Tensor) -> None:
+    if self.mix.in_channels != self.mix.out_channels or self.stem[0].out_channels != self.stem[1].num_features:
+        raise ValueError("widths differ")
+
+
+for _check in (_raises, _asserts, _compares_tuples, _asks_the_layer, _asks_two_layers):
     NETWORKS[f"Checks: {_check.__name__}"] = (lambda check=_check: Checks(check)), image
 
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import torch
+from torch import nn
 
 from prunetune.engine.labels import Labelled, LinearForm, Relation, plain, tensors_in
 from prunetune.engine.placeholders import alias, asked, attribute, constant, decided, hidden, left, pinned
@@ -24,10 +25,36 @@ def size(ctx: Context, input: Labelled, dim: int) -> LinearForm:
 
 @rule(attribute)
 def attribute_size(ctx: Context, target: str, index: int | None) -> LinearForm:
-    name = target if index is None else f"{target}[{index}]"
-    value = ctx.node.meta["size"]
+    name, value = target if index is None else f"{target}[{index}]", ctx.node.meta["size"]
+    described = _described(ctx, target) if index is None else None
+    if described is not None and described.value == value:
+        return described
     ctx.space.attribute_values[name] = value
     return LinearForm(value, Fraction(0), (), ((name, Fraction(1)),))
+
+
+DESCRIBED: dict[type[nn.Module], dict[str, int]] = {
+    nn.Linear: {"out_features": 0, "in_features": 1},
+    nn.Embedding: {"num_embeddings": 0, "embedding_dim": 1},
+    nn.modules.conv._ConvNd: {"out_channels": 0, "in_channels": 1},
+    nn.modules.batchnorm._NormBase: {"num_features": 0},
+    nn.GroupNorm: {"num_channels": 0},
+    nn.PReLU: {"num_parameters": 0},
+}
+"""Attributes in which layers say what their weight's dimensions are, as surgery keeps them."""
+
+
+def _described(ctx: Context, target: str) -> LinearForm | None:
+    """The size of the weight's dimension that an attribute repeats, if it is one of these."""
+    path, _, name = target.rpartition(".")
+    module = ctx.model.get_submodule(path)
+    dim = next((dims[name] for kind, dims in DESCRIBED.items() if isinstance(module, kind) and name in dims), None)
+    weight = None if dim is None else ctx.names.get(id(module.weight))
+    if dim is None or weight is None:
+        return None
+    dim = 1 - dim if getattr(module, "transposed", False) else dim
+    tensor = Labelled(ctx.shapes[weight], (None,) * len(ctx.shapes[weight]), name=weight)
+    return LinearForm.count(ctx.vec(tensor, dim), tensor.shape[dim])
 
 
 @rule(operator.add)
@@ -76,8 +103,8 @@ def _pinned(ctx: Context, form: LinearForm) -> int:
 
 
 @rule(pinned)
-def pinned_size(ctx: Context, size: Size) -> None:
-    ctx.space.require(size, plain(size), ctx.where, reason="the code computes with this size", checked=True)
+def pinned_size(ctx: Context, size: Size, how: str) -> None:
+    ctx.space.require(size, plain(size), ctx.where, reason=how, checked=True)
 
 
 @rule(asked)

@@ -105,7 +105,7 @@ def test_a_list_of_images_is_one_argument_in_a_tuple() -> None:
 
 @pytest.mark.parametrize("scorer", ["magnitude", "synflow"])
 def test_a_kernel_that_refuses(scorer: str) -> None:
-    """`_grouped_mm` has no version for shapes only but in bfloat16, and none in float64: mixtures of experts call it."""
+    """`_grouped_mm`, which mixtures of experts call, knows no shapes without values but of bfloat16, and no float64."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.MixtralConfig(

@@ -45,7 +45,8 @@ class Misuse(InputError):
 class Ending:
     """How a trial ended, as plain values: an exception would keep the trial's network alive.
 
-    ``score`` is there if it is complete, ``traceback`` if it raised; ``misuse`` says that it broke its contract.
+    ``score`` is there if it is complete, ``traceback`` and the ``kind`` of error if it raised; ``misuse`` says that it
+    broke its contract.
     """
 
     outcome: Outcome
@@ -53,6 +54,7 @@ class Ending:
     message: str = ""
     traceback: str = ""
     misuse: bool = False
+    kind: str = ""
 
 
 class Report:
@@ -279,7 +281,9 @@ def attempt(objective: Callable[[Params, Report], float], params: Params, report
         message = str(error) if misuse else f"{type(error).__name__}: {error}"
         message = "; ".join([message, *getattr(error, "__notes__", ())])
         trace = "".join(traceback.format_exception(error))
-        return report.stopped or Ending("failed", message=message, traceback=trace, misuse=misuse)
+        return report.stopped or Ending(
+            "failed", message=message, traceback=trace, misuse=misuse, kind=type(error).__name__
+        )
     return report.stopped or _judge(returned)
 
 
@@ -295,7 +299,7 @@ def _judge(returned: object) -> Ending:
     try:
         score = final_score(returned)
     except Misuse as error:
-        return Ending("failed", message=str(error), misuse=True)
+        return Ending("failed", message=str(error), misuse=True, kind=type(error).__name__)
     if not math.isfinite(score):
         return Ending("diverged", message=f"the final score is {score}")
     return Ending("complete", score)

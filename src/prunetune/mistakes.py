@@ -25,7 +25,7 @@ FIXED: Final = (
 
 
 def check_network(model: nn.Module) -> None:
-    """Raise InputError for a network that cannot be cut as it comes: wrapped, scripted, or not built to its end."""
+    """Raise InputError for a network that cannot be cut as it comes: wrapped, scripted, exported, or not built yet."""
     kind = type(model).__name__
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise InputError(
@@ -35,6 +35,11 @@ def check_network(model: nn.Module) -> None:
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError(
             f"the network is TorchScript ({kind}), whose code is closed; give the nn.Module it was made of"
+        )
+    if any(base.__module__.startswith("torch.export.") for base in type(model).__mro__):
+        raise InputError(
+            f"the network is exported ({kind} of torch.export), and the sizes of its layers stand in its code as "
+            "numbers; give the nn.Module it was made of, and export the proxy"
         )
     for path, module in model.named_modules():
         if isinstance(module, LazyModuleMixin) and LazyModuleMixin.has_uninitialized_params(module):  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
-from prunetune.allocator import keep_freed_memory
+from prunetune.allocator import freed_memory_kept
 from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import whole_number
 from prunetune.caller import given_back, seed_all
@@ -77,6 +77,7 @@ class CheckResult:
 
 
 @interruptible(signal.SIGINT)
+@freed_memory_kept()
 @given_back()
 def check(
     model_fn: ModelFunction,
@@ -131,7 +132,6 @@ def check(
     from prunetune.objective import proxy_of
     from prunetune.resolution import measured_fidelity
 
-    keep_freed_memory()
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
     wanted = whole_number("configurations", configurations, minimum=FEWEST)

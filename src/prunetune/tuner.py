@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunetune.allocator import keep_freed_memory
+from prunetune.allocator import freed_memory_kept
 from prunetune.backends import Distribution, check_optimizer, resolve_space
 from prunetune.backends.given import optimizer_name
 from prunetune.backends.space import check_points
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 @interruptible(signal.SIGINT)
+@freed_memory_kept()
 @given_back()
 def tune(
     model_fn: ModelFunction,
@@ -133,7 +134,6 @@ def tune(
     base = build_base(model_fn, seed, None if pruning.ratio == 1 else remarks)
     if pruning.weights != "sliced":
         check_unmasked(base)
-    keep_freed_memory()
     goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"
     with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         for remark in remarks:

@@ -35,7 +35,7 @@ def test_refused_by_name(name: str, operation: str) -> None:
 
 @pytest.mark.parametrize(
     ("layer", "reason"),
-    [(torch.nn.PReLU(4), "no operation makes channels of its weights"), (torch.nn.ReLU(), "it has no weights")],
+    [(torch.nn.PReLU(4), "no operation that has a rule reads its weights"), (torch.nn.ReLU(), "it has no weights")],
 )
 def test_a_network_without_channels_of_its_own(layer: torch.nn.Module, reason: str) -> None:
     with pytest.raises(InputError, match=f"no channels that can be removed: {reason}"):

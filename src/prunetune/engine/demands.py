@@ -89,7 +89,7 @@ def changes(size: LinearForm, component: Vec) -> tuple[dict[int, int], dict[int,
     if not size.terms:
         return {}, {}, 1
     parts = int(np.lcm.reduce([c.denominator for _, c in size.terms]))
-    period = min(len(v) for v, _ in size.terms)
+    period = max(1, min(len(v) for v, _ in size.terms))
     members = np.concatenate([component[v] for v, _ in size.terms])
     weights = np.concatenate([np.full(len(v), int(c * parts), dtype=np.int64) for v, c in size.terms])
     places = np.concatenate([np.arange(len(v)) % period * len(members) + np.arange(len(v)) for v, _ in size.terms])

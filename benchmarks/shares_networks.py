@@ -307,6 +307,60 @@ def dynamic_convolutions(part: int) -> Case:
     return Case(nn.Sequential(nn.Conv2d(3, a, 1), Dynamic(a, b), Dynamic(b, a), head), torch.randn(2, 3, 6, 6))
 
 
+class Splines(nn.Module):
+    """Liu et al. (2024), a layer of a Kolmogorov-Arnold network, as its usual fast form computes it."""
+
+    def __init__(self, inputs: int, out: int, grid: int = 5, order: int = 3) -> None:
+        super().__init__()
+        self.inputs, self.out, self.order = inputs, out, order
+        steps = torch.arange(-order, grid + order + 1, dtype=torch.float32) * (2 / grid) - 1
+        self.register_buffer("grid", steps.expand(inputs, -1).contiguous())
+        self.base = nn.Parameter(torch.randn(out, inputs) / math.sqrt(inputs))
+        self.spline = nn.Parameter(torch.randn(out, inputs, grid + order) * 0.1)
+        self.scaler = nn.Parameter(torch.randn(out, inputs))
+
+    def splines(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(-1)
+        bases = ((x >= self.grid[:, :-1]) & (x < self.grid[:, 1:])).to(x.dtype)
+        for k in range(1, self.order + 1):
+            left = (x - self.grid[:, : -(k + 1)]) / (self.grid[:, k:-1] - self.grid[:, : -(k + 1)])
+            right = (self.grid[:, k + 1 :] - x) / (self.grid[:, k + 1 :] - self.grid[:, 1:-k])
+            bases = left * bases[:, :, :-1] + right * bases[:, :, 1:]
+        return bases.contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        base = F.linear(F.silu(x), self.base)
+        weight = self.spline * self.scaler.unsqueeze(-1)
+        return base + F.linear(self.splines(x).view(x.size(0), -1), weight.view(self.out, -1))
+
+
+@kind("Kolmogorov-Arnold network")
+def kolmogorov_arnold(part: int) -> Case:
+    a, b = 16 // part, 24 // part
+    return Case(nn.Sequential(Splines(4, a), Splines(a, b), Splines(b, 2)), torch.randn(6, 4))
+
+
+class Aligned(nn.Module):
+    """Qi et al. (2017), PointNet: features are multiplied by a matrix that is computed from them."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.width = width
+        self.up, self.down = nn.Conv1d(width, inner, 1), nn.Linear(inner, width * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        matrix = self.down(self.up(x).relu().amax(2)).view(-1, self.width, self.width)
+        return torch.bmm(x.transpose(2, 1), matrix).transpose(2, 1)
+
+
+@kind("PointNet")
+def pointnet(part: int) -> Case:
+    """The matrices' sizes stay: what makes them is a product of two widths."""
+    a, b = 32 // part, 64 // part
+    layers = (Aligned(3, a), nn.Conv1d(3, 8, 1), nn.ReLU(), Aligned(8, a), nn.Conv1d(8, b, 1), nn.ReLU())
+    return Case(nn.Sequential(*layers, nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(b, 4)), torch.randn(2, 3, 20))
+
+
 class Standardised(nn.Conv2d):
     """Qiao et al. (2019), written out."""
 

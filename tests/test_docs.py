@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -80,6 +81,17 @@ def _a_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object
     return {"prunetune": prunetune, **own}
 
 
+def _a_run_that_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A run that was finished, and a wider space."""
+    build, train, space = _PROBLEM
+    others = {name: value for name, value in _asked(folder).items() if name != "run_dir"}
+    search = prunetune.Search(direction="maximize", n_trials=8, confirm=3)
+    prunetune.tune(*_PROBLEM, run_dir="runs/mine", search=search, **others)
+    wider = {"learning_rate": prunetune.Float(1e-4, 2.0, log=True)}
+    own = {"MyNet": build, "train": train, "space": space, "wider": wider, "others": others}
+    return {"prunetune": prunetune, "json": json, "Path": Path, **own}
+
+
 def _asked(run_dir: Path) -> dict[str, Any]:
     return {"example_inputs": torch.ones(4, 8), "epochs": 1, "run_dir": run_dir}
 
@@ -102,6 +114,7 @@ _PROBLEM = (
     {"learning_rate": prunetune.Float(1e-3, 1.0, log=True)},
 )
 READERS_OWN: dict[str, Callable[[Path, pytest.MonkeyPatch], dict[str, object]]] = {
+    "go-on": _a_run_that_goes_on,
     "read-the-report": _a_run,
     "several-machines": _a_search,
 }

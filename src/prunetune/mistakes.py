@@ -25,7 +25,7 @@ FIXED: Final = (
 
 
 def check_network(model: nn.Module) -> None:
-    """Raise InputError for a network that cannot be cut as it comes: wrapped, scripted, or not built to its end."""
+    """Raise InputError for a network that cannot be cut as it comes: wrapped, scripted, exported, or not built yet."""
     kind = type(model).__name__
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise InputError(
@@ -35,6 +35,11 @@ def check_network(model: nn.Module) -> None:
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError(
             f"the network is TorchScript ({kind}), whose code is closed; give the nn.Module it was made of"
+        )
+    if any(base.__module__.startswith("torch.export.") for base in type(model).__mro__):
+        raise InputError(
+            f"the network is exported ({kind} of torch.export), and the sizes of its layers stand in its code as "
+            "numbers; give the nn.Module it was made of, and export the proxy"
         )
     for path, module in model.named_modules():
         if isinstance(module, LazyModuleMixin) and LazyModuleMixin.has_uninitialized_params(module):  # type: ignore[arg-type]
@@ -57,6 +62,29 @@ def check_full_network(model: nn.Module) -> None:
             f"model_fn returns a {type(model).__name__} on the meta device, which has shapes and no values; build it "
             "on the device that it is trained on"
         )
+
+
+def pretrained_warning(model: nn.Module, again: nn.Module) -> str:
+    """Whether two networks of one ``model_fn`` have the same weights, which are then no initialisation; empty if not.
+
+    A new head on a pretrained network is a small part, and differs; what is constant (ones, zeros) says nothing.
+    """
+    others = dict(again.named_parameters())
+    drawn = equal = 0
+    for name, weight in model.named_parameters():
+        if weight.dim() < 2 or weight.is_meta or name not in others or bool((weight == weight.flatten()[:1]).all()):
+            continue
+        drawn += weight.numel()
+        equal += weight.numel() * torch.equal(weight, others[name])
+    if equal <= drawn / 2:
+        return ""
+    return (
+        "warning: model_fn returns the same weights at each call, as of a pretrained network. A network that is cut is "
+        "no longer pretrained, so a proxy finds what is right for training from scratch, and its learning rate may be "
+        "far too high for fine-tuning. Better for that: search on the full network with fewer epochs or less data, as "
+        "in tune(…, pruning=Pruning(ratio=1.0, weights='sliced'), fidelity=Fidelity(epochs=0.3)), or bypass blocks "
+        "(depth=True) and keep the width. If it is not pretrained but sets a seed, leave the seed to prunetune"
+    )
 
 
 def check_unmasked(model: nn.Module) -> None:

@@ -116,7 +116,8 @@ def prune(
     """
     start = time.perf_counter()
     if not isinstance(model, nn.Module):
-        raise InputError(f"model must be a torch.nn.Module; got {type(model).__name__}")
+        hint = ": give the module that was exported" if type(model).__name__ == "ExportedProgram" else ""
+        raise InputError(f"model must be a torch.nn.Module; got {type(model).__name__}{hint}")
     check_network(model)
     check_inputs(example_inputs)
     budget = Budget(

@@ -245,10 +245,10 @@ def absolute_url(storage: object) -> str:
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {name: record[name] for name in ("seed", "epochs", "confirm", "trial_pruner", "direction")}
+    parts = {name: record.get(name) for name in ("seed", "epochs", "confirm", "trial_pruner", "direction")}
     parts["race"] = record.get("race", False)  # what runs were before there was a choice; and so the transfer
     asked = {"transfer": "identity", **record["pruning"]}
-    pruning = {f"pruning.{field.name}": asked[field.name] for field in fields(Pruning)}
+    pruning = {f"pruning.{field.name}": asked.get(field.name) for field in fields(Pruning)}
     space = {f"space.{name}": each for name, each in record["space"].items()}
     fidelity = {f"fidelity.{name}": each for name, each in record.get("fidelity", FULL.to_record()).items()}
     added = {"rungs": record.get("rungs", "truncated"), "optimizer": full_name(record["optimizer"])}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
@@ -111,8 +111,12 @@ class Begun(shown.Result):
     status: str = field()
     seed: int = field()
     space: dict[str, dict[str, Any]] = field()
+    optimizer: str = field()
     n_trials: int = field()
     epochs: int = field()
+    confirm: int | Literal["auto"] = field()
+    refine: int = 0  # not in records of earlier versions
+    fidelity: shown.Fidelity = field(default_factory=shown.Fidelity)  # likewise
     pruning: Pruning = field()
     cost: Cost = field()
     search: Search | None = field()

@@ -22,7 +22,7 @@ from prunetune.backends.loop import run_trials
 from prunetune.backends.study import StudySettings, count_outcomes, open_study, outcome, top_trials
 from prunetune.backends.trial import Report
 from prunetune.errors import InputError, SearchError
-from prunetune.events import EpochEnded, Event, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, silent
+from prunetune.events import EpochEnded, Event, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, Warned, silent
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -108,7 +108,7 @@ def test_events_in_order(tmp_path: Path) -> None:
 
     trials = _run(tmp_path, objective, n_trials=2, observer=events.append)
     seconds = [trial.user_attrs["seconds"] for trial in trials]
-    assert events[:-1] == [
+    assert events[:-2] == [
         PhaseStarted("search", 2, 0, direction="maximize"),
         TrialStarted("search", 0, trials[0].params),
         EpochEnded("search", 0, 1, 3, 0.5),
@@ -117,6 +117,7 @@ def test_events_in_order(tmp_path: Path) -> None:
         EpochEnded("search", 1, 1, 3, 0.5),
         TrialEnded("search", 1, "failed", 0.5, seconds[1], "ValueError: boom"),
     ]
+    assert events[-2] == Warned("warning: 1 of 2 trials failed (search); the last, trial 1: ValueError: boom")
     assert isinstance(events[-1], PhaseEnded)
     assert events[-1].message == "best 0.75 (trial 0); 1 complete, 1 failed"
 
@@ -242,7 +243,7 @@ def test_a_mended_train_function_goes_on_after_five_failures(tmp_path: Path) -> 
     with pytest.raises(SearchError):
         _run(tmp_path, _by_number(*[RuntimeError("broken")] * 8), n_trials=8)
     trials = _run(tmp_path, lambda params, report: 1.0, n_trials=8)
-    assert [outcome(trial) for trial in trials] == ["failed"] * 5 + ["complete"] * 3
+    assert [outcome(trial) for trial in trials] == ["failed"] * 5 + ["complete"] * 8  # failures that say nothing
 
 
 def test_one_that_fails_again_after_five_failures_ends_at_once(tmp_path: Path) -> None:
@@ -253,8 +254,32 @@ def test_one_that_fails_again_after_five_failures_ends_at_once(tmp_path: Path) -
 
 def test_four_failures_and_one_success_are_a_search(tmp_path: Path) -> None:
     boom = RuntimeError("boom")
-    trials = _run(tmp_path, _by_number(boom, boom, boom, boom, 1.0, boom, boom), n_trials=7)
+    with pytest.warns(UserWarning, match=r"^6 of 7 trials failed \(search\); the last, trial 6: RuntimeError: boom$"):
+        trials = _run(tmp_path, _by_number(boom, boom, boom, boom, 1.0, boom, boom), n_trials=7)
     assert [outcome(trial) for trial in trials] == ["failed"] * 4 + ["complete"] + ["failed"] * 2
+
+
+def test_five_failures_in_a_row_end_the_search_and_are_not_counted(tmp_path: Path) -> None:
+    """A device that dies: every trial after that fails in the same way, at once."""
+    dead = [RuntimeError(f"CUDA error: an illegal memory access was encountered ({number})") for number in range(20)]
+    said = (
+        "the last 5 trials all failed with RuntimeError, and are not counted (search); the last, trial 7: "
+        f"RuntimeError: {dead[4]}"
+    )
+    for start in (0, 5):  # and a start in which nothing is mended does not come to an end either
+        with pytest.raises(SearchError) as caught:
+            _run(tmp_path, _by_number(1.0, 2.0, 3.0, *dead), n_trials=12)
+        assert len(_trials(tmp_path)) == 8 + start
+        assert (str(caught.value) == said) == (start == 0)
+    trials = _run(tmp_path, lambda params, report: 1.0, n_trials=12)
+    assert [outcome(trial) for trial in trials] == ["complete"] * 3 + ["failed"] * 10 + ["complete"] * 9
+
+
+def test_failures_of_different_kinds_or_not_in_a_row_do_not(tmp_path: Path) -> None:
+    boom, other = RuntimeError("boom"), OSError("other")
+    four = [boom] * 4
+    endings = [1.0, *four, other, *four, 2.0, *four, 3.0, *[4.0] * 12]
+    assert len(_run(tmp_path, _by_number(*endings), n_trials=len(endings))) == len(endings)
 
 
 def test_fewer_trials_than_five_that_all_fail(tmp_path: Path) -> None:
@@ -333,9 +358,8 @@ def test_misuse_after_a_trial_that_went_well_only_fails_its_trial(tmp_path: Path
 def test_a_train_function_that_never_reports_is_warned_about_once(tmp_path: Path) -> None:
     events: list[Event] = []
     _run(tmp_path, lambda params, report: 1.0, n_trials=3, trial_pruner="hyperband", observer=events.append)
-    messages = [event.message for event in events if isinstance(event, TrialEnded)]
-    assert messages[0].startswith("the train function reports nothing, so hyperband cannot stop any trial")
-    assert messages[1:] == ["", ""]
+    (warning,) = [event.message for event in events if isinstance(event, Warned)]
+    assert warning.startswith("warning: the train function reports nothing, so hyperband cannot stop any trial")
 
 
 def test_without_a_trial_pruner_nothing_need_be_reported(tmp_path: Path) -> None:

@@ -91,3 +91,50 @@ def fourier_mixed(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """As FNet mixes tokens."""
     mixed = torch.fft.fftn(x, dim=dims) if len(dims) > 1 else torch.fft.fft(x, dim=dims[0])
     return x + mixed.real - torch.view_as_real(mixed)[..., 1]
+
+
+class Modulated(nn.Module):
+    """Filters that are scaled for each sample, and normed if so: a convolution with as many groups as samples."""
+
+    def __init__(self, channels: int, out: int, norm: bool) -> None:
+        super().__init__()
+        self.weight, self.style, self.norm = (
+            nn.Parameter(torch.randn(1, out, channels, 3, 3)),
+            nn.Linear(channels, channels),
+            norm,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        samples, channels, height, width = x.shape
+        weight = self.weight * self.style(x.mean((2, 3)))[:, None, :, None, None]
+        if self.norm:
+            weight = weight * torch.rsqrt(weight.square().sum((2, 3, 4), keepdim=True) + 1e-2)
+        weight = weight.reshape(samples * weight.shape[1], channels, 3, 3)
+        out = F.conv2d(x.reshape(1, -1, height, width), weight, padding=1, groups=samples)
+        return out.reshape(samples, -1, *out.shape[2:])
+
+
+@layer(("image",), lambda dice, x: {"out": dice.width("image"), "norm": dice.chance(0.5)})
+def modulated(x: Value, out: int, norm: bool) -> nn.Module:
+    return Modulated(x.channels, out, norm)
+
+
+class Splines(nn.Module):
+    """A layer of a Kolmogorov-Arnold network: functions of each channel, and a weight for each of them."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.out = out
+        self.register_buffer("grid", torch.linspace(-2, 2, 6).expand(width, -1).contiguous())
+        self.spline, self.scaler = nn.Parameter(torch.randn(out, width, 5)), nn.Parameter(torch.randn(out, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(-1)
+        bases = ((x >= self.grid[:, :-1]) & (x < self.grid[:, 1:])).to(x.dtype) * (x - self.grid[:, :-1])
+        weight = self.spline * self.scaler.unsqueeze(-1)
+        return F.linear(bases.flatten(1), weight.view(self.out, -1))
+
+
+@layer(("vector",), lambda dice, x: {"out": dice.width("vector")})
+def splines(x: Value, out: int) -> nn.Module:
+    return Splines(x.channels, out)

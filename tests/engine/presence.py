@@ -216,6 +216,11 @@ def move(func: Any, *args: Any, **kwargs: Any) -> Any:
     return tuple(results) if isinstance(values, (tuple, list)) else results[0]
 
 
+@means("to", "double")
+def of_type(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return present(func(value_of(x), *args, **kwargs), mask_of(x), func.__name__)
+
+
 @means("view_as", "reshape_as")
 def view_as(func: Any, x: Tensor, other: Tensor) -> Tensor:
     return move(Tensor.reshape, x, tuple(other.shape))
@@ -273,7 +278,18 @@ def pad(func: Any, x: Tensor, pad: Any, mode: str = "constant", value: float | N
 
 
 @means("add", "sub", "mul", "div", "true_divide", "pow", "maximum", "minimum", "where", "lerp", "addcmul", "clamp")
-@means("gt", "lt", "ge", "le", Tensor.__rsub__, Tensor.__radd__, Tensor.__rmul__, Tensor.__pow__, Tensor.__rdiv__)
+@means(
+    "gt",
+    "lt",
+    "ge",
+    "le",
+    Tensor.__and__,
+    Tensor.__rsub__,
+    Tensor.__radd__,
+    Tensor.__rmul__,
+    Tensor.__pow__,
+    Tensor.__rdiv__,
+)
 @means("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardtanh", "sigmoid", "tanh")
 @means(
     "softplus", "exp", "sqrt", "rsqrt", "abs", "neg", "square", "sin", "cos", "dropout", "log1p", "relu6", "softsign"

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.finite import Finite
 from prunetune.backends.lives import OWNER, Watch, describe, this_process
-from prunetune.backends.study import outcome, top_trials
+from prunetune.backends.study import discounted, outcome, top_trials
 from prunetune.backends.trial import GIVEN_UP, RETRY, RETRY_OF, WITHDRAWN
 from prunetune.events import Notice, Observer, OthersEnded, Phase
 
@@ -62,8 +62,9 @@ class Crew:
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
     def limit(self, trials: Sequence[FrozenTrial], total: int) -> int:
-        """How many of ``total`` trials there can be at most."""
-        return total if self.finite is None else self.finite.still_possible(trials, total)
+        """How many trials may end: at most ``total``, besides those that are not counted."""
+        free = len(discounted(self.study))
+        return free + (total if self.finite is None else self.finite.still_possible(trials, total))
 
     def claim(self, distributions: Mapping[str, BaseDistribution], total: Total) -> optuna.Trial | None:
         """A new trial of this process; None if others were quicker and there are enough, or had the same point.

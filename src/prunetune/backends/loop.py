@@ -6,7 +6,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import optuna
@@ -20,13 +20,23 @@ from prunetune.backends.lives import Pulse, Watch, beating
 from prunetune.backends.notes import direction_warning, study_notes
 from prunetune.backends.reannealed import Objective, reannealed, rungs_of
 from prunetune.backends.seeds import derive_seed
-from prunetune.backends.study import StudySettings, count_outcomes, finished_trials, outcome, top_trials, worst_score
+from prunetune.backends.study import (
+    StudySettings,
+    count_outcomes,
+    discount,
+    ended_trials,
+    finished_trials,
+    outcome,
+    top_trials,
+    worst_score,
+)
 from prunetune.backends.trial import WITHDRAWN, Ending, Report, attempt
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Notice, Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, Warned, silent
 from prunetune.interrupts import check_interrupted, uninterrupted
 
 FAILURES_ALLOWED: Final = 5
+NOTABLE: Final = 0.5  # the share of trials that fail and are worth a warning
 MESSAGE_LENGTH: Final = 2_000
 TRACEBACK_LENGTH: Final = 10_000
 
@@ -76,7 +86,8 @@ def run_trials(
     Raises
     ------
     SearchError
-        Every trial so far failed, and there were five (or ``n_trials``, if that is less).
+        Every trial so far failed, and there were five (or ``n_trials``, if that is less); or five in a row failed here
+        with the same kind of error. They do not count when the search is continued.
     StorageError
         The storage was gone for longer than it is waited for.
     InputError
@@ -87,7 +98,7 @@ def run_trials(
     """
     total = n_trials if callable(n_trials) else _always(whole_number("n_trials", n_trials, minimum=1))
     started = time.perf_counter()
-    finished = finished_trials(study)
+    finished = ended_trials(study)
     best = next((trial.value for trial in top_trials(study, 1)), None)
     space = settings.space.to_optuna()
     finite = Finite(space) if distinct and size(space) is not None else None
@@ -100,6 +111,7 @@ def run_trials(
     while crew.is_room_for_one(total):
         check_interrupted()
         loop.run_one()
+    loop.warn_of_failures()
     observer(PhaseEnded(phase, time.perf_counter() - started, _summary(study)))
     return loop.ran
 
@@ -120,6 +132,9 @@ class _Loop:
     warned: bool
     ran: int = 0
     told_direction: bool = False
+    kind: str = ""
+    alike: list[int] = field(default_factory=list)
+    """The last trials here that failed one after the other, with this kind of error."""
 
     def run_one(self) -> None:
         claimed: tuple[optuna.Trial, Report] | None = None
@@ -212,15 +227,16 @@ class _Loop:
 
     def _tell_observer(self, ending: Ending, report: Report, seconds: float) -> None:
         assert ending.outcome != "interrupted"
-        message = ending.message
+        score = ending.score if ending.outcome == "complete" else report.score
+        self.observer(TrialEnded(self.phase, report.number, ending.outcome, score, seconds, ending.message))
         if ending.outcome == "complete" and not report.epoch and not self.warned:
             self.warned = True
-            message = (
-                f"the train function reports nothing, so {self.settings.trial_pruner} cannot stop any trial: call "
-                "report(score, epoch) after every epoch, or choose the trial pruner 'none'"
+            self.observer(
+                Warned(
+                    f"warning: the train function reports nothing, so {self.settings.trial_pruner} cannot stop any "
+                    "trial: call report(score, epoch) after every epoch, or choose the trial pruner 'none'"
+                )
             )
-        score = ending.score if ending.outcome == "complete" else report.score
-        self.observer(TrialEnded(self.phase, report.number, ending.outcome, score, seconds, message))
 
     def _warn_of_direction(self) -> None:
         if not self.told_direction and self.phase == "search" and (warning := direction_warning(self.study)):
@@ -228,18 +244,38 @@ class _Loop:
             self.observer(Warned(warning))
 
     def _stop_if_hopeless(self, ending: Ending, number: int) -> None:
+        """Raise SearchError where every trial fails, or the last ones here all do in the same way.
+
+        No other hyperparameters would mend what is wrong then, a device that has died say; so these are not counted.
+        """
+        if ending.outcome != "failed" or ending.kind != self.kind:
+            self.alike.clear()
         if ending.outcome != "failed":
             return
-        finished = finished_trials(self.study)
-        if any(outcome(trial) != "failed" for trial in finished):
+        self.kind = ending.kind
+        self.alike.append(number)
+        ended = ended_trials(self.study)
+        every = all(outcome(trial) == "failed" for trial in ended)
+        failed = [trial.number for trial in ended] if every else self.alike
+        misused = every and ending.misuse
+        if not misused and len(failed) < (min(FAILURES_ALLOWED, self.n_trials()) if every else FAILURES_ALLOWED):
             return
-        if ending.misuse:
+        discount(self.study, failed)
+        if misused:
             raise InputError(ending.message)
-        if len(finished) >= min(FAILURES_ALLOWED, self.n_trials()):
-            many = f"the first {len(finished)} trials all failed" if len(finished) > 1 else "the only trial failed"
-            failure = SearchError(f"{many} ({self.phase}); the last, trial {number}: {ending.message}")
-            failure.add_note(ending.traceback)
-            raise failure
+        many = f"the first {len(failed)} trials all failed" if len(failed) > 1 else "the only trial failed"
+        many = many if every else f"the last {len(failed)} trials all failed with {ending.kind}, and are not counted"
+        failure = SearchError(f"{many} ({self.phase}); the last, trial {number}: {ending.message}")
+        failure.add_note(ending.traceback)
+        raise failure
+
+    def warn_of_failures(self) -> None:
+        """Tell of it if half of the trials or more have failed: what came out may be for want of them."""
+        ended = finished_trials(self.study)
+        failed = [trial for trial in ended if outcome(trial) == "failed"]
+        if self.phase == "search" and failed and len(failed) >= NOTABLE * len(ended):
+            why = f"the last, trial {failed[-1].number}: {failed[-1].user_attrs.get('message', 'nobody knows why')}"
+            self.observer(Warned(f"warning: {len(failed)} of {len(ended)} trials failed ({self.phase}); {why}"))
 
 
 def _summary(study: optuna.Study) -> str:

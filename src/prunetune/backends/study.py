@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, get_args
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 FINGERPRINT: Final = "prunetune"
 FINGERPRINT_FORMAT: Final = 1
 OWNER: Final = "prunetune:owner"
+DISCOUNTED: Final = "prunetune:discounted"
 MAKER_SECONDS: Final = 5.0
 AWAIT_PAUSE: Final = 1.0
 _SPACE: Final = "space."
@@ -213,12 +214,15 @@ def _make_or_load(
 
 
 def _load(database: BaseStorage, name: str, settings: StudySettings) -> optuna.Study:
-    return optuna.load_study(
-        storage=database,
-        study_name=name,  # Hyperband's brackets depend on it
-        sampler=sampler(settings.optimizer, settings.seed),
-        pruner=trial_pruner(settings.trial_pruner, settings.epochs),
-    )
+    try:
+        return optuna.load_study(
+            storage=database,
+            study_name=name,  # Hyperband's brackets depend on it
+            sampler=sampler(settings.optimizer, settings.seed),
+            pruner=trial_pruner(settings.trial_pruner, settings.epochs),
+        )
+    except KeyError:
+        raise StorageError(f"the study {name!r} is damaged: it was there, and is not found") from None
 
 
 def trial_pruner(name: str, epochs: int) -> BasePruner:
@@ -264,6 +268,9 @@ def _check_whole(study: optuna.Study, settings: StudySettings, needs: Mapping[st
     """Raise StorageError if the study is damaged, as far as that shows."""
     if [direction.name.lower() for direction in study.directions] != [settings.direction]:
         raise StorageError(f"the study {study.study_name!r} is damaged: its direction is not {settings.direction}")
+    found = study.user_attrs.get(DISCOUNTED, [])
+    if not isinstance(found, list) or not all(isinstance(number, int) for number in found):
+        raise StorageError(f"the study {study.study_name!r} is damaged: its {DISCOUNTED} is {found!r}")
     check_trials(study, settings.space, needs)
 
 
@@ -294,9 +301,25 @@ def outcome(trial: FrozenTrial) -> Outcome | None:
     return said or _BY_STATE[trial.state]
 
 
-def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that use up the budget, in order: all that ended but those that were interrupted."""
+def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """All trials that ended, in order, but those that were interrupted."""
     return [t for t in study.get_trials(deepcopy=False) if outcome(t) not in (None, "interrupted")]
+
+
+def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that use up the budget, in order: all that ended but those that were interrupted or discounted."""
+    free = discounted(study)
+    return [trial for trial in ended_trials(study) if trial.number not in free]
+
+
+def discounted(study: optuna.Study) -> set[int]:
+    """Numbers of failed trials that are not counted: a search was stopped, for something was wrong with all of them."""
+    return set(study.user_attrs.get(DISCOUNTED, ()))
+
+
+def discount(study: optuna.Study, numbers: Iterable[int]) -> None:
+    """Do not count these failed trials."""
+    study.set_user_attr(DISCOUNTED, sorted(discounted(study).union(numbers)))
 
 
 def count_outcomes(study: optuna.Study) -> dict[str, int]:

@@ -45,7 +45,8 @@ class Misuse(InputError):
 class Ending:
     """How a trial ended, as plain values: an exception would keep the trial's network alive.
 
-    ``score`` is there if it is complete, ``traceback`` if it raised; ``misuse`` says that it broke its contract.
+    ``score`` is there if it is complete, ``traceback`` and the ``kind`` of error if it raised; ``misuse`` says that it
+    broke its contract.
     """
 
     outcome: Outcome
@@ -53,6 +54,7 @@ class Ending:
     message: str = ""
     traceback: str = ""
     misuse: bool = False
+    kind: str = ""
 
 
 class Report:
@@ -77,6 +79,7 @@ class Report:
         self._observer = observer
         self._epoch = 0
         self._score: float | None = None
+        self._scores: list[float] = []
         self._stopped: Ending | None = None
         self._groups: GroupsFunction | None = None
         self._asked = False
@@ -131,6 +134,11 @@ class Report:
     def score(self) -> float | None:
         """The last finite score reported, if there is one."""
         return self._score
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The finite scores reported so far."""
+        return tuple(self._scores)
 
     @property
     def stopped(self) -> Ending | None:
@@ -215,6 +223,7 @@ class Report:
         if not math.isfinite(value):
             self._stop(Ending("diverged", message=f"the score is {value} after epoch {number}"))
         self._score = value
+        self._scores.append(value)
         self._tell(value, number)
 
     def _tell(self, value: float, number: int) -> None:
@@ -236,7 +245,8 @@ class Report:
     def _checked(self, score: object, epoch: object) -> tuple[float, int]:
         try:
             value = real_number("report: the score", score)
-            number = whole_number("report: epoch", epoch, minimum=1)
+            whole = int(epoch) if isinstance(epoch, float) and epoch.is_integer() else epoch  # some trainers count so
+            number = whole_number("report: epoch", whole, minimum=1)
         except InputError as error:
             raise Misuse(str(error)) from None
         if number <= self._epoch:
@@ -279,7 +289,9 @@ def attempt(objective: Callable[[Params, Report], float], params: Params, report
         message = str(error) if misuse else f"{type(error).__name__}: {error}"
         message = "; ".join([message, *getattr(error, "__notes__", ())])
         trace = "".join(traceback.format_exception(error))
-        return report.stopped or Ending("failed", message=message, traceback=trace, misuse=misuse)
+        return report.stopped or Ending(
+            "failed", message=message, traceback=trace, misuse=misuse, kind=type(error).__name__
+        )
     return report.stopped or _judge(returned)
 
 
@@ -295,7 +307,7 @@ def _judge(returned: object) -> Ending:
     try:
         score = final_score(returned)
     except Misuse as error:
-        return Ending("failed", message=str(error), misuse=True)
+        return Ending("failed", message=str(error), misuse=True, kind=type(error).__name__)
     if not math.isfinite(score):
         return Ending("diverged", message=f"the final score is {score}")
     return Ending("complete", score)

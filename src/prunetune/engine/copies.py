@@ -43,7 +43,7 @@ def named_tensors(model: nn.Module, without: Collection[int] = ()) -> dict[str, 
     modules = named_modules(model, without)
     for kind in ("_parameters", "_buffers"):
         for path, module in modules:
-            for name, tensor in vars(module)[kind].items():
+            for name, tensor in getattr(module, kind).items():
                 if tensor is not None and id(tensor) not in seen:
                     seen.add(id(tensor))
                     tensors[f"{path}.{name}" if path else name] = tensor
@@ -277,7 +277,7 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
 def set_mode(model: nn.Module, training: bool) -> nn.Module:
     """`model.train(training)`, without a call for every module where no class has its own way of doing it."""
     modules = [module for _, module in named_modules(model)]
-    if any(type(module).train is not nn.Module.train for module in modules):
+    if any(type(m).train is not nn.Module.train or isinstance(m, torch.jit.ScriptModule) for m in modules):
         return model.train(training)
     for module in modules:
         vars(module)["training"] = training

@@ -182,7 +182,7 @@ def _graph(
     of_label = unit[component]
     axes = _units_on(space.axes, of_label)
     direct = {**ctx.producers, **analysis.training.producers}
-    indirect = _indirect_producers(space, axes, ctx.shapes, {name for name, _ in direct})
+    indirect = _indirect_producers(space, axes, ctx.shapes, parameters - {name for name, _ in direct})
     known = {axis: None for axis in (*direct, *indirect) if axis in axes}
     return DependencyGraph(
         shapes=ctx.shapes,
@@ -206,10 +206,10 @@ def _graph(
 
 
 def _indirect_producers(
-    space: LabelSpace, axes: Mapping[Axis, Vec], shapes: Mapping[str, tuple[int, ...]], direct: set[str]
+    space: LabelSpace, axes: Mapping[Axis, Vec], shapes: Mapping[str, tuple[int, ...]], others: frozenset[str]
 ) -> list[Axis]:
     """Output axes of parameters that become a weight only through other operations, as under weight normalisation."""
-    candidates = [(n, d) for n, d in space.own if (n, d) in axes and len(shapes[n]) > 1 and n not in direct]
+    candidates = [(n, d) for n, d in space.own if (n, d) in axes and len(shapes[n]) > 1 and n in others]
     if not candidates:
         return []
     produced = np.unique(np.concatenate([vec.ravel() for vec in space.produced]))

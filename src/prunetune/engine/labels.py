@@ -62,7 +62,7 @@ class LabelSpace:
 
     axes: dict[Axis, Vec] = field(default_factory=dict)
     own: dict[Axis, None] = field(default_factory=dict)
-    """Axes that labels were made for; all others were handed those of what they met first."""
+    """Axes of weights that labels were made for; all others were handed those of what they met first."""
     produced: list[Vec] = field(default_factory=list)
     """Labels that are output indices of some weight: only these are worth removing."""
     demands: list[Demand] = field(default_factory=list)

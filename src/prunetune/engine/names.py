@@ -64,7 +64,8 @@ def output_axis(graph: DependencyGraph, layer: str) -> Axis:
 
 def reasons(graph: DependencyGraph) -> str:
     """What is frozen, and why, in a line."""
-    return "; ".join(f"{f.node}: {f.reason}" for f in graph.frozen) or "it has no weights"
+    unread = "no operation that has a rule reads its weights" if graph.parameters else "it has no weights"
+    return "; ".join(f"{f.node}: {f.reason}" for f in graph.frozen) or unread
 
 
 def groups_of(graph: DependencyGraph, layer: str) -> Sequence[Group]:

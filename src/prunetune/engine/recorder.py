@@ -116,7 +116,7 @@ class Recorder(TorchFunctionMode):
             self.graph = Tape()
             tensors = all_tensors(model)
             self.constants = {id(t) for t in (*tensors, *outside)} - set(self.names)
-            self.storages = {t.untyped_storage()._cdata for t in tensors}
+            self.storages = {_memory(t) for t in tensors}
             """Memory that exists: what a view or an operation in place returns makes none."""
         self.known: dict[int, fx.Node] = {}
         self.alive: list[Any] = []  # keeps ids from being reused
@@ -220,7 +220,7 @@ class Recorder(TorchFunctionMode):
 
     def placeholder(self, tensor: Tensor, name: str) -> None:
         """An input of the model."""
-        self.storages.add(tensor.untyped_storage()._cdata)
+        self.storages.add(_memory(tensor))
         self._remember(tensor, self.graph.placeholder(name))
 
     def _remember(self, out: Any, node: fx.Node) -> None:
@@ -229,7 +229,7 @@ class Recorder(TorchFunctionMode):
         self.graph.note(node, "shape", _shapes(out))
         if isinstance(out, Tensor):
             self.known[id(out)] = node
-            storage = out.untyped_storage()._cdata
+            storage = _memory(out)
             if storage not in self.storages and not self.graph.rewound:
                 self.storages.add(storage)
                 node.meta["itemsize"] = out.itemsize
@@ -329,11 +329,21 @@ class Recorder(TorchFunctionMode):
         return run
 
 
+def _memory(tensor: Tensor) -> Any:
+    """Where a tensor's elements lie; those within `torch.vmap` and `torch.func.grad` do not say."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except NotImplementedError:
+        return ()
+
+
 def _place(tensor: Tensor) -> tuple[Any, ...]:
-    """Where the elements of a tensor lie."""
-    if tensor.layout is not torch.strided:
+    """Which elements of that memory they are."""
+    memory = _memory(tensor)
+    if memory == () or tensor.layout is not torch.strided:
         return (id(tensor),)
-    memory = tensor.untyped_storage()._cdata if tensor.is_meta else tensor.untyped_storage().data_ptr()
+    if not tensor.is_meta:
+        memory = tensor.data_ptr()  # what numpy has given back has another storage there
     return memory, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 

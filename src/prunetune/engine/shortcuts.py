@@ -239,6 +239,11 @@ def _recurrent(gates: int) -> Shortcut:
     return run
 
 
+def _gradient(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    """One of each input's shape, whatever it is; what shortcuts give has no history to find it by."""
+    return tuple(_like(t) for t in ((inputs,) if isinstance(inputs, Tensor) else inputs))
+
+
 _ACTIVATIONS = (
     *(functional.relu, functional.relu6, functional.leaky_relu, functional.elu, functional.silu, functional.gelu),
     *(functional.hardswish, functional.hardsigmoid, functional.hardtanh, functional.mish, functional.softplus),
@@ -266,6 +271,7 @@ SHORTCUTS: dict[Any, Shortcut] = {
     functional.adaptive_avg_pool3d: _adaptive_pool(3),
     functional.layer_norm: _layer_norm,
     torch.cat: _cat,
+    torch.autograd.grad: _gradient,
     functional.interpolate: _interpolate,
     torch.lstm: _recurrent(4),
     torch.gru: _recurrent(3),

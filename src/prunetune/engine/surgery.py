@@ -39,6 +39,7 @@ def apply(plan: PruningPlan, model: nn.Module) -> nn.Module:
     for path, change in plan.attributes.items():
         _set_attribute(smaller, path, change.after)
     for _, module in named_modules(smaller):
+        _recompute(module)
         _describe(module)
     return smaller
 
@@ -202,6 +203,17 @@ DESCRIPTIONS: dict[type[nn.Module], Callable[[Any], dict[str, int]]] = {
     nn.MultiheadAttention: _attention,
     nn.PReLU: lambda m: {"num_parameters": m.weight.shape[0]},
 }
+
+
+def _recompute(module: nn.Module) -> None:
+    """Anew what torch's hooks leave on a module before each call: the weights of masks and of older weight norms."""
+    for hook in module._forward_pre_hooks.values():
+        name = getattr(hook, "_tensor_name", getattr(hook, "name", None))
+        if type(hook).__module__.startswith("torch.nn.utils.") and isinstance(vars(module).get(str(name)), Tensor):
+            training, module.training = module.training, False  # a spectral norm would take a step of its iteration
+            with torch.no_grad():
+                hook(module, ())
+            module.training = training
 
 
 def _describe(module: nn.Module) -> None:

@@ -126,7 +126,7 @@ class Surroundings:
         hooks = [hook for key in _HOOKS for hook in state[key].values()]
         self._todo += [(hook, None) for hook in hooks]
         if hooks or not is_foreign(type(module)):
-            for held in (state, state["_parameters"], state["_buffers"], state["_modules"]):
+            for held in (state, *(state[key] for key in _HELD)):
                 self._contents.note(held)
         names = [name for name, value in own_attributes(module) if type(value) not in _ATOMS]
         self._todo += [(state[name], Item(state, name)) for name in names if not _is_atomic(state[name])]
@@ -244,6 +244,7 @@ class Surroundings:
 _MANY = 10_000
 """What holds more than that is data."""
 _WRAPPERS = (staticmethod, classmethod)
+_HELD = ("_parameters", "_buffers", "_modules")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _CALLED_BY_ITSELF = frozenset(
     ("__call__", "__getattr__", "__getattribute__", "__getitem__", "__setattr__", "__enter__", "__exit__", "__iter__")

@@ -100,8 +100,18 @@ def traces(
     TraceError
         If the model cannot be run on the inputs; the message names the module and what went wrong.
     """
-    with _as_written():
-        return _on_shapes_or_values(lambda values: _traces(model, example_inputs, recorder, keep_sizes, values=values))
+    try:
+        with _as_written():
+            return _on_shapes_or_values(
+                lambda values: _traces(model, example_inputs, recorder, keep_sizes, values=values)
+            )
+    except TraceError as error:
+        if not isinstance(example_inputs, list):
+            raise
+        raise TraceError(
+            f"{error}; a list is taken as {len(example_inputs)} arguments: for a model that is called with one list, "
+            "as detection models are, write ([…],)"
+        ) from error.__cause__
 
 
 T = TypeVar("T")

@@ -46,12 +46,21 @@ def synflow_absolute() -> SynFlow:
 
 
 def element_scores(context: Context) -> dict[Axis, Tensor]:
-    """Eq. 1 in float64 for every weight that has channels to remove; shape of the weight."""
-    model = context.model.double()
+    """Eq. 1 in float64 for every weight that has channels to remove; shape of the weight.
+
+    Where the network calls a kernel that has no float64 (transformers' mixtures of experts), in its own precision.
+    """
+    model, inputs = context.model, ones_for_zeros(context.example_inputs)
+    own = {name: tensor.dtype for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     weights = context.weights()
-    for weight in weights.values():
-        weight.requires_grad_(True)
     with torch.enable_grad():
-        total = sum_of_outputs(run(model, ones_for_zeros(in_double(context.example_inputs))))
+        for weight in weights.values():
+            weight.requires_grad_(True)
+        try:
+            total = sum_of_outputs(run(model.double(), in_double(inputs)))
+        except RuntimeError:
+            for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+                tensor.data = tensor.data.to(own[name])
+            total = sum_of_outputs(run(model, inputs))
     gradients = gradients_of(total, list(weights.values()))
     return {axis: (w * g).detach() for (axis, w), g in zip(weights.items(), gradients, strict=True)}

@@ -1,6 +1,7 @@
 """Rules: for each torch function, which indices it ties together. One file a family of operations."""
 
 from prunetune.engine.rules import (
+    closed,
     contractions,
     elementwise,
     indexed,
@@ -20,6 +21,7 @@ from prunetune.engine.rules.table import rule, rule_of, rule_of_module, rules
 __all__ = [
     "Context",
     "Rule",
+    "closed",
     "contractions",
     "elementwise",
     "indexed",

@@ -205,7 +205,7 @@ class Context:
     def produce(self, weight: Labelled, dim: int) -> Vec | None:
         """Labels of the output channels of a weight."""
         vec = self.vec(weight, dim)
-        if vec is not None and (weight.name is not None or weight.from_weights):
+        if vec is not None:
             self.space.produced.append(vec)
             if weight.name is not None:
                 self.producers[weight.name, dim % weight.ndim] = None

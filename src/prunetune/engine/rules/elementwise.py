@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from prunetune.engine.labels import Labelled, Vec, tensors_in
-from prunetune.engine.rules.common import moved
+from prunetune.engine.rules.common import is_weight, moved
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
 
@@ -34,9 +34,12 @@ def join_dim(ctx: Context, tensors: list[Labelled], dim: int) -> Vec | None:
     for tensor in known[1:]:
         other = ctx.vec(tensor, dim)
         vec = other if vec is None and other is None else ctx.tie(vec, other)
+    of_weights = all(map(is_weight, tensors))
     for tensor in tensors:
         if all(tensor is not k for k in known):
             ctx.bind(tensor, dim, vec)
+            if of_weights and tensor.name is not None:  # a factor of a weight is as good as the other
+                ctx.space.own[tensor.name, dim % tensor.ndim] = None
     return vec
 
 

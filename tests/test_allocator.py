@@ -48,3 +48,47 @@ def test_without_it_they_are_cleared_in_every_step() -> None:
 
 def test_a_setting_of_the_users_is_left_alone() -> None:
     assert run("keep", MALLOC_TRIM_THRESHOLD_="1000000")[0] == "False"
+
+
+GROWTH = """
+import ctypes, sys
+from prunetune import allocator
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+def training():  # 256 MiB in pieces, of which only every hundredth is freed last
+    pieces = [libc.malloc(1 << 16) for _ in range(4096)]
+    for piece in pieces:
+        ctypes.memset(piece, 1, 1 << 16)
+    return pieces
+allocator.GIVE_BACK_SECONDS = 0.0 if sys.argv[1] == "bound" else 1e9
+begun = resident()
+with allocator.freed_memory_kept():
+    allocator.give_back()
+    for piece in training()[:-1]:
+        libc.free(piece)
+    allocator.give_back_at_times()
+    within = resident() - begun
+print(within, resident() - begun, allocator._kept)
+"""
+
+
+@pytest.mark.parametrize(("how", "kept"), [("bound", False), ("leave", True)])
+def test_what_is_free_goes_back_between_trainings_and_at_the_end(how: str, kept: bool) -> None:
+    done = subprocess.run([sys.executable, "-c", GROWTH, how], capture_output=True, text=True, check=True)
+    within, afterwards, keeps = done.stdout.split()
+    assert (float(within) > 200) == kept
+    assert float(afterwards) < 20
+    assert keeps == "False"
+
+
+def test_who_keeps_it_himself_goes_on_to() -> None:
+    code = (
+        "from prunetune import allocator\n"
+        "assert allocator.keep_freed_memory()\n"
+        "with allocator.freed_memory_kept():\n"
+        "    pass\n"
+        "assert allocator._kept\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

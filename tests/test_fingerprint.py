@@ -292,6 +292,18 @@ print(json.dumps(described(train)))
 """
 
 
+def test_a_value_is_no_state_because_an_attribute_elsewhere_has_its_name() -> None:
+    def using(lr: float) -> Callable[..., Any]:
+        def scheduled(model: Any, params: Any, report: Any) -> float:
+            model.lr = lr
+            model.rates["lr"] = lr
+            return lr
+
+        return scheduled
+
+    assert _difference(using(0.1), using(0.2)) == "lr in train was 0.1, now it is 0.2"
+
+
 def test_what_is_written_in_c_is_said_to_be_unreadable() -> None:
     first, second = (Fingerprint.of({}, {"train": each}) for each in (max, min))
     assert described(max) == {"its code": "unreadable"}

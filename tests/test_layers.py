@@ -17,7 +17,10 @@ ROOT = Path(prunetune.__file__).parent
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "engine": ({"torch", "numpy", "scipy", "networkx"}, {"engine", "errors"}),
     "plugins": ({"torch", "numpy"}, {"engine", "plugins", "errors", "registry"}),
-    "interop": ({"torch", "numpy", "torch_pruning", "nevergrad", "skopt"}, {"engine", "plugins", "backends", "errors"}),
+    "interop": (
+        {"torch", "numpy", "torch_pruning", "nevergrad", "skopt", "lightning", "transformers"},
+        {"engine", "plugins", "backends", "errors"},
+    ),
     "testing": (
         {"pytest", "torch", "numpy", "optuna"},
         {"testing", "pruning", "engine", "plugins", "backends", "errors", "registry"},

@@ -22,7 +22,7 @@ from prunetune.backends.trial import Report
 from prunetune.cli import app
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, Warned
-from prunetune.tuner import Search, TuneResult, tune
+from prunetune.tuner import Search, TuneResult, build_base, tune
 from tiny_tune import HALF, INPUTS, make_quick, net, read_record
 
 TARGETS = torch.tensor([0, 1])
@@ -341,3 +341,75 @@ def test_batches_larger_than_the_dataset(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["run", str(config)])
     assert done.exit_code == 2
     assert re.search(r"search.space.batch_size: batch_size 100000 is impossible: digits has \d+ training", done.stderr)
+
+
+# Pretrained networks
+
+
+def pretrained() -> nn.Module:
+    """The same weights at each call, as from a checkpoint, but for a new head."""
+    state = torch.random.get_rng_state()
+    torch.manual_seed(3)
+    body = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU())
+    torch.random.set_rng_state(state)
+    return body.append(nn.Linear(16, 2))
+
+
+def warned(events: list[Event]) -> list[str]:
+    return [event.message for event in events if isinstance(event, Warned)]
+
+
+def test_a_pretrained_network_is_told_before_the_search(tmp_path: Path) -> None:
+    events: list[Event] = []
+    record = by_tune(tmp_path / "run", pretrained, observer=events.append).record
+    assert isinstance(events[0], Warned)
+    (said,) = [each for each in warned(events) if "pretrained" in each]
+    assert "finds what is right for training from scratch" in said
+    assert "search on the full network with fewer epochs or less data" in said
+    assert said in record["search"]["notes"]
+    events.clear()
+    by_check = {"example_inputs": INPUTS, "epochs": 2, "pruning": HALF, "search": SEARCH, "configurations": 4}
+    prunetune.check(pretrained, train, SPACE, run_dir=tmp_path / "check", observer=events.append, **by_check)
+    assert sum("pretrained" in each for each in warned(events)) == 1
+
+
+def test_what_it_names_is_possible_and_says_no_more(tmp_path: Path) -> None:
+    """The full network with its weights, in fewer epochs."""
+    seen: list[bool] = []
+
+    def tuned(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        seen.append(torch.equal(model[2].weight, pretrained()[2].weight))  # type: ignore[index]
+        return train(model, params, report)
+
+    full = prunetune.Pruning(ratio=1.0, weights="sliced")
+    events: list[Event] = []
+    options = {"pruning": full, "fidelity": prunetune.Fidelity(epochs=0.5), "epochs": 4, "observer": events.append}
+    record = by_tune(tmp_path, pretrained, tuned, **options).record
+    assert not any("pretrained" in each for each in warned(events))
+    assert record["search"]["epochs"] == 2 * 2
+    assert record["cost"]["proxy"]["parameters"] == record["cost"]["base"]["parameters"]
+    assert all(seen)
+
+
+def constant() -> nn.Module:
+    model = net()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 0.5)
+    return model
+
+
+@pytest.mark.parametrize("model_fn", [net, with_norm, constant, lambda: pretrained()[4:].append(nn.Linear(2, 64))])
+def test_networks_that_are_drawn_at_each_call_or_constant_are_not_pretrained(model_fn: Any) -> None:
+    remarks: list[str] = []
+    build_base(model_fn, 0, remarks)
+    assert remarks == []
+
+
+def test_a_checkpoint_that_is_loaded_in_the_train_function(tmp_path: Path) -> None:
+    def loads(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        model.load_state_dict(net().state_dict())
+        return train(model, params, report)
+
+    hint = "size mismatch for .*in the search the train function gets the proxy, which is narrower: load a"
+    with pytest.raises(SearchError, match=f"(?s){hint}"):
+        by_tune(tmp_path, train=loads)

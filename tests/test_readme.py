@@ -117,9 +117,9 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def lines_of(block: str) -> list[list[str]]:
-    """The commands of a block, in words; `make demo` and `make test` are not ours to run here."""
+    """The commands of a block, in words; to install it, `make demo` and `make test` are not ours to do here."""
     words = [shlex.split(line, comments=True) for line in block.splitlines()]
-    return [each for each in words if each and each[0] != "make"]
+    return [each for each in words if each and each[0] not in ("git", "python3", "pip", "make")]
 
 
 def help_examples() -> list[list[str]]:
@@ -157,6 +157,22 @@ def test_the_commands_work_one_after_another(shell: Path) -> None:
     assert (shell / "plan.json").exists()
     assert (shell / "mine.toml").exists()
     assert json.loads((shell / "runs/example/result.json").read_text())["status"] == "finished"
+
+
+def test_what_is_installed_first_is_a_clone_with_extras_that_there_are() -> None:
+    """No page says `pip install prunetune` to who has nothing yet: it is on no package index."""
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.py")]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"pip install[^\n`]*?prunetune(?:\[([\w,-]+)\])?", text)
+        assert all(named), f"{page}: pip install prunetune"
+        assert {extra for each in named for extra in each.split(",")} <= extras.keys(), page
+    for first in ("README.md", "docs/index.md", "docs/tutorial.md"):
+        installs = re.findall(r"pip install '?([^'\s`]+)", (ROOT / first).read_text(encoding="utf-8"))
+        assert installs[0] == "./prunetune[vision]", first
 
 
 def test_the_check_prints_what_is_shown(shell: Path) -> None:

@@ -106,11 +106,12 @@ class _Parts:
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
         self._seen: dict[int, Any] = {}  # the things themselves, lest an identity be used again
+        self._attributes: dict[str, str] = {}  # of objects: the names that they were found under, and their own
         self._written: set[str] = set()  # attributes that any of the functions writes to
 
     def lines(self) -> dict[str, str]:
         """All that was found and is no state."""
-        return {name: line for name, line in self.found.items() if name.rpartition(".")[2] not in self._written}
+        return {name: line for name, line in self.found.items() if self._attributes.get(name) not in self._written}
 
     def add_callable(self, name: str, function: Any, depth: int = 0) -> None:
         """Add what ``function`` is made of, its own code as ``name``."""
@@ -172,6 +173,7 @@ class _Parts:
             if isinstance(owner, nn.Module) and (key == "training" or value_line(value) is None):
                 continue
             if not key.startswith("_"):
+                self._attributes[f"{_under(name)}{key}"] = key
                 self._add(f"{_under(name)}{key}", value, depth + 1)
 
     def _add(self, name: str, value: Any, depth: int) -> None:

@@ -14,12 +14,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
-from prunetune.allocator import keep_freed_memory
+from prunetune.allocator import freed_memory_kept
 from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import whole_number
 from prunetune.caller import given_back, seed_all
 from prunetune.errors import InputError, SearchError
-from prunetune.events import Notice, Observer, Phase
+from prunetune.events import Notice, Observer, Phase, Warned
 from prunetune.fidelity import AXES, FULL, Fidelity, resolve_fidelity
 from prunetune.fingerprint import Fingerprint, Resume, check_resume, continued, sentences
 from prunetune.interrupts import interruptible
@@ -77,6 +77,7 @@ class CheckResult:
 
 
 @interruptible(signal.SIGINT)
+@freed_memory_kept()
 @given_back()
 def check(
     model_fn: ModelFunction,
@@ -131,7 +132,6 @@ def check(
     from prunetune.objective import proxy_of
     from prunetune.resolution import measured_fidelity
 
-    keep_freed_memory()
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
     wanted = whole_number("configurations", configurations, minimum=FEWEST)
@@ -142,7 +142,8 @@ def check(
         short = min(settings.epochs, max(2, math.ceil(settings.epochs / SHORT)))
     check_train(train)
     check_resume(resume)
-    base = build_base(model_fn, seed)
+    remarks: list[str] = []
+    base = build_base(model_fn, seed, remarks)
 
     def cut() -> tuple[PruningPlan, Fidelity]:
         proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
@@ -151,6 +152,8 @@ def check(
 
     goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
     with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
+        for remark in remarks:
+            watching(Warned(remark))
         now = Fingerprint.of({"network": base}, {"model_fn": model_fn, "train": train}, example_inputs)
         anyway = sentences(continued(folder, now, resume=resume, observer=watching))
         result = _Check(settings, folder, short, wanted, watching, anyway).go(model_fn, train, cut)

@@ -64,6 +64,29 @@ def check_full_network(model: nn.Module) -> None:
         )
 
 
+def pretrained_warning(model: nn.Module, again: nn.Module) -> str:
+    """Whether two networks of one ``model_fn`` have the same weights, which are then no initialisation; empty if not.
+
+    A new head on a pretrained network is a small part, and differs; what is constant (ones, zeros) says nothing.
+    """
+    others = dict(again.named_parameters())
+    drawn = equal = 0
+    for name, weight in model.named_parameters():
+        if weight.dim() < 2 or weight.is_meta or name not in others or bool((weight == weight.flatten()[:1]).all()):
+            continue
+        drawn += weight.numel()
+        equal += weight.numel() * torch.equal(weight, others[name])
+    if equal <= drawn / 2:
+        return ""
+    return (
+        "warning: model_fn returns the same weights at each call, as of a pretrained network. A network that is cut is "
+        "no longer pretrained, so a proxy finds what is right for training from scratch, and its learning rate may be "
+        "far too high for fine-tuning. Better for that: search on the full network with fewer epochs or less data, as "
+        "in tune(…, pruning=Pruning(ratio=1.0, weights='sliced'), fidelity=Fidelity(epochs=0.3)), or bypass blocks "
+        "(depth=True) and keep the width. If it is not pretrained but sets a seed, leave the seed to prunetune"
+    )
+
+
 def check_unmasked(model: nn.Module) -> None:
     """Raise InputError for weights that ``torch.nn.utils.prune`` has masked."""
     names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}

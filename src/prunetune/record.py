@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from prunetune.errors import InputError
 from prunetune.fidelity import AXES
 
 if TYPE_CHECKING:
@@ -263,6 +264,21 @@ def _seconds_of(trial: optuna.trial.FrozenTrial, epochs: int) -> float:
 def train_seconds(trial: optuna.trial.FrozenTrial) -> float:
     """What the train function took; where that was not noted, the whole trial."""
     return float(trial.user_attrs.get("train_seconds", trial.user_attrs["seconds"]))
+
+
+def tested(returned: object) -> dict[str, float | None]:
+    """What ``evaluate`` returned, as plain numbers by name; a number alone is called "score". Raises InputError."""
+    from prunetune.backends.checks import real_number
+
+    named = returned if isinstance(returned, Mapping) else {"score": returned}
+    try:
+        return finite({name: real_number(str(name), value) for name, value in named.items()})
+    except InputError:
+        shown = repr(returned)
+        raise InputError(
+            f"evaluate must return numbers by name, such as {{'accuracy': 0.9}}, or one number; it returned "
+            f"{shown if len(shown) <= 80 else shown[:80] + '…'}"
+        ) from None
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -48,7 +48,7 @@ FIRST: Final = "first"  # user attribute of a trial: the hyperparameters that th
 ASKED: Final = ("n_trials", "refine", "confirm")
 """What may be raised later."""
 
-EvaluateFunction: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
+EvaluateFunction: TypeAlias = Callable[[nn.Module], Mapping[str, float] | float]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ class Run:
         self.meter = meter
         self.first = [dict(point) for point in first]
         self.record: Record = {}
+        self.remarks: tuple[str, ...] = ()
+        """What is to be said of the network, beside the notes on the search."""
         self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
         self.clock = time.perf_counter()
 
@@ -233,7 +235,7 @@ class Run:
         def update() -> None:
             self.lap("search")
             mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
-            extra = (transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
+            extra = (*self.remarks, transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
             notes = (*study_notes(study, settings, asked.n_trials), *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
@@ -321,7 +323,13 @@ class Run:
         if self.evaluate is not None:
             model = self.model_fn()
             load_weights(model, self.folder.weights)
-            self.record["test"] = parts.finite(self.evaluate(model.eval()))
+            returned = self.evaluate(model.eval())
+            try:
+                self.record["test"] = parts.tested(returned)
+            except InputError as error:
+                raise InputError(
+                    f"{error}; all else is done and in {self.folder.path}, and the same call with another goes on"
+                ) from None
 
     def after_trials(self, update: Callable[[], None]) -> Observer:
         def observe(event: Event) -> None:

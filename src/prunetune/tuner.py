@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunetune.allocator import keep_freed_memory
+from prunetune.allocator import freed_memory_kept
 from prunetune.backends import Distribution, check_optimizer, resolve_space
 from prunetune.backends.given import optimizer_name
 from prunetune.backends.space import check_points
 from prunetune.caller import given_back, seed_all
 from prunetune.energy import Meter
 from prunetune.errors import InputError
-from prunetune.events import Observer
+from prunetune.events import Observer, Warned
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
 from prunetune.fingerprint import Resume, check_resume
 from prunetune.interrupts import interruptible
-from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
+from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked, pretrained_warning
 from prunetune.objective import ProxyFactory
 from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
 from prunetune.runfolder import RunFolder, check_saveable
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 @interruptible(signal.SIGINT)
+@freed_memory_kept()
 @given_back()
 def tune(
     model_fn: ModelFunction,
@@ -83,7 +84,8 @@ def tune(
         Hyperparameters to begin with, ``[{"lr": 0.1}]``: what is known to be good. The optimizer chooses those that a
         point leaves out. When a run goes on, what it has not had yet is added.
     evaluate
-        ``evaluate(model) -> {"accuracy": 0.9}``, of the winner in evaluation mode, on data that chose nothing.
+        ``evaluate(model) -> {"accuracy": 0.9}``, or a number, of the winner in evaluation mode, on data that chose
+        nothing.
     data, loss
         For scorers that need them, see ``prunetune.prune``.
     energy, country
@@ -128,29 +130,38 @@ def tune(
     if evaluate is not None and not callable(evaluate):
         raise InputError(f"evaluate must be a function; got {type(evaluate).__name__}")
     points = check_points("first", first, settings.space)
-    base = build_base(model_fn, seed)
+    remarks: list[str] = []
+    base = build_base(model_fn, seed, None if pruning.ratio == 1 else remarks)
     if pruning.weights != "sliced":
         check_unmasked(base)
-    keep_freed_memory()
     goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"
     with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
+        for remark in remarks:
+            watching(Warned(remark))
         run = Run(settings, folder, model_fn, train, evaluate, watching, meter, points)
+        run.remarks = tuple(remarks)
         result = run.go(base, example_inputs, ScoringData(data, loss), resume)
     watching.sum_up("summary", result.run_dir)
     return result
 
 
-def build_base(model_fn: ModelFunction, seed: int) -> nn.Module:
-    """The full network from ``model_fn``, seeded. Raises InputError unless that builds a new module at each call."""
+def build_base(model_fn: ModelFunction, seed: int, remarks: list[str] | None = None) -> nn.Module:
+    """The full network from ``model_fn``, seeded; ``remarks`` get what is to be said of it.
+
+    Raises InputError unless that builds a new module at each call.
+    """
     check_full_builder(model_fn)
     seed_all(seed)
     model = model_fn()
     if not isinstance(model, nn.Module):
         raise InputError(f"model_fn must return a torch.nn.Module; it returned {type(model).__name__}")
-    if model_fn() is model:
+    again = model_fn()
+    if again is model:
         raise InputError("model_fn returns the same network each time; build a new one, for every trial starts afresh")
     check_full_network(model)
     check_saveable(model.state_dict())
+    if remarks is not None and (warning := pretrained_warning(model, again)):
+        remarks.append(warning)
     return model
 
 

@@ -37,6 +37,8 @@ UNSEEN: Final = (
 )
 ON_FULL: Final = ("check-base", "check-again", "confirm", "train", "refine")
 """Phases after others with the same train function, which has been told by then."""
+NEAR: Final = 0.1
+"""A score that is this much beyond what was reported may be the same measure, of the best or of averaged weights."""
 _DEVICE: Final = re.compile(r"same device|should be the same|Expected object of device|is on (cpu|cuda|mps)")
 
 
@@ -65,9 +67,33 @@ def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Repo
             report.warn(UNSEEN)
     if first and given.unread and report.phase not in ON_FULL:
         report.warn(not_read_note(given.unread))
+    if first and report.phase not in ON_FULL and (warning := other_score_warning(report.scores, score)):
+        report.warn(warning)
     if first and _is_score(score) and not _is_touched(model, before):
         report.warn(UNTOUCHED)
     return score
+
+
+def other_score_warning(reported: Sequence[float], returned: object) -> str:
+    """Whether what was returned can hardly be the score that was reported; empty if it can.
+
+    It need not be the last: the best of all, or one of averaged weights, is near what was reported.
+    """
+    try:
+        score = real_number("the score", returned)
+    except InputError:
+        return ""
+    if not reported or not math.isfinite(score):
+        return ""
+    low, high = min(reported), max(reported)
+    near = max(high - low, NEAR * max(abs(low), abs(high)))
+    if low - near <= score <= high + near:
+        return ""
+    return (
+        f"warning: the train function reported {reported[-1]:.4g} last and returned {score:.4g}: trials are stopped "
+        "early by what they report and compared by what they return, so both must be the same score; does it report an "
+        "accuracy and return a loss?"
+    )
 
 
 def not_read_note(names: Sequence[str]) -> str:
@@ -97,6 +123,11 @@ def explain(error: Exception, model: nn.Module, params: Mapping[str, Any]) -> st
     if isinstance(error, RuntimeError | ValueError) and _DEVICE.search(text):
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         return f"the model is on {device}; move each batch there: batch.to(next(model.parameters()).device)"
+    if isinstance(error, RuntimeError) and "size mismatch for" in text:
+        return (
+            "in the search the train function gets the proxy, which is narrower: load a checkpoint in model_fn, whose "
+            "weights the proxy is cut from"
+        )
     if isinstance(error, UnboundLocalError | ZeroDivisionError):
         return (
             "has a loop no round? A DataLoader with drop_last and a batch size over the dataset's size yields nothing"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from pydantic import TypeAdapter
 from torch import nn
 
-from prunetune.allocator import keep_freed_memory
+from prunetune.allocator import freed_memory_kept, give_back_at_times
 from prunetune.caller import given_back, seed_all
 from prunetune.errors import SearchError
 from prunetune.events import Notice, Observer, silent
@@ -106,6 +106,7 @@ def joined(
 
 
 @interruptible(signal.SIGINT)
+@freed_memory_kept()
 @given_back()
 def work(
     model_fn: ModelFunction,
@@ -160,7 +161,6 @@ def work(
     check_model_fn(model_fn)
     check_train(train)
     check_resume(resume)
-    keep_freed_memory()
     goes_on = "this worker was stopped; the search goes on without it, and the same call joins it again"
     with Watching(observer, goes_on) as watching, joined(storage, study, watching, wait) as (found, settings, order):
         plan = PruningPlan.from_json(order.plan)
@@ -265,6 +265,7 @@ def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report
         return watched(train, model, params, report)
     finally:
         report.add("train_seconds", time.perf_counter() - started)
+        give_back_at_times()
 
 
 def digest(text: str) -> str:

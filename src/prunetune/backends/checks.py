@@ -48,12 +48,17 @@ def whole_number(name: str, value: object, *, minimum: int) -> int:
 def real_number(what: str, value: object) -> float:
     """``value`` as a float, NaN and infinity included. Raises InputError for what is no single number.
 
-    A tensor or array with one element is a number; text and truth values are not.
+    A tensor or array with one element is a number; text and truth values, of numpy and torch too, are not.
     """
-    if not isinstance(value, bool | str | bytes) and hasattr(value, "__float__"):
+    item = getattr(value, "item", None)  # of tensors, arrays and numpy's numbers
+    try:
+        number = item() if callable(item) else value
+    except (TypeError, ValueError, RuntimeError):  # of several elements
+        number = None
+    if not isinstance(number, bool | str | bytes) and hasattr(number, "__float__"):
         try:
-            return float(value)
-        except (TypeError, ValueError, RuntimeError):  # an array or tensor of several elements
+            return float(number)
+        except (TypeError, ValueError, RuntimeError):
             pass
         except OverflowError:  # a whole number beyond the range of floats
             return math.inf

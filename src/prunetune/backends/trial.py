@@ -79,6 +79,7 @@ class Report:
         self._observer = observer
         self._epoch = 0
         self._score: float | None = None
+        self._scores: list[float] = []
         self._stopped: Ending | None = None
         self._groups: GroupsFunction | None = None
         self._asked = False
@@ -133,6 +134,11 @@ class Report:
     def score(self) -> float | None:
         """The last finite score reported, if there is one."""
         return self._score
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The finite scores reported so far."""
+        return tuple(self._scores)
 
     @property
     def stopped(self) -> Ending | None:
@@ -217,6 +223,7 @@ class Report:
         if not math.isfinite(value):
             self._stop(Ending("diverged", message=f"the score is {value} after epoch {number}"))
         self._score = value
+        self._scores.append(value)
         self._tell(value, number)
 
     def _tell(self, value: float, number: int) -> None:
@@ -238,7 +245,8 @@ class Report:
     def _checked(self, score: object, epoch: object) -> tuple[float, int]:
         try:
             value = real_number("report: the score", score)
-            number = whole_number("report: epoch", epoch, minimum=1)
+            whole = int(epoch) if isinstance(epoch, float) and epoch.is_integer() else epoch  # some trainers count so
+            number = whole_number("report: epoch", whole, minimum=1)
         except InputError as error:
             raise Misuse(str(error)) from None
         if number <= self._epoch:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from prunetune import record as parts
-from prunetune.allocator import keep_freed_memory
+from prunetune.allocator import freed_memory_kept
 from prunetune.backends import Distribution, resolve_space
 from prunetune.backends.checks import Direction, known_direction
 from prunetune.backends.seeds import derive_seed
@@ -68,6 +68,7 @@ class CompareResult:
 
 
 @interruptible(signal.SIGINT)
+@freed_memory_kept()
 @given_back()
 def compare(
     model_fn: ModelFunction,
@@ -131,7 +132,6 @@ def compare(
     """
     from prunetune.objective import proxy_of
 
-    keep_freed_memory()
     found = resolve_space(space)
     settings = StudySettings(found, epochs, known_direction(direction), RANDOM, "none", seed)
     check_train(train)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from prunetune import record as parts
 from prunetune.caller import seed_all
 from prunetune.comparison.settings import Way
 from prunetune.errors import InputError, SearchError
@@ -245,9 +246,9 @@ def clocked(report: Report) -> Iterator[None]:
         report.note(SECONDS, clock() - started)
 
 
-def _first(values: Mapping[str, float]) -> float:
-    for value in values.values():
-        return float(value)
+def _first(returned: object) -> float:
+    for value in parts.tested(returned).values():
+        return math.nan if value is None else value
     raise InputError("evaluate returned no value; it must return at least one, of which the first is taken")
 
 

@@ -33,6 +33,15 @@ def test_refused_by_name(name: str, operation: str) -> None:
         prune(randomise(make(), 0), inputs(), ratio=0.5)
 
 
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [(torch.nn.PReLU(4), "no operation that has a rule reads its weights"), (torch.nn.ReLU(), "it has no weights")],
+)
+def test_a_network_without_channels_of_its_own(layer: torch.nn.Module, reason: str) -> None:
+    with pytest.raises(InputError, match=f"no channels that can be removed: {reason}"):
+        prune(torch.nn.Sequential(layer), torch.ones(2, 4), ratio=0.5)
+
+
 @pytest.mark.filterwarnings("ignore")  # torch says that scripting is deprecated, which is not the point here
 def test_a_scripted_function_freezes_what_it_reads() -> None:
     swish = torch.jit.script(_swish)

@@ -178,6 +178,10 @@ def addmm(ctx: Context, input: Labelled, mat1: Labelled, mat2: Labelled, **kwarg
     return join(ctx, [product, input])
 
 
+ALIGNED = 8
+"""Numbers of two bytes in the 16 bytes that `grouped_mm` wants its rows to be a multiple of."""
+
+
 @rule("grouped_mm", "_grouped_mm", "transformers::grouped_mm_fallback")
 def grouped_product(
     ctx: Context,
@@ -187,7 +191,10 @@ def grouped_product(
     bias: Labelled | None = None,
     **kwargs: Any,
 ) -> Labelled:
-    """Rows of input (S, K), each times the matrix of its group in weight (G, K, N); or as many batches as groups."""
+    """Rows of input (S, K), each times the matrix of its group in weight (G, K, N); or as many batches as groups.
+
+    Neighbours go together, as many as torch's kernel wants a width to be a multiple of, also in bfloat16.
+    """
     if input.ndim == weight.ndim == 3:
         return _product(ctx, input, weight)
     if input.ndim != 2 or weight.ndim != 3:
@@ -198,6 +205,9 @@ def grouped_product(
     out = ctx.produce(weight, 2)
     if bias is not None:
         ctx.bind(bias, -1, out)
+    for vec in (ctx.vec(weight, 1), out):
+        if vec is not None and len(vec) % ALIGNED == 0:
+            ctx.space.tie(vec.reshape(-1, ALIGNED)[:, 1:], vec.reshape(-1, ALIGNED)[:, :1])
     ctx.count(2, [(None, input.shape[0]), (ctx.vec(weight, 1), weight.shape[1]), (out, weight.shape[2])])
     return ctx.result([None, out])
 

@@ -43,7 +43,7 @@ from prunetune.backends.trial import Report
 from prunetune.checking import check
 from prunetune.config import parse_config
 from prunetune.errors import PrunetuneError
-from prunetune.events import Event, TrialStarted
+from prunetune.events import Event, Observer, TrialStarted, silent
 from prunetune.jobs.launch import keep_config, search_of
 from prunetune.record import machine, versions
 from prunetune.report import write_report
@@ -80,13 +80,14 @@ def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
     return float(score)
 
 
-def arguments(folder: Path, trials: int = TRIALS) -> dict[str, Any]:
+def arguments(folder: Path, trials: int = TRIALS, observer: Observer = silent) -> dict[str, Any]:
     search = Search(n_trials=trials, confirm=2, refine=1, optimizer="random", trial_pruner="none", direction="maximize")
     return {
         "space": SPACE,
         "example_inputs": torch.zeros(2, 6),
         "epochs": 2,
         "run_dir": folder,
+        "observer": observer,
         "pruning": Pruning(scorer="magnitude", ratio=0.5),
         "search": search,
     }
@@ -114,7 +115,7 @@ def check_again(folder: Path) -> None:
 
 def join(folder: Path) -> None:
     search_of(folder, None, None)
-    work(net, train, sqlite_url(folder / "study.db"), study=folder.name, wait=0.1)
+    work(net, train, sqlite_url(folder / "study.db"), study=folder.name, wait=0.1, observer=silent)
 
 
 def configure_again(folder: Path) -> None:
@@ -139,7 +140,7 @@ def prepare(parent: Path) -> list[Path]:
         check_again(folder)
     go_on(finished)
     with contextlib.suppress(KeyboardInterrupt):
-        tune(net, train, **arguments(stopped), observer=_stop)
+        tune(net, train, **arguments(stopped, observer=_stop))
     return [finished, stopped]
 
 
@@ -287,11 +288,11 @@ def _within(seconds: int) -> Iterator[None]:
         raise TimeoutError(f"it went on for {seconds} s")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, for what is raised in a finaliser is lost
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 

@@ -46,11 +46,12 @@ def learn(model: nn.Module, params: dict[str, Any], report: Report) -> float:
     sgd = torch.optim.SGD(model.parameters(), lr=params["lr"] / 10)
     loss = torch.zeros(())
     for epoch in range(1, report.epochs + 1):
-        order = torch.randperm(32)
-        loss = nn.functional.cross_entropy(model(X[order] + 0.1 * torch.randn(32, 6)), Y[order])
-        sgd.zero_grad()
-        torch.autograd.backward(loss)
-        sgd.step()
+        for _ in range(params["steps"]):
+            order = torch.randperm(32)
+            loss = nn.functional.cross_entropy(model(X[order] + 0.1 * torch.randn(32, 6)), Y[order])
+            sgd.zero_grad()
+            torch.autograd.backward(loss)
+            sgd.step()
         report(-loss.item() + random.random() / 100 + float(np.random.rand()) / 100, epoch)
     return -loss.item()
 

@@ -137,7 +137,7 @@ def test_a_failing_observer_is_asked_once(capsys: pytest.CaptureFixture[str]) ->
         for event in STARTED:
             display(event)
     assert len(asked) == 1
-    assert "prunetune: progress cannot be shown (RuntimeError: no); the job goes on without" in capsys.readouterr().err
+    assert "prunetune: nothing more can be shown (RuntimeError: no); the job goes on without" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
@@ -171,4 +171,11 @@ def test_a_reader_that_goes_away_ends_what_is_printed_only(tmp_path: Path) -> No
         check=False,
     )
     assert (done.returncode, done.stderr.count("\n")) == (7, 1), done.stderr
-    assert "nobody reads what is printed any more" in done.stderr
+    assert "nobody reads it any more" in done.stderr
+
+
+def test_a_summary_that_cannot_be_shown_is_no_error_of_the_job(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Terminal(file=ascii_only())
+    for _ in range(2):
+        console.print("✓")
+    assert capsys.readouterr().err.count("the job goes on without") == 1

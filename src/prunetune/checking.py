@@ -77,7 +77,6 @@ class CheckResult:
 
 
 @interruptible(signal.SIGINT)
-@freed_memory_kept()
 @given_back()
 def check(
     model_fn: ModelFunction,
@@ -151,7 +150,7 @@ def check(
         return proxy.plan, measured_fidelity(asked, base, proxy(), example_inputs, epochs=settings.epochs)
 
     goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
-    with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
+    with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         for remark in remarks:
             watching(Warned(remark))
         now = Fingerprint.of({"network": base}, {"model_fn": model_fn, "train": train}, example_inputs)

@@ -31,7 +31,15 @@ class Progress(Protocol):
 
 
 class Terminal(Console):
-    """Rich's console, but a reader that has gone (``| head``) ends what is printed, and not the process."""
+    """Rich's console, but trouble with it (a reader that has gone, ``| head``) ends what is printed, and no more."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's; from the first failure on nothing is printed."""
+        try:
+            super().print(*objects, **options)
+        except (OSError, ValueError) as error:  # an encoding, a closed file
+            self.quiet = True
+            _complain(error)
 
     def on_broken_pipe(self) -> None:
         """Print nothing from now on, and let nothing else that is printed fail."""
@@ -40,7 +48,7 @@ class Terminal(Console):
             descriptor = self.file.fileno()
             with open(os.devnull, "wb") as devnull:
                 os.dup2(devnull.fileno(), descriptor)
-        _complain("nobody reads what is printed any more, so nothing more is; the job goes on")
+        _complain(BrokenPipeError("nobody reads it any more"))
 
 
 class Display:
@@ -89,8 +97,7 @@ class Display:
             show()
         except Exception as error:  # an encoding, a closed file, whatever a terminal comes up with
             self._broken = True
-            reason = (str(error).splitlines() or [""])[0]
-            _complain(f"progress cannot be shown ({type(error).__name__}: {reason}); the job goes on without")
+            _complain(error)
 
 
 class _Lines:
@@ -150,7 +157,10 @@ def _last_state(line: str) -> str:
     return line.rstrip("\r").rpartition("\r")[2]
 
 
-def _complain(sentence: str) -> None:
+def _complain(error: Exception) -> None:
+    reason = (str(error).splitlines() or [""])[0]
     with contextlib.suppress(Exception):  # nowhere to say it
         stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
-        stream.write(f"prunetune: {sentence}\n")
+        stream.write(
+            f"prunetune: nothing more can be shown ({type(error).__name__}: {reason}); the job goes on without\n"
+        )

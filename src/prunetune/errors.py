@@ -60,7 +60,7 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     "unknown optimizer 'cmaes' (did you mean 'optuna:cmaes'?); known: cma-es, optuna:cmaes"
     """
     names = sorted(known)
-    forms = {form: name for name in reversed(names) for form in (name.rpartition(":")[2], name)}
+    forms = {name.rpartition(":")[2]: name for name in names} | {name: name for name in names}
     close = difflib.get_close_matches(given, forms, n=1)
     hint = f" (did you mean {forms[close[0]]!r}?)" if close else ""
     if len(names) > MOST_NAMES:

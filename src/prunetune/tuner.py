@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 
 @interruptible(signal.SIGINT)
-@freed_memory_kept()
 @given_back()
 def tune(
     model_fn: ModelFunction,
@@ -135,7 +134,7 @@ def tune(
     if pruning.weights != "sliced":
         check_unmasked(base)
     goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"
-    with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
+    with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         for remark in remarks:
             watching(Warned(remark))
         run = Run(settings, folder, model_fn, train, evaluate, watching, meter, points)

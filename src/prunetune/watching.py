@@ -61,7 +61,8 @@ class Watching:
 
 
 def _console() -> Console:
-    from rich.console import Console
+    from prunetune.display import Terminal
 
     notebook = "ipykernel" in sys.modules
-    return Console(stderr=not notebook and not sys.stdout.isatty(), force_jupyter=False)
+    on_terminal = sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
+    return Terminal(stderr=not notebook and not on_terminal, force_jupyter=False)

@@ -106,7 +106,6 @@ def joined(
 
 
 @interruptible(signal.SIGINT)
-@freed_memory_kept()
 @given_back()
 def work(
     model_fn: ModelFunction,
@@ -162,7 +161,11 @@ def work(
     check_train(train)
     check_resume(resume)
     goes_on = "this worker was stopped; the search goes on without it, and the same call joins it again"
-    with Watching(observer, goes_on) as watching, joined(storage, study, watching, wait) as (found, settings, order):
+    with (
+        freed_memory_kept(),
+        Watching(observer, goes_on) as watching,
+        joined(storage, study, watching, wait) as (found, settings, order),
+    ):
         plan = PruningPlan.from_json(order.plan)
         fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
         seed_all(settings.seed)

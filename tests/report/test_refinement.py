@@ -110,8 +110,8 @@ def test_the_terminal_has_both(refined: dict[str, Any], tmp_path: Path) -> None:
     said = io.StringIO()
     Console(file=said, width=200).print(summary(refined, tmp_path))
     text = re.sub(r" +", " ", said.getvalue())
-    assert "trial 2 0.6 stopped after 1 0.3 9.0 s" in text
-    assert "trial 2, winner 0.97 0.22 9.0 s" in text
-    assert "trial 3 stopped after 1 0.3 3.0 s" in text
+    assert "trial 2 0.6 stopped after 1 9.0 s lr 0.3" in text
+    assert "trial 2, winner 0.97 9.0 s lr 0.22" in text
+    assert "trial 3 stopped after 1 3.0 s lr 0.3" in text
     assert "confirmation 28.0 s on the full network; 1 stopped, 2 epochs saved, about 6.0 s" in text
     assert "refinement 21.0 s on the full network; 1 stopped, 2 epochs saved, about 6.0 s" in text

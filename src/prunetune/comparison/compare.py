@@ -68,7 +68,6 @@ class CompareResult:
 
 
 @interruptible(signal.SIGINT)
-@freed_memory_kept()
 @given_back()
 def compare(
     model_fn: ModelFunction,
@@ -151,7 +150,7 @@ def compare(
         return proxy_of(model_fn, example_inputs, way.pruning, seed=draws, data=data, loss=loss).plan
 
     goes_on = f"the comparison in {run_dir} was stopped; the same call goes on where it was"
-    with Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
+    with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         functions = Functions(model_fn, train, evaluate, smaller or {})
         now = Fingerprint.of(networks, {"model_fn": model_fn, "train": train, EVALUATE: evaluate}, example_inputs)
         trainings = Trainings(folder, settings, functions, cut, watching)

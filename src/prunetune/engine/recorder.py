@@ -149,7 +149,7 @@ class Recorder(TorchFunctionMode):
         if func is torch.Tensor.size or func == _GET_SHAPE:
             return self._shape(func, args, kwargs)
         if func in _COUNTS:
-            return self._count(func, args[0])
+            return self._count(func, args, kwargs)
         out = self.run(func, args, kwargs)
         with torch._C.DisableTorchFunction():  # no other mode needs to see what is looked up here
             written = args[0] if func is torch.Tensor.__setitem__ else out
@@ -164,15 +164,15 @@ class Recorder(TorchFunctionMode):
                 self._call(left, tuple(v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)), {})
         return out
 
-    def _count(self, func: Callable[..., Any], tensor: Tensor) -> Any:
+    def _count(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Numbers that are computed from a tensor's sizes."""
-        sizes = self._shape(_GET_SHAPE, (tensor,), {})
+        sizes = self._shape(_GET_SHAPE, args[:1], {})
         if func in _PRODUCTS:
             self.listening = True  # to the multiplications
             return sizes.numel()
         for size in sizes[:1] if func is torch.Tensor.__len__ else sizes[1:]:
             self.note_size(pinned, size, COMPUTES)  # `len` gives a plain number, and strides are computed out of sight
-        return func(tensor)
+        return func(*args, **kwargs)
 
     def _call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> fx.Node:
         node_args = map_aggregate(tuple(args), self.argument)

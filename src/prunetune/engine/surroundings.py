@@ -122,7 +122,8 @@ class Surroundings:
     def _see_module(self, module: nn.Module) -> None:
         """Torch's own modules keep nothing when they run, but may hold functions that do."""
         state = vars(module)
-        self._see_class(type(module))
+        if self._contents.new(type(module)):
+            self._see_class(type(module))
         hooks = [hook for key in _HOOKS for hook in state[key].values()]
         self._todo += [(hook, None) for hook in hooks]
         if hooks or not is_foreign(type(module)):

@@ -205,3 +205,38 @@ class LayerByWidth(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         return self.head((self.narrow if x.shape[1] < 7 else self.wide)(x))
+
+
+class Counted(Body):
+    """Asks how many elements there are, in the ways there are to ask."""
+
+    def __init__(self, flatten: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(8)
+        self.flatten, self.linear = flatten, nn.Linear(8 * 64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.flatten(self.stem(x)))
+
+
+for _name, _flatten in {
+    "numel": lambda x: x.reshape(x.shape[0], x.numel() // x.shape[0]),
+    "nelement": lambda x: x.reshape(-1, x[0].nelement()),
+    "shape.numel": lambda x: x.reshape(-1, x.shape[1:].numel()),
+    "math.prod": lambda x: x.reshape(-1, math.prod(x.shape[1:])),
+}.items():
+    NETWORKS[f"flattened by {_name}"] = (lambda flatten=_flatten: Counted(flatten)), image
+
+
+class ByLength(nn.Module):
+    """`len` gives a plain number, of rows of a weight here, and strides are computed out of sight."""
+
+    def __init__(self, number: Callable[[Tensor], int]) -> None:
+        super().__init__()
+        self.stem, self.mix, self.head, self.number = stem(8), nn.Conv2d(8, 6, 1), Head(6), number
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(in_two(self.mix(self.stem(x)), self.number(self.mix.weight) // 2))
+
+
+for _name, _length in {"len(weight)": len, "weight.stride(0) - 2": lambda weight: weight.stride(0) - 2}.items():
+    NETWORKS[f"n = {_name}"] = (lambda length=_length: ByLength(length)), image

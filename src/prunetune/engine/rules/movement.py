@@ -96,7 +96,7 @@ def _through(ctx: Context, input: Labelled, function: Any, *args: Any) -> Labell
     for d, vec in enumerate(ctx.vecs(input)):
         if vec is None:
             continue
-        labels = torch.from_numpy(np.ascontiguousarray(vec)).reshape([-1 if i == d else 1 for i in range(input.ndim)])
+        labels = torch.tensor(np.ascontiguousarray(vec)).reshape([-1 if i == d else 1 for i in range(input.ndim)])
         grid = function(labels.expand(1, *input.shape[1:]).double(), *args).long().numpy()
         carrier, part = carry(ctx, grid, [-1 if i == d else 0 for i in range(grid.ndim)])
         if carrier is None or dims[carrier] is not None:

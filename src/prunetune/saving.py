@@ -47,7 +47,7 @@ def will_not_pay(settings: Settings, trial: float) -> str:
         )
     else:
         advice = (
-            "more trials, or fewer trainings after them (confirm, refine) would help; or search on the full network"
+            "more trials or fewer trainings after them (confirm, refine) would help; or search on the full network"
         )
     return (
         f"warning: this search is not expected to pay: a trial on the proxy is predicted to cost {trial:.2g} of a full "

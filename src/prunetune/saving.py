@@ -46,9 +46,7 @@ def will_not_pay(settings: Settings, trial: float) -> str:
             "(pruning.ratio = 1)"
         )
     else:
-        advice = (
-            "more trials or fewer trainings after them (confirm, refine) would help; or search on the full network"
-        )
+        advice = "more trials or fewer trainings after them (confirm, refine) would help; or search on the full network"
     return (
         f"warning: this search is not expected to pay: a trial on the proxy is predicted to cost {trial:.2g} of a full "
         f"training, so the search takes the time of about {trial * plain:.3g} full trainings and what follows that of "

@@ -41,7 +41,7 @@ def test_names() -> None:
         assert describe(fidelities[name]).startswith("resolution ")
     with pytest.raises(InputError, match=re.escape("unknown fidelity 'fst' (did you mean 'fast'?)")):
         resolve_fidelity("fst")
-    with pytest.raises(InputError, match="fidelity must be a Fidelity or a name; got float"):
+    with pytest.raises(InputError, match="fidelity is 0.5, but it must be a Fidelity: write fidelity=Fidelity"):
         resolve_fidelity(0.5)  # type: ignore[arg-type]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
 from prunetune.allocator import freed_memory_kept
+from prunetune.arguments import names_checked
 from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.backends.checks import whole_number
 from prunetune.caller import given_back, seed_all
@@ -77,6 +78,7 @@ class CheckResult:
     """All of ``check.json``."""
 
 
+@names_checked(search=Search, pruning=Pruning, fidelity=Fidelity)
 @interruptible(signal.SIGINT)
 @given_back()
 def check(

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
+from prunetune.arguments import check_options
 from prunetune.backends.checks import real_number
 from prunetune.errors import InputError
 from prunetune.registry import Registry
@@ -92,8 +93,7 @@ def resolve_fidelity(fidelity: Fidelity | str) -> Fidelity:
     """A fidelity by its name, or the one that is given. Raises InputError."""
     if isinstance(fidelity, str):
         return fidelities[fidelity]
-    if not isinstance(fidelity, Fidelity):
-        raise InputError(f"fidelity must be a Fidelity or a name; got {type(fidelity).__name__}")
+    check_options("fidelity", fidelity, Fidelity)
     return fidelity
 
 

@@ -6,8 +6,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from torch import nn
@@ -21,6 +20,7 @@ from prunetune.fidelity import AXES, FULL, Fidelity
 from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, continued, publish_given, sentences
 from prunetune.record import Record
 from prunetune.refine import refine
+from prunetune.result import TuneResult
 from prunetune.runfolder import FORMAT, RunFolder, load_weights, read_text
 from prunetune.saving import full_trainings, will_not_pay
 from prunetune.settings import Settings
@@ -61,35 +61,6 @@ class ScoringData:
     def arguments(self) -> dict[str, Any]:
         """Those that were given, for ``prune``."""
         return {name: value for name, value in vars(self).items() if value is not None}
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """The winner of a run, and where everything else about the run is."""
-
-    run_dir: Path
-    params: dict[str, Any]
-    """The winner's hyperparameters, but for those that the train function never read (``not_read``)."""
-    score: float
-    """The winner's score on the full network."""
-    record: Record = field(repr=False)
-    """All of ``result.json``."""
-    already_finished: bool
-    """Whether the run had been finished before, so that nothing was done now."""
-
-    @property
-    def not_read(self) -> tuple[str, ...]:
-        """Hyperparameters that the train function read in no trial, so that the search says nothing of them."""
-        return tuple(self.record["search"].get("not_read", ()))
-
-    @property
-    def weights(self) -> Path:
-        """The trained weights of the full network, as safetensors."""
-        return self.run_dir / "weights.safetensors"
-
-    def load_weights(self, model: nn.Module) -> None:
-        """Give ``model``, a full network, the winner's trained weights."""
-        load_weights(model, self.weights)
 
 
 class Run:

@@ -55,14 +55,18 @@ def will_not_pay(settings: Settings, trial: float) -> str:
     )
 
 
+def spent(time: Mapping[str, Any]) -> float:
+    """Seconds from pruning to the winner, by a record's ``time``."""
+    return float(sum(time.get(phase) or 0.0 for phase in PHASES))
+
+
 def did_not_pay(record: Mapping[str, Any]) -> str:
     """What to know after a run that took longer than its search would have on the full network; else empty."""
-    time = record["time"]
-    estimate = time["search_on_base_estimate"]
-    spent = sum(time.get(phase) or 0.0 for phase in PHASES)
-    if record["pruning"].get("ratio") == 1 or not estimate or spent < estimate:
+    estimate = record["time"]["search_on_base_estimate"]
+    took = spent(record["time"])
+    if record["pruning"].get("ratio") == 1 or not estimate or took < estimate:
         return ""
     return (
-        f"It did not pay here: from pruning to the winner it took {spent / estimate:.3g} times as long as the search "
+        f"It did not pay here: from pruning to the winner it took {took / estimate:.3g} times as long as the search "
         "would have taken on the full network (an estimate)."
     )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from prunetune.arguments import check_options
 from prunetune.backends import RUNGS, RungsForm, SearchSpace, full_name
 from prunetune.backends.checks import Direction, known_direction, real_number, whole_number
 from prunetune.backends.given import Optimizer, TrialPruner, optimizer_name, trial_pruner_name
@@ -161,6 +162,8 @@ class Settings:
     fidelity: Fidelity = FULL
 
     def __post_init__(self) -> None:
+        check_options("pruning", self.pruning, Pruning)
+        check_options("search", self.search, Search)
         object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
         object.__setattr__(self, "seed", whole_number("seed", self.seed, minimum=0))
         if self.seed >= SEED_LIMIT:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from prunetune.allocator import freed_memory_kept
+from prunetune.arguments import names_checked
 from prunetune.backends import Distribution, check_optimizer, resolve_space
 from prunetune.backends.given import optimizer_name
 from prunetune.backends.space import check_points
@@ -22,7 +23,8 @@ from prunetune.fingerprint import Resume, check_resume
 from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked, pretrained_warning
 from prunetune.objective import ProxyFactory
-from prunetune.run import EvaluateFunction, Run, ScoringData, TuneResult
+from prunetune.result import TuneResult
+from prunetune.run import EvaluateFunction, Run, ScoringData
 from prunetune.runfolder import RunFolder, check_saveable
 from prunetune.settings import Pruning, Search, Settings
 from prunetune.watching import Watching
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from prunetune.plugins.base import Batch, Loss
 
 
+@names_checked(search=Search, pruning=Pruning, fidelity=Fidelity)
 @interruptible(signal.SIGINT)
 @given_back()
 def tune(

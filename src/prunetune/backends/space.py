@@ -192,10 +192,7 @@ class SearchSpace(Mapping[str, Distribution]):
             if not isinstance(name, str) or not name:
                 raise InputError(f"{name!r} cannot be the name of a hyperparameter; use text that is not empty")
             if not isinstance(distribution, Distribution):
-                raise InputError(
-                    f"{name}: {distribution!r} is no distribution; "
-                    "use Float(low, high), Int(low, high) or Categorical(choices)"
-                )
+                raise InputError(f"{name}: {distribution!r} is {_instead(name, distribution)}")
         self._dimensions = dict(dimensions)
 
     def __getitem__(self, name: str) -> Distribution:
@@ -281,6 +278,13 @@ class SearchSpace(Mapping[str, Distribution]):
         except ValueError as error:
             raise InputError(f"this search space is not JSON: {error}") from None
         return cls.from_dict(data)
+
+
+def _instead(name: str, given: Any) -> str:
+    """What something that is none of our distributions is, and what to write."""
+    if type(given).__module__ == "optuna.distributions":
+        return f"Optuna's; write {_from_optuna(name, given)}, or SearchSpace.from_optuna(…) around them all"
+    return "no distribution; use Float(low, high), Int(low, high) or Categorical(choices)"
 
 
 def _from_optuna(name: str, distribution: BaseDistribution) -> Distribution:

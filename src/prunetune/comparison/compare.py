@@ -14,6 +14,7 @@ import numpy as np
 
 from prunetune import record as parts
 from prunetune.allocator import freed_memory_kept
+from prunetune.arguments import check_options, names_checked
 from prunetune.backends import Distribution, resolve_space
 from prunetune.backends.checks import Direction, known_direction
 from prunetune.backends.seeds import derive_seed
@@ -67,6 +68,7 @@ class CompareResult:
     """All of ``compare.json``."""
 
 
+@names_checked(comparison=Comparison)
 @interruptible(signal.SIGINT)
 @given_back()
 def compare(
@@ -131,6 +133,7 @@ def compare(
     """
     from prunetune.objective import proxy_of
 
+    check_options("comparison", comparison, Comparison)
     found = resolve_space(space)
     settings = StudySettings(found, epochs, known_direction(direction), RANDOM, "none", seed)
     check_train(train)

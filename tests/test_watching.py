@@ -7,12 +7,15 @@ import subprocess
 import sys
 import textwrap
 import traceback
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import prunetune
-from prunetune.events import Event, PhaseStarted
+from prunetune.backends.patient import PatientStorage
+from prunetune.events import Event, Observer, PhaseStarted
 from prunetune.watching import Watching
 from tiny_tune import HALF, INPUTS, SMALL, SPACE, interrupt, make_quick, net, tiny_tune, train
 
@@ -68,6 +71,22 @@ def test_who_has_an_observer_of_his_own_sees_nothing_else(tmp_path: Path, capsys
     tiny_tune(tmp_path / "silent", observer=prunetune.silent)
     assert any(isinstance(event, PhaseStarted) for event in events)
     assert capsys.readouterr() == ("", "")
+
+
+def test_whoever_watches_hears_of_every_wait_for_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Observer] = []
+    make = PatientStorage.__init__
+
+    def noting(self: PatientStorage, storage: Any, name: str, *, observer: Observer, **options: Any) -> None:
+        heard.append(observer)
+        make(self, storage, name, observer=observer, **options)
+
+    monkeypatch.setattr(PatientStorage, "__init__", noting)
+    tiny_tune(tmp_path / "run", search=replace(SMALL, refine=1))
+    shared = replace(SMALL, storage=f"sqlite:///{tmp_path}/shared.db")
+    tiny_tune(tmp_path / "shared", search=shared)
+    assert len(heard) > 4
+    assert prunetune.silent not in heard
 
 
 def test_an_interruption_is_told_in_a_sentence_with_a_traceback_of_the_users_code_only(tmp_path: Path) -> None:

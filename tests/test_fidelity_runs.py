@@ -125,7 +125,7 @@ def test_a_cost_is_split_once_and_a_killed_run_goes_on_with_it(tmp_path: Path, m
     assert stored["cost"]["trial"]["fidelity"] == {"resolution": 0.5, "epochs": 0.25, "data": 1.0}
     monkeypatch.setattr(prunetune.engine, "step_time", None)  # it is not measured again
     train = Watched()
-    record = _tune(tmp_path, train, asked).record
+    record = _tune(tmp_path, train, asked, resume="anyway").record
     assert train.told == [(8, 1, 0.5, 1.0)] * 2 + [(16, 4, 1.0, 1.0)]
     assert record["cost"]["trial"]["predicted"]["total"] == 1 / 64
 
@@ -153,7 +153,7 @@ def test_a_run_from_before_there_were_fidelities_goes_on(tmp_path: Path) -> None
     del record["fidelity"], record["rungs"], record["cost"]["trial"]
     path.write_text(json.dumps(record))
     train = Watched()
-    assert _tune(tmp_path, train, "full").record["cost"]["trial"]["predicted"] is None
+    assert _tune(tmp_path, train, "full", resume="anyway").record["cost"]["trial"]["predicted"] is None
     assert train.told == [(8, 4, 1.0, 1.0), (16, 4, 1.0, 1.0)]
 
 
@@ -162,7 +162,7 @@ def test_workers_are_told_the_same(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _tune(tmp_path / "run", Watched(stop_after=1), search=replace(SMALL, storage=url))
     train = Watched()
-    assert work(net, train, url) == 2
+    assert work(net, train, url, resume="anyway") == 2
     assert train.told == [(8, 2, 0.5, 0.25)] * 2
 
 

@@ -402,7 +402,7 @@ def test_a_users_own_network_with_defaults(tmp_path: Path) -> None:
     record = result.record
     assert record["status"] == "finished"
     assert record["search"]["trials"]["pruned"] > 0
-    note, transfer = record["search"]["notes"]
+    note, *_, transfer = record["search"]["notes"]
     assert "never called report.param_groups" in transfer
     assert note.startswith("asha: 1 bracket, one trial in 3 goes on, stops after epoch: 1; expected ")
     assert note in (tmp_path / "report.html").read_text()

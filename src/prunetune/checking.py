@@ -28,6 +28,7 @@ from prunetune.ranks import RankCorrelation, spearman
 from prunetune.record import Record
 from prunetune.run import unread_notes
 from prunetune.runfolder import FORMAT, RunFolder
+from prunetune.saving import will_not_pay
 from prunetune.settings import Pruning, Search, Settings
 from prunetune.transfer.notes import transfer_note
 from prunetune.tuner import build_base
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from prunetune.plugins.base import Batch, Loss
 
     Objective = Callable[[dict[str, Any], Report], float]
-    Cut = Callable[[], tuple[PruningPlan, Fidelity]]
+    Cut = Callable[[], tuple[PruningPlan, Fidelity, float]]
 
 CONFIGURATIONS: Final = 8
 FEWEST: Final = 4
@@ -129,7 +130,7 @@ def check(
         print(found.verdict.sentence)
     """
     from prunetune.objective import proxy_of
-    from prunetune.resolution import measured_fidelity
+    from prunetune.resolution import predicted_fidelity
 
     settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
     settings.study()
@@ -144,10 +145,11 @@ def check(
     remarks: list[str] = []
     base = build_base(model_fn, seed, remarks)
 
-    def cut() -> tuple[PruningPlan, Fidelity]:
+    def cut() -> tuple[PruningPlan, Fidelity, float]:
         proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
         asked = settings.fidelity
-        return proxy.plan, measured_fidelity(asked, base, proxy(), example_inputs, epochs=settings.epochs)
+        found, predicted = predicted_fidelity(asked, base, proxy(), example_inputs, epochs=settings.epochs)
+        return proxy.plan, found, predicted.total
 
     goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
@@ -209,7 +211,10 @@ class _Check:
         with ExitStack() as stack:
             open_in = partial(self._study, stack)
             studies = {name: open_in(f"{NETWORKS[name]}-{_digest(full.fingerprint())}", full) for name in FULL_NETWORKS}
-            plan, fidelity = _kept(studies["base"], key, cut, model_fn)
+            plan, fidelity, predicted = _kept(studies["base"], key, cut, model_fn)
+            not_paying = "" if predicted is None else will_not_pay(asked, predicted)
+            if not_paying:
+                self.observer(Notice(not_paying))
             settings = dict.fromkeys(FULL_NETWORKS, full)
             settings["proxy"] = self._trained(fidelity.of_epochs(self.epochs))
             studies["proxy"] = open_in(f"{NETWORKS['proxy']}-{key}", settings["proxy"])
@@ -231,7 +236,9 @@ class _Check:
             for name, phase in NETWORKS.items():
                 self._train(studies[name], objectives[name], settings[name], phase)
             trials = {name: self._by_place(study) for name, study in studies.items()}
-            notes = [transfer_note(studies["proxy"], pruning.transfer), *unread_notes(studies["proxy"]), *self.anyway]
+            unread = unread_notes(studies["proxy"])
+            found = (not_paying, transfer_note(studies["proxy"], pruning.transfer), *unread, *self.anyway)
+            notes = [note for note in found if note]
         known = {
             "proxy_epochs": settings["proxy"].epochs,
             "fidelity": {axis: getattr(fidelity, axis) for axis in AXES},
@@ -303,8 +310,12 @@ RECORDED: Final = ("seed", "epochs", "direction", "space", "pruning")
 """The settings that say whether a later run has the proxy that was checked."""
 
 
-def _kept(study: optuna.Study, key: str, cut: Cut, model_fn: ModelFunction) -> tuple[PruningPlan, Fidelity]:
-    """The plan and the fidelity that the proxy of this key was trained with before; made with ``cut`` if it was not.
+def _kept(
+    study: optuna.Study, key: str, cut: Cut, model_fn: ModelFunction
+) -> tuple[PruningPlan, Fidelity, float | None]:
+    """The plan and the fidelity that the proxy of this key was trained with before, and a trial's predicted cost.
+
+    They are made with ``cut`` if it was not; checks of earlier versions have no prediction.
 
     Where they come from measured step times, they would not come out the same again.
     """
@@ -313,14 +324,16 @@ def _kept(study: optuna.Study, key: str, cut: Cut, model_fn: ModelFunction) -> t
 
     kept = read_text(study, f"{PLAN}:{key}")
     if kept is None:
-        plan, fidelity = cut()
+        plan, fidelity, predicted = cut()
         shares = {axis: getattr(fidelity, axis) for axis in AXES}
-        write_text(study, f"{PLAN}:{key}", json.dumps({"plan": plan.to_json(), "fidelity": shares}))
-        return plan, fidelity
+        write_text(
+            study, f"{PLAN}:{key}", json.dumps({"plan": plan.to_json(), "fidelity": shares, "predicted": predicted})
+        )
+        return plan, fidelity, predicted
     stored = json.loads(kept)
     plan = PruningPlan.from_json(stored["plan"])
     fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
-    return plan, Fidelity(**stored["fidelity"])
+    return plan, Fidelity(**stored["fidelity"]), stored.get("predicted")
 
 
 def _digest(settings: Mapping[str, Any]) -> str:

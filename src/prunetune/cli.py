@@ -33,6 +33,13 @@ app = typer.Typer(
 )
 
 
+def main() -> None:
+    """Run the command line, for scripts that were installed before it began in ``__main__``."""
+    from prunetune.__main__ import main as begin  # it minds signals from its import on
+
+    begin()
+
+
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Anyway: TypeAlias = Annotated[
     bool, typer.Option("--anyway", help="Go on though the network or its training has changed since the start.")

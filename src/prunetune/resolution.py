@@ -123,14 +123,26 @@ def measured_fidelity(
 
     Raises InputError also for a resolution that ``base`` does not run on.
     """
+    if asked.cost is None:
+        check_resolution(base, example_inputs, asked.resolution)
+        return asked
+    return predicted_fidelity(asked, base, proxy, example_inputs, epochs=epochs)[0]
+
+
+def predicted_fidelity(
+    asked: Fidelity, base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs, *, epochs: int
+) -> tuple[Fidelity, TrialCost]:
+    """As ``choose_fidelity``, which gets the step time that is measured here.
+
+    Raises InputError also for a resolution that ``base`` does not run on.
+    """
     from prunetune.engine import step_time
 
     if asked.cost is None:
         check_resolution(base, example_inputs, asked.resolution)
-        return asked
     steps = step_time({"base": base, "proxy": proxy}, example_inputs)
     ratio = steps["proxy"] / steps["base"]
-    return choose_fidelity(asked, base, proxy, example_inputs, epochs=epochs, ratio=ratio)[0]
+    return choose_fidelity(asked, base, proxy, example_inputs, epochs=epochs, ratio=ratio)
 
 
 class _Elsewhere(nn.Module):

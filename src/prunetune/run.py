@@ -16,15 +16,15 @@ from prunetune import record as parts
 from prunetune.confirm import SEARCH_STUDY, confirm
 from prunetune.energy import Meter
 from prunetune.errors import InputError, SearchError, StorageError
-from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
+from prunetune.events import Event, Notice, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.fidelity import AXES, FULL, Fidelity
 from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, continued, publish_given, sentences
 from prunetune.record import Record
 from prunetune.refine import refine
 from prunetune.runfolder import FORMAT, RunFolder, load_weights, read_text
+from prunetune.saving import full_trainings, will_not_pay
 from prunetune.settings import Settings
 from prunetune.stored import read_record
-from prunetune.trust import AUTO_LIMIT
 from prunetune.watched import not_read_note
 from prunetune.workers import (
     UNREAD,
@@ -235,12 +235,16 @@ class Run:
         def update() -> None:
             self.lap("search")
             mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
-            extra = (*self.remarks, transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
-            notes = (*study_notes(study, settings, asked.n_trials), *extra, direction_warning(study))
+            extra = (transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
+            before = (*study_notes(study, settings, asked.n_trials), not_paying, *self.remarks)
+            notes = (*before, *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
         asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
         name = asked.study_name(self.folder.path)
+        not_paying = self._not_paying()
+        if not_paying and self.record["search"] is None:  # it was said when the search began
+            self.observer(Notice(not_paying))
         owner = owner_of(self.record["id"], str(self.folder.path.absolute()))
         storage = asked.storage or self.folder.storage
         order = self._order(plan)
@@ -289,12 +293,15 @@ class Run:
 
     def _work_after_search(self) -> float:
         """The trainings of the full network, in epochs of the proxy; "auto" is taken to be the most that it may be."""
-        asked, predicted = self.settings.search, self.record["cost"]["trial"]["predicted"]
+        predicted = self.record["cost"]["trial"]["predicted"]
         if predicted is None:  # a record of an earlier version
             return 0.0
-        confirmations = AUTO_LIMIT if asked.confirm == "auto" else max(1, asked.confirm)
-        trainings = confirmations + asked.refine
-        return float(trainings * self.settings.study().epochs / predicted["total"])
+        return float(full_trainings(self.settings.search) * self.settings.study().epochs / predicted["total"])
+
+    def _not_paying(self) -> str:
+        """What to know of a search that is not expected to pay."""
+        predicted = self.record["cost"]["trial"]["predicted"]
+        return "" if predicted is None else will_not_pay(self.settings, predicted["total"])
 
     def _order(self, plan: PruningPlan) -> Order:
         """What workers need; the job is there if the run was started from a configuration."""

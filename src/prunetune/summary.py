@@ -15,6 +15,7 @@ from prunetune.backends.checks import BETTER
 from prunetune.energy import energy_sentence
 from prunetune.progress import duration
 from prunetune.record import read_params
+from prunetune.saving import did_not_pay
 from prunetune.stored import read_record
 
 HYPERPARAMETERS: Final = "hyperparameters"
@@ -33,6 +34,8 @@ def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
     if record.get("refinement"):
         parts += [refinement_table(record), ""]
     parts.append(outcome_table(record))
+    if told := did_not_pay(record):
+        parts += ["", Text(told)]
     parts += ["", Text(f"Report: {run_dir / 'report.html'}")]
     return Group(*parts)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from prunetune.backends.checks import BETTER
 from prunetune.report.run import Run
 from prunetune.report.words import NONE, clip, duration, number, percent, ratio
+from prunetune.saving import PHASES
 from prunetune.transfer.notes import transfer_sentence
 
 STATUS = {
@@ -146,7 +147,7 @@ def _score(run: Run) -> Fact:
 def tuning_seconds(run: Run) -> float | None:
     """Seconds that finding the hyperparameters took, from pruning to confirmation and refinement."""
     time = run.result.time
-    phases = (time.prune, time.measure, time.search, time.confirm, time.refine) if time else ()
+    phases = [getattr(time, phase) for phase in PHASES] if time else ()
     known = [seconds for seconds in phases if seconds is not None]
     return sum(known) if known else None
 

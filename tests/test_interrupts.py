@@ -37,11 +37,12 @@ def go_on() -> None:
     raise AssertionError("the signal was lost")
 
 
-def interrupted(*what: Callable[[], None]) -> Interrupted:
+def interrupted(*what: Callable[[], None]) -> KeyboardInterrupt:
     """What ends the block in which these are done one after the other."""
-    with pytest.raises(Interrupted) as caught, interruptible(signal.SIGINT):  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt) as caught, interruptible(signal.SIGINT):  # noqa: PT012
         for each in what:
             each()
+    assert type(caught.value) is KeyboardInterrupt
     return caught.value
 
 
@@ -126,7 +127,10 @@ def test_the_next_round_of_a_loop_ends_what_a_library_has_put_aside() -> None:
         except KeyboardInterrupt as error:
             kept.append(error)
 
-    assert interrupted(put_aside, check_interrupted) is not kept[0]
+    def one_more_round() -> None:
+        raise AssertionError("it went on")
+
+    assert interrupted(put_aside, check_interrupted, one_more_round).__cause__ is None
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -139,6 +143,23 @@ def test_once_answered_it_does_not_come_again(number: int, status: int) -> None:
         gc.collect()
         time.sleep(0.2)
     time.sleep(0.2)
+
+
+def test_only_the_outermost_block_gives_it_away_and_sigterm_stays_what_it_is() -> None:
+    kinds = []
+
+    def note() -> None:
+        try:
+            with interruptible(signal.SIGINT):
+                kill()
+        except KeyboardInterrupt as error:
+            kinds.append(type(error))
+            raise
+
+    interrupted(note)
+    with pytest.raises(Interrupted) as caught, interruptible(signal.SIGTERM):
+        kill(signal.SIGTERM)
+    assert (kinds, caught.value.number) == ([Interrupted], signal.SIGTERM)
 
 
 def test_handlers_are_as_before_afterwards_and_somebodys_own_are_left_alone() -> None:
@@ -230,4 +251,6 @@ def test_a_storage_is_not_waited_for_when_a_signal_has_come(monkeypatch: pytest.
             threading.Timer(0.3, kill).start()
             storage.get_all_studies()
 
-    assert isinstance(interrupted(wait).__context__, StorageError)
+    ours = interrupted(wait).__context__
+    assert isinstance(ours, Interrupted)
+    assert isinstance(ours.__context__, StorageError)

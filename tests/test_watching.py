@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import textwrap
 import traceback
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import prunetune
-from prunetune.events import Event, PhaseStarted
+from prunetune.backends.patient import PatientStorage
+from prunetune.events import Event, Observer, PhaseStarted
 from prunetune.watching import Watching
 from tiny_tune import HALF, INPUTS, SMALL, SPACE, interrupt, make_quick, net, tiny_tune, train
 
@@ -69,6 +73,22 @@ def test_who_has_an_observer_of_his_own_sees_nothing_else(tmp_path: Path, capsys
     assert capsys.readouterr() == ("", "")
 
 
+def test_whoever_watches_hears_of_every_wait_for_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Observer] = []
+    make = PatientStorage.__init__
+
+    def noting(self: PatientStorage, storage: Any, name: str, *, observer: Observer, **options: Any) -> None:
+        heard.append(observer)
+        make(self, storage, name, observer=observer, **options)
+
+    monkeypatch.setattr(PatientStorage, "__init__", noting)
+    tiny_tune(tmp_path / "run", search=replace(SMALL, refine=1))
+    shared = replace(SMALL, storage=f"sqlite:///{tmp_path}/shared.db")
+    tiny_tune(tmp_path / "shared", search=shared)
+    assert len(heard) > 4
+    assert prunetune.silent not in heard
+
+
 def test_an_interruption_is_told_in_a_sentence_with_a_traceback_of_the_users_code_only(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         tiny_tune(tmp_path, train=interrupt)
@@ -108,7 +128,7 @@ def test_ctrl_c_ends_a_script_with_that_sentence(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(textwrap.dedent(script))
     command = [sys.executable, "script.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode != 0
+    assert done.returncode == -signal.SIGINT  # a shell knows by this that it was Ctrl-C, and says 130
     last = done.stderr.rstrip().splitlines()[-1]
     assert last.endswith("the run in run was stopped; the same call goes on where it was")
     assert "Searching on the proxy: 2 trials" in done.stderr

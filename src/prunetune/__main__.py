@@ -7,7 +7,7 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command takes care of it, and once it has ended
 
-from prunetune.interrupts import Interrupted, answered, interruptible
+from prunetune.interrupts import answered, interruptible
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
             from prunetune.cli import app
 
             app()
-    except Interrupted as interrupt:
+    except KeyboardInterrupt as interrupt:
         sys.stderr.write("Stopped before anything was begun.\n")
         sys.exit(answered(interrupt))
 

@@ -46,7 +46,7 @@ def confirm(run: Run) -> None:
     searched, settings = run.settings.study(), confirm_settings(run)
     storage = run.folder.storage
     with (
-        open_study(storage, SEARCH_STUDY, searched) as study,
+        open_study(storage, SEARCH_STUDY, searched, observer=run.observer) as study,
         open_study(storage, CONFIRM_STUDY, settings, observer=run.observer, needs=CONFIRMED) as confirmed,
     ):
         run.set_status("confirming")

@@ -160,7 +160,7 @@ def continued(
     """
     check_resume(resume)
     stored = folder.read_json(folder.fingerprint)
-    used = bool(known) or _any_score(folder)
+    used = bool(known) or _any_score(folder, observer)
     if stored is None:
         if used:
             observer(
@@ -187,7 +187,7 @@ def sentences(differences: Mapping[str, str]) -> list[str]:
     return [f"continued with another {_noun(name)}: {clause}" for name, clause in differences.items()]
 
 
-def _any_score(folder: RunFolder) -> bool:
+def _any_score(folder: RunFolder, observer: Observer) -> bool:
     """Whether any trial of the studies in the folder has a score."""
     if not folder.study.exists():
         return False
@@ -195,7 +195,7 @@ def _any_score(folder: RunFolder) -> bool:
 
     from prunetune.backends.storage import connected
 
-    with connected(folder.storage) as storage:
+    with connected(folder.storage, observer=observer) as storage:
         every = [trial for study in storage.get_all_studies() for trial in storage.get_all_trials(study._study_id)]
     return any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in every)
 

@@ -74,8 +74,10 @@ _held: list[int] = []  # signals that wait for the end of an ``uninterrupted`` b
 def interruptible(*numbers: int) -> Iterator[None]:
     """A signal of these in the block ends it by ``Interrupted``, whatever becomes of what is raised where it comes.
 
-    Handlers of somebody's own, and signals that are ignored, stay as they are, and all are as before after the block.
-    Blocks may be nested. Only in the main thread, for Python calls its handlers nowhere else.
+    What leaves the outermost block after Ctrl-C is a ``KeyboardInterrupt`` and no subclass of it, for only then does
+    Python end a script as one that Ctrl-C has ended. Handlers of somebody's own, and signals that are ignored, stay as
+    they are, and all are as before after the block. Blocks may be nested. Only in the main thread, for Python calls its
+    handlers nowhere else.
     """
     global _watch
     if threading.current_thread() is not threading.main_thread():
@@ -92,20 +94,40 @@ def interruptible(*numbers: int) -> Iterator[None]:
     watch = _watch
     assert watch is not None
     try:
-        yield
-        check_interrupted()
-    except Interrupted:
-        raise
-    except BaseException as error:
-        if watch.came is None:
+        with _blamed(watch):
+            yield
+            check_interrupted()
+    except Interrupted as interrupt:
+        if outer is not None or interrupt.number != signal.SIGINT:
             raise
-        raise Interrupted(watch.came, watch) from error  # what a signal broke is not the reason
+        raise _plain(interrupt)  # noqa: B904  # its context is of its own making
     finally:
         if outer is None:
             watch.over, _watch = True, None
             sys.unraisablehook = hook
             for number, old in watch.before.items():
                 signal.signal(number, old)
+
+
+@contextlib.contextmanager
+def _blamed(watch: _Watch) -> Iterator[None]:
+    """What a signal broke in the block is not the reason that it ends, but the signal."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except BaseException as error:
+        if watch.came is None:
+            raise
+        raise Interrupted(watch.came, watch) from error
+
+
+def _plain(interrupt: Interrupted) -> KeyboardInterrupt:
+    """The same for those outside, with where it came from as its context, unless that is of no interest."""
+    plain = KeyboardInterrupt(*interrupt.args)
+    plain.__cause__ = interrupt.__cause__
+    plain.__suppress_context__ = interrupt.__suppress_context__
+    return plain
 
 
 def check_interrupted() -> None:

@@ -45,8 +45,8 @@ def refine(run: Run) -> None:
         return
     storage = run.folder.storage
     with (
-        open_study(storage, SEARCH_STUDY, searched) as study,
-        open_study(storage, CONFIRM_STUDY, confirm_settings(run), needs=CONFIRMED) as confirmed,
+        open_study(storage, SEARCH_STUDY, searched, observer=run.observer) as study,
+        open_study(storage, CONFIRM_STUDY, confirm_settings(run), observer=run.observer, needs=CONFIRMED) as confirmed,
     ):
         run.record.setdefault("refinement", {"space": refined_space(study, confirmed, run.settings.space).to_dict()})
         run.set_status("refining")  # which writes the ranges down before there is a study with them

@@ -250,7 +250,7 @@ class Run:
                 with contextlib.suppress(StorageError):  # the record has what was known before it was gone
                     update()
             if asked.storage is not None:  # so that the folder holds all that the report and the confirmation need
-                copy_study(study, self.folder.storage, SEARCH_STUDY, settings)
+                copy_study(study, self.folder.storage, SEARCH_STUDY, settings, observer=self.observer)
             if not top_trials(study, 1):
                 raise SearchError(f"no trial on the proxy came to a score; {_fates(self.record['search']['trials'])}")
         self.write_best("proxy", self.record["search"]["best"])

@@ -23,9 +23,11 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.storages._grpc.server import make_server
+from sqlalchemy.exc import OperationalError
 
 from prunetune.backends import Float, SearchSpace
 from prunetune.backends.loop import run_trials
+from prunetune.backends.patient import PatientStorage
 from prunetune.backends.storage import _MendingLock, check_url, connected, without_password
 from prunetune.backends.study import StudySettings, finished_trials, open_study
 from prunetune.backends.trial import Report
@@ -223,6 +225,64 @@ def test_a_locked_database_is_waited_for_in_a_sentence(tmp_path: Path, monkeypat
         assert len(study.trials) == 2
     assert notices[0] == f"the storage {url} cannot be used (database is locked); trying for 600 s"
     assert notices[1].startswith(f"the storage {url} is back after ")
+
+
+def test_one_that_is_locked_when_it_is_opened_is_soon_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunetune.backends.storage.LOCK_SECONDS", 0.4)
+    monkeypatch.setattr("prunetune.backends.storage.OPEN_SECONDS", 0.6)
+    search(f"sqlite:///{tmp_path}/s.db", 1)
+    begun = time.monotonic()
+    with (
+        holding(tmp_path / "s.db"),
+        pytest.raises(StorageError, match=r"cannot open the storage .*database is locked"),
+        open_study(f"sqlite:///{tmp_path}/s.db", "search", SETTINGS),
+    ):
+        pass
+    assert time.monotonic() - begun < 4  # the lock is waited for twice, not twelve times
+
+
+class Full:
+    """As SQLAlchemy has SQLite's error, three times."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+
+    def get_all_studies(self) -> list[Any]:
+        self.attempts += 1
+        if self.attempts > 3:
+            return []
+        cause = sqlite3.OperationalError("database or disk is full")
+        cause.sqlite_errorname = "SQLITE_FULL"
+        raise OperationalError("INSERT", {}, cause)
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_it_is_said_for_what_and_how_long_whatever_thread_the_search_is_in(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunetune.backends.patient.SAY_AFTER", 0.1)
+    notices: list[str] = []
+
+    def run() -> None:
+        PatientStorage(Full(), "db", signature={}, observer=noting(notices), patience=600.0).get_all_studies()  # type: ignore[arg-type]
+
+    if threads:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(run).result()
+    else:
+        run()
+    assert notices[0] == "the storage db cannot be used (database or disk is full); trying for 600 s"
+    assert notices[1].startswith("the storage db is back after ")
+    assert len(notices) == 2
+
+
+def test_a_heartbeat_that_waits_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunetune.backends.patient.SAY_AFTER", 0.1)
+    notices: list[str] = []
+    storage = PatientStorage(Full(), "db", signature={}, observer=noting(notices), patience=600.0)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(storage.get_all_studies).result() == []
+    assert notices == []
 
 
 def test_one_that_stays_locked_is_an_error_that_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def deep(name: str) -> Callable[[Path], None]:
 def executed(statement: str) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         with contextlib.closing(sqlite3.connect(folder / "study.db")) as database, database:
-            assert database.execute(statement).rowcount > 0
+            assert database.execute(statement).rowcount != 0  # -1 for what changes no rows, but tables
 
     return damage
 
@@ -80,6 +80,12 @@ FOUND: dict[str, tuple[Callable[[Path], None], str]] = {
     "deep config.json": (deep("config.json"), "config.json is damaged"),
     "bytes in study.db": (pages, "the storage .* (is damaged|cannot be)|cannot open the storage"),
     "no lr": (executed(f"DELETE FROM trial_params WHERE param_name = 'lr' AND trial_id = {SEARCH}"), "it has no lr"),
+    "no name": (executed(f"UPDATE trial_params SET param_name = NULL WHERE trial_id = {SEARCH}"), "it has no lr"),
+    "no table": (executed("DROP TABLE studies"), "the study 'search' is damaged"),
+    "no heads": (
+        edited("result.json", lambda record: record["pruning"].pop("heads")),
+        "pruning.heads = None",
+    ),
     "no score": (executed(f"DELETE FROM trial_values WHERE trial_id = {SEARCH}"), "trial 1 is not whole|is damaged"),
     "no direction": (executed("DELETE FROM study_directions"), "its direction is not maximize"),
     "a state": (executed(f"UPDATE trials SET state = 'ODD' WHERE trial_id = {SEARCH}"), "the storage .* is damaged"),

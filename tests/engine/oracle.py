@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from typing import Any
 
 import torch
@@ -80,6 +81,9 @@ def largest_error(model: nn.Module, pruned: nn.Module, plan: PruningPlan, inputs
 
 class _MaskedNorm(nn.Module):
     """A normalisation across channels that sees only the channels that stay, and gives zeros for the others."""
+
+    eps = math.nan
+    """Equal to nothing: torch's fused encoder layer, which would not call this module, asks for equal ones."""
 
     def __init__(self, norm: nn.Module, keep: tuple[tuple[int, Tensor], ...]) -> None:
         super().__init__()

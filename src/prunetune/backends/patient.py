@@ -60,6 +60,7 @@ class PatientStorage(BaseStorage):
         self._observer = observer
         self._patience = patience
         self._weary = False
+        self._thread = threading.current_thread()  # that of the search: heartbeats wait, too, and are nobody's affair
 
     def _do(self, operation: Callable[[], T], damage: tuple[type[Exception], ...] = _DAMAGED) -> T:
         started, pause, said = time.monotonic(), FIRST_PAUSE, False
@@ -103,7 +104,7 @@ class PatientStorage(BaseStorage):
             time.sleep(min(left, LONGEST_NAP))
 
     def _say(self, message: str) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is self._thread:
             self._observer(Notice(message))
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:

@@ -31,6 +31,7 @@ from prunetune.events import Observer, silent
 LOCK_SECONDS: Final = 10  # how long SQLite waits for another reader or writer before anything is said
 CONNECT_SECONDS: Final = 10
 OPEN_ATTEMPTS: Final = 12  # of processes that make the tables of an empty database at the same moment
+OPEN_SECONDS: Final = 15.0  # after which one that is locked is so for another reason
 
 _SHORT: Final = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 _DRIVERS: Final = {"psycopg": "postgresql", "pymysql": "mysql", "grpc": "grpc"}  # module: the extra that brings it
@@ -207,6 +208,7 @@ def _make_tables(url: URL) -> RDBStorage:
     database all but one fail, and find everything made when they look again.
     """
     template = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")  # Optuna formats it
+    latest = time.monotonic() + OPEN_SECONDS
     for attempt in range(OPEN_ATTEMPTS):
         database = RDBStorage.__new__(RDBStorage)  # apart, so that the engine of one that fails can be closed
         try:
@@ -214,7 +216,7 @@ def _make_tables(url: URL) -> RDBStorage:
         except BaseException as error:
             if hasattr(database, "engine"):
                 database.engine.dispose()
-            if attempt == OPEN_ATTEMPTS - 1 or not _may_be_a_race(error):
+            if attempt == OPEN_ATTEMPTS - 1 or time.monotonic() > latest or not _may_be_a_race(error):
                 raise
             time.sleep(random.uniform(0.05, 0.3))
         else:

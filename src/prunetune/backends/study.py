@@ -283,11 +283,13 @@ def _check_format(fingerprint: object, name: str) -> None:
         )
 
 
-def copy_study(study: optuna.Study, storage: str, name: str, settings: StudySettings) -> None:
+def copy_study(
+    study: optuna.Study, storage: str, name: str, settings: StudySettings, *, observer: Observer = silent
+) -> None:
     """Put all trials of ``study`` into a study ``name`` of its own in ``storage``, in place of what it held before."""
-    with connected(storage) as database, contextlib.suppress(KeyError):
+    with connected(storage, observer=observer) as database, contextlib.suppress(KeyError):
         database.delete_study(database.get_study_id_from_name(name))
-    with open_study(storage, name, settings) as copy:
+    with open_study(storage, name, settings, observer=observer) as copy:
         copy.add_trials(study.get_trials(deepcopy=False))
 
 

@@ -110,6 +110,8 @@ def plain_trial(trial: FrozenTrial) -> Trial | None:
         return None
     if trial.state == TrialState.COMPLETE and not trial.values:
         raise ValueError(f"trial {trial.number} is complete and has no score")
+    if not all(isinstance(name, str) for name in trial.params):
+        raise ValueError(f"a hyperparameter of trial {trial.number} has no name")
     if trial.state == TrialState.FAIL and notes.get(GIVEN_UP_ATTRIBUTE):
         said = "interrupted"
     outcome = said if isinstance(said, str) and said in OUTCOMES else _BY_STATE[trial.state]

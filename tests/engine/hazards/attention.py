@@ -125,3 +125,20 @@ class Lstm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.lstm(self.a(x))[0][:, -1])
+
+
+@network(tokens)
+class WholeTransformer(nn.Module):
+    """`nn.Transformer` compares the width of what it gets with its `d_model`."""
+
+    multiplied = tuple(f"t.{each}" for each in ("encoder.layers.0.self_attn", "decoder.layers.0.self_attn"))
+    multiplied += ("t.decoder.layers.0.multihead_attn",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(5, 8), nn.Linear(8, 3)
+        self.t = nn.Transformer(8, 2, 1, 1, 12, dropout=0.0, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        return self.head(self.t(x, x.flip(1)).mean(1))

@@ -54,7 +54,7 @@ from prunetune.workers import work
 
 TRIALS: Final = 4
 STOPPED_AFTER: Final = 2
-SECONDS: Final = 30  # no command takes that long unless it waits for something that never comes
+SECONDS: Final = 120  # a whole run takes some 20 s on a busy machine; longer only what waits for what never comes
 DEEP: Final = 100_000
 UNREAD: Final = ("run.lock", "report.html")
 SPACE: Final = {"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)}

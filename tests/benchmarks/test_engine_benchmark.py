@@ -99,7 +99,9 @@ def test_what_goes_wrong_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixtu
         "dying": (False, "pruning"),
     }
     reasons = {row["model"]: row["reason"] for row in rows}
-    assert "ValueError: nothing fits" in reasons["broken"] and "\n" not in reasons["broken"]
+    assert (
+        "ValueError at test_engine_benchmark.py:27: nothing fits" in reasons["broken"] and "\n" not in reasons["broken"]
+    )
     assert reasons["hanging"] == "over 2 s"
     assert reasons["dying"] == "killed, which is what Linux does when memory runs out"
     printed = capsys.readouterr().out

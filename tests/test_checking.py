@@ -312,7 +312,10 @@ def test_a_damaged_check_is_a_note(checked: Checked, tmp_path: Path, damage: str
         ({"check_epochs": 17}, "check_epochs is 17, but a trial has 16 epochs; check for fewer"),
         ({"fidelity": "fastt"}, "unknown fidelity 'fastt' (did you mean 'fast'?)"),
         ({"seed": -1}, "seed is -1, but it must be"),
-        ({"search": Search()}, "the score's name is unknown, so say which way is better: direction='maximize'"),
+        (
+            {"search": Search()},
+            "nothing says which scores are better: give search=prunetune.Search(direction=",
+        ),
         ({"search": Search(direction="maximize", optimizer="tpee")}, "unknown optimizer 'tpee'"),
     ],
 )

@@ -17,9 +17,9 @@ from prunetune.backends import Categorical
 from prunetune.backends.race import PROXY_CURVE, Race, movement, score_at, stops
 from prunetune.backends.trial import TOLD, Report
 from prunetune.errors import InputError
-from prunetune.events import Event, PhaseStarted, TrialEnded
+from prunetune.events import Event, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.tuner import Search, TuneResult, tune
-from tiny_tune import HALF, INPUTS, make_quick, net, width
+from tiny_tune import HALF, INPUTS, make_quick, net, tiny_tune, width
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -244,3 +244,11 @@ def test_scores_between_reports() -> None:
     assert [score_at(curve, epoch) for epoch in (1, 2, 3.5, 9)] == [None, 0.25, 0.25, 0.5]
     assert [movement(curve, epoch) for epoch in (0, 2, 4, 5, 6)] == [0.5, 0.5, 0.25, 0.25, 0.0]
     assert movement([], 1) == 0.0
+
+
+def test_the_best_of_a_confirmation_has_its_number_in_the_search(tmp_path: Path) -> None:
+    events: list[Event] = []
+    record = tiny_tune(tmp_path, observer=events.append).record
+    (said,) = [event.message for event in events if isinstance(event, PhaseEnded) and event.phase == "confirm"]
+    assert f"(trial {record['winner']['trial']})" in said
+    assert record["winner"]["trial"] > 1  # else this shows nothing: two are confirmed

@@ -130,7 +130,7 @@ def test_what_a_train_function_raises_comes_through() -> None:
         study.optimize(objective(fails), n_trials=1)
     with pytest.raises(InputError, match="the train function's return value, its final score, must be one number"):
         objective(lambda *_: None).loss([0.5, 1, "a"])
-    with pytest.raises(InputError, match="say which way is better: direction='maximize' for an accuracy"):
+    with pytest.raises(InputError, match="which scores are better: give direction='maximize' for an accuracy"):
         objective(direction=None)
     with pytest.raises(InputError, match="direction is 'up'"):
         objective(direction="up")

@@ -314,7 +314,7 @@ _BOTH = ("PhaseStarted", "PhaseEnded")
             {"search": Search(direction="maximize", trial_pruner="hyperbnd")},
             "unknown trial pruner 'hyperbnd' (did you mean 'hyperband'?)",
         ),
-        ({"search": Search()}, "say which way is better: direction='maximize' for an accuracy, 'minimize' for a loss"),
+        ({"search": Search()}, "give search=prunetune.Search(direction='maximize') for an accuracy, 'minimize' for"),
         ({"search": Search(direction="up")}, "direction is 'up', but it must be 'maximize' or 'minimize'"),  # type: ignore[arg-type]
     ],
 )

@@ -100,7 +100,7 @@ def interruptible(*numbers: int) -> Iterator[None]:
     except Interrupted as interrupt:
         if outer is not None or interrupt.number != signal.SIGINT:
             raise
-        raise _plain(interrupt)  # noqa: B904  # its context is of its own making
+        raise _plain(interrupt) from interrupt.__cause__
     finally:
         if outer is None:
             watch.over, _watch = True, None
@@ -123,11 +123,8 @@ def _blamed(watch: _Watch) -> Iterator[None]:
 
 
 def _plain(interrupt: Interrupted) -> KeyboardInterrupt:
-    """The same for those outside, with where it came from as its context, unless that is of no interest."""
-    plain = KeyboardInterrupt(*interrupt.args)
-    plain.__cause__ = interrupt.__cause__
-    plain.__suppress_context__ = interrupt.__suppress_context__
-    return plain
+    """The same for those outside, raised where it was: one traceback, not two."""
+    return KeyboardInterrupt(*interrupt.args).with_traceback(interrupt.__traceback__)
 
 
 def check_interrupted() -> None:

@@ -180,7 +180,7 @@ class Settings:
         return StudySettings(
             self.space,
             self.fidelity.of_epochs(self.epochs),
-            known_direction(search.direction),
+            known_direction(search.direction, "search=prunetune.Search({})"),
             optimizer_name(search.optimizer),
             trial_pruner_name(search.trial_pruner),
             self.seed,

@@ -308,7 +308,7 @@ def test_impossible_comparisons_are_refused(changed: dict[str, Any], complaint: 
 
 
 def test_which_scores_are_better_must_be_said(tmp_path: Path, clock: SimpleNamespace) -> None:
-    with pytest.raises(InputError, match="say which way is better: direction='maximize' for an accuracy"):
+    with pytest.raises(InputError, match="which scores are better: give direction='maximize' for an accuracy"):
         run(tmp_path / "run", Train(clock), direction=None)
     assert not (tmp_path / "run").exists()
 

@@ -12,19 +12,22 @@ Direction: TypeAlias = Literal["maximize", "minimize"]
 BETTER: Final[dict[Direction, str]] = {"maximize": "higher is better", "minimize": "lower is better"}
 
 
-def known_direction(direction: object) -> Direction:
+def known_direction(direction: object, how: str = "{}") -> Direction:
     """``direction``, if it is one. Raises InputError otherwise, and where it was left out: no name tells it.
+
+    ``how`` is where the argument is written, for the message: ``search=Search({})``.
 
     >>> known_direction(None)
     Traceback (most recent call last):
         ...
-    prunetune.errors.InputError: the score's name is unknown, so say which way is better: direction='maximize' for an \
-accuracy, 'minimize' for a loss
+    prunetune.errors.InputError: nothing says which scores are better: give direction='maximize' for an accuracy, \
+'minimize' for a loss
     """
     if direction is None:
         raise InputError(
-            "the score's name is unknown, so say which way is better: direction='maximize' for an accuracy, 'minimize' "
-            "for a loss"
+            "nothing says which scores are better: give "
+            + how.format("direction='maximize'")
+            + " for an accuracy, 'minimize' for a loss"
         )
     if direction not in get_args(Direction):
         raise InputError(f"direction is {direction!r}, but it must be 'maximize' or 'minimize'")

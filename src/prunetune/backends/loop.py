@@ -280,5 +280,8 @@ class _Loop:
 
 def _summary(study: optuna.Study) -> str:
     counts = ", ".join(f"{count} {each}" for each, count in count_outcomes(study).items() if count)
-    best = top_trials(study, 1)
-    return f"best {best[0].value:.6g} (trial {best[0].number}); {counts}" if best else f"no score; {counts}"
+    best = next(iter(top_trials(study, 1)), None)
+    if best is None:
+        return f"no score; {counts}"
+    number = best.user_attrs.get("search_trial", best.number)  # a confirmed one is known by its number in the search
+    return f"best {best.value:.6g} (trial {number}); {counts}"

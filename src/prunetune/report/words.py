@@ -56,12 +56,15 @@ def number(value: Any) -> str:
 
     >>> number(0.031622776), number(64), number("adam"), number(None)
     ('0.03162', '64', 'adam', '-')
+    >>> len(number("words " * 100)), len(number("name" * 100))
+    (600, 300)
     """
     if value is None:
         return NONE
     if isinstance(value, float):
         return f"{value:.4g}"
-    return clip(str(value))
+    text = str(value)
+    return text if " " in text else clip(text)  # a sentence without its middle says nothing
 
 
 def percent(share: float | None) -> str:

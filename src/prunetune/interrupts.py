@@ -123,8 +123,9 @@ def _blamed(watch: _Watch) -> Iterator[None]:
 
 
 def _plain(interrupt: Interrupted) -> KeyboardInterrupt:
-    """The same for those outside, raised where it was: one traceback, not two."""
-    return KeyboardInterrupt(*interrupt.args).with_traceback(interrupt.__traceback__)
+    """The same for those outside. Where it came from is shown, in one traceback, unless a sentence says enough."""
+    plain = KeyboardInterrupt(*interrupt.args)
+    return plain if interrupt.__suppress_context__ else plain.with_traceback(interrupt.__traceback__)
 
 
 def check_interrupted() -> None:

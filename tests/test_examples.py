@@ -30,7 +30,7 @@ def test_run_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run.toml").write_text(text.replace("image_size = 16 ", "image_size = 8 "))
     done = CliRunner().invoke(app, ["run", "run.toml"])
     assert done.exit_code == 0, done.stderr
-    assert "Report: runs/example/report.html" in done.stdout
+    assert f"Report: {tmp_path / 'runs' / 'example' / 'report.html'}" in done.stdout
     record = json.loads((tmp_path / "runs" / "example" / "result.json").read_text())
     assert record["status"] == "finished"
     assert len(record["confirmation"]) == 2

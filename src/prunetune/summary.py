@@ -36,7 +36,7 @@ def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
     parts.append(outcome_table(record))
     if told := did_not_pay(record):
         parts += ["", Text(told)]
-    parts += ["", Text(f"Report: {run_dir / 'report.html'}")]
+    parts += ["", Text(f"Report: {run_dir / 'report.html'}", no_wrap=True, overflow="ignore")]
     return Group(*parts)
 
 

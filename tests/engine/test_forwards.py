@@ -35,3 +35,9 @@ def test_each_output(output: str) -> None:
         found = check(program(random.Random(seed), [("layer", LAYER), ("layer", LAYER)], output), seed)
         assert not found.discarded
         assert found.cut or "carry no gradient" in found.frozen
+
+
+@pytest.mark.parametrize("seed", [20159])
+def test_programs_that_failed_once(seed: int) -> None:
+    """A parameter made of an array that left torch (20159)."""
+    check(draw(random.Random(seed)), seed)

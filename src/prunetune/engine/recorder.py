@@ -214,7 +214,7 @@ class Recorder(TorchFunctionMode):
     def _twin(self, tensor: Tensor) -> fx.Node | None:
         """The node of the tensor that this is another view of, the same elements in the same order."""
         for other in reversed(self.alive):
-            if isinstance(other, Tensor) and _place(other) == _place(tensor):
+            if isinstance(other, Tensor) and id(other) in self.known and _place(other) == _place(tensor):
                 return self.known[id(other)]
         return None
 

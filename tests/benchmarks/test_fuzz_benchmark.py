@@ -25,14 +25,16 @@ def threads() -> Iterator[None]:
 
 
 def test_networks_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fuzz.main(["--networks", "3", "--seed", "7", "--json", str(file := tmp_path / "found.json")]) == 0
+    file = tmp_path / "found.json"
+    assert fuzz.main(["--networks", "3", "--seed", "7", "--json", str(file)]) == 0
     record = json.loads(file.read_text())
     assert (record["networks"] + record["discarded"], record["mismatches"], record["first_seed"]) == (3, 0, 7)
     assert "mismatches  0" in capsys.readouterr().out
 
 
 def test_forward_functions_are_counted(tmp_path: Path) -> None:
-    assert fuzz.main(["--forwards", "3", "--seed", "7", "--json", str(file := tmp_path / "found.json")]) == 0
+    file = tmp_path / "found.json"
+    assert fuzz.main(["--forwards", "3", "--seed", "7", "--json", str(file)]) == 0
     record = json.loads(file.read_text())
     assert (record["forward_functions"], record["mismatches"], record["first_seed"]) == (3, 0, 7)
 

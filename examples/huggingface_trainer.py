@@ -1,38 +1,45 @@
-"""Trainer.hyperparameter_search on the proxy: `python examples/huggingface_trainer.py`. Two lines are prunetune's.
+"""Hugging Face's Trainer tuned with the whole job: `python examples/huggingface_trainer.py [FOLDER]`.
 
 `pip install 'prunetune[vision]' transformers accelerate`.
 """
 
+import sys
 import tempfile
 
-from optuna.samplers import TPESampler
+import torch
 from train_digits import IMAGES, LABELS
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
 import prunetune
+from prunetune.interop.transformers import Report
 
 SIZES = {"image_size": 8, "patch_size": 2, "num_channels": 1, "num_labels": 10}
 CONFIG = ViTConfig(hidden_size=64, intermediate_size=128, num_attention_heads=4, num_hidden_layers=2, **SIZES)
 ROWS = [{"pixel_values": image, "labels": label} for image, label in zip(IMAGES, LABELS, strict=True)]
+QUIET = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True}
 
 
 def build():
-    return ViTForImageClassification(CONFIG)  # or from_pretrained, with Pruning(weights="sliced") below
+    return ViTForImageClassification(CONFIG)
 
 
-build_proxy = prunetune.proxy_of(build, {"pixel_values": IMAGES[:64]}, prunetune.Pruning(ratio=0.5))  # the first line
-
-if __name__ == "__main__":
-    quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True}
-    options = TrainingArguments(tempfile.mkdtemp(), num_train_epochs=4, per_device_train_batch_size=32, **quiet)
+def train(model, params, report):
+    adam = torch.optim.AdamW(report.param_groups(model, lr=params["learning_rate"], optimizer="adam"))
+    options = TrainingArguments(
+        tempfile.mkdtemp(), num_train_epochs=report.epochs, eval_strategy="epoch", seed=report.seed,
+        per_device_train_batch_size=32, **QUIET,
+    )  # fmt: skip
     trainer = Trainer(
-        args=options, train_dataset=ROWS[:1400], eval_dataset=ROWS[1400:],
-        model_init=lambda trial: build_proxy(),  # the second line: it was build()
+        model, options, train_dataset=ROWS[:1400], eval_dataset=ROWS[1400:], optimizers=(adam, None),
         compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(1) == p.label_ids).mean())},
+        callbacks=[Report(report, "eval_accuracy")],
     )  # fmt: skip
-    best = trainer.hyperparameter_search(
-        hp_space=lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-3, 1e-2, log=True)},
-        compute_objective=lambda metrics: metrics["eval_accuracy"], direction="maximize", n_trials=2,
-        sampler=TPESampler(seed=0),
-    )  # fmt: skip
-    print(f"best on the proxy: {best.hyperparameters}, accuracy {best.objective:.3f}")
+    trainer.train()
+    return trainer.evaluate()["eval_accuracy"]
+
+
+space = {"learning_rate": prunetune.Float(1e-3, 1e-2, log=True)}
+folder = sys.argv[1] if len(sys.argv) > 1 else "runs/trainer"
+asked = {"search": prunetune.Search(direction="maximize", n_trials=3, confirm=1), "epochs": 4, "run_dir": folder}
+result = prunetune.tune(build, train, space, example_inputs={"pixel_values": IMAGES[:64]}, **asked)
+print(f"best on the full network: {result.params}, accuracy {result.score:.3f}")

@@ -1,25 +1,26 @@
-"""A LightningModule whose network is the proxy: `python examples/lightning_module.py`. Two lines are prunetune's.
+"""A LightningModule tuned with the whole job: `python examples/lightning_module.py [FOLDER]`.
 
 `pip install 'prunetune[vision]' lightning`.
 """
 
+import sys
+
 import lightning
-import optuna
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 from train_digits import IMAGES, LABELS, build
 
 import prunetune
+from prunetune.interop.lightning import Report
 
-build_proxy = prunetune.proxy_of(build, IMAGES[:64])  # the first line
 TRAIN = DataLoader(TensorDataset(IMAGES[:1400], LABELS[:1400]), batch_size=64, shuffle=True)
 VAL = DataLoader(TensorDataset(IMAGES[1400:], LABELS[1400:]), batch_size=512)
 
 
 class Digits(lightning.LightningModule):
-    def __init__(self, learning_rate):
+    def __init__(self, network, groups):
         super().__init__()
-        self.learning_rate, self.network = learning_rate, build_proxy()  # the second line: it was build()
+        self.network, self.groups = network, groups
 
     def training_step(self, batch):
         return torch.nn.functional.cross_entropy(self.network(batch[0]), batch[1])
@@ -28,17 +29,18 @@ class Digits(lightning.LightningModule):
         self.log("accuracy", (self.network(batch[0]).argmax(1) == batch[1]).float().mean())
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=self.learning_rate, momentum=0.9)
+        return torch.optim.SGD(self.groups, momentum=0.9)
 
 
-def objective(trial):
-    lightning.seed_everything(trial.number, verbose=False)
-    trainer = lightning.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    trainer.fit(Digits(trial.suggest_float("learning_rate", 1e-3, 1.0, log=True)), TRAIN, VAL)
+def train(model, params, report):  # three things in it are prunetune's: the model, the groups and the callback
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_epochs=report.epochs, callbacks=[Report(report, "accuracy")], **options)
+    trainer.fit(Digits(model, report.param_groups(model, lr=params["learning_rate"])), TRAIN, VAL)
     return trainer.callback_metrics["accuracy"].item()
 
 
-if __name__ == "__main__":
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
-    study.optimize(objective, n_trials=3)
-    print(f"best on the proxy: {study.best_params}, accuracy {study.best_value:.3f}")
+space = {"learning_rate": prunetune.Float(1e-3, 1.0, log=True)}
+search = prunetune.Search(direction="maximize", n_trials=3, confirm=1)
+folder = sys.argv[1] if len(sys.argv) > 1 else "runs/lightning"
+result = prunetune.tune(build, train, space, example_inputs=IMAGES[:64], epochs=2, run_dir=folder, search=search)
+print(f"best on the full network: {result.params}, accuracy {result.score:.3f}")

@@ -14,8 +14,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import prunetune
-from prunetune.backends.trial import Report
-from prunetune.settings import Search
 
 PIXELS, DIGITS = load_digits(return_X_y=True)
 IMAGES = torch.tensor(PIXELS, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
@@ -40,11 +38,10 @@ class MyNet(nn.Module):
         return logits
 
 
-def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+def train(model: nn.Module, params: dict[str, Any], report: prunetune.Report) -> float:
     """The usual loop: it trains the model it is given, and reports its accuracy after every epoch."""
-    sgd = torch.optim.SGD(
-        model.parameters(), params["learning_rate"], momentum=0.9, weight_decay=params["weight_decay"]
-    )
+    groups = report.param_groups(model, lr=params["learning_rate"], weight_decay=params["weight_decay"])
+    sgd = torch.optim.SGD(groups, momentum=0.9)  # on the full network they are model.parameters()
     images, labels = IMAGES[TRAIN], LABELS[TRAIN]
     accuracy = 0.0
     for epoch in range(1, report.epochs + 1):
@@ -71,7 +68,7 @@ SPACE = prunetune.SearchSpace(
 
 def main(run_dir: str = "runs/own-model") -> None:
     # These are the five lines.
-    search = Search(direction="maximize", n_trials=8, confirm=2)  # of an accuracy; "minimize" for a loss
+    search = prunetune.Search(direction="maximize", n_trials=8, confirm=2)  # of an accuracy; "minimize" for a loss
     result = prunetune.tune(MyNet, train, SPACE, example_inputs=IMAGES[:64], epochs=3, search=search, run_dir=run_dir)
     print(f"best: {result.params}, accuracy {result.score:.3f}, report in {result.run_dir / 'report.html'}")
     model = MyNet()

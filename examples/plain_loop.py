@@ -1,4 +1,4 @@
-"""A plain PyTorch loop, in which only the report is new: `python examples/plain_loop.py [FOLDER]`."""
+"""A plain PyTorch loop, in which only what `report` does is new: `python examples/plain_loop.py [FOLDER]`."""
 
 import sys
 
@@ -9,7 +9,8 @@ import prunetune
 
 
 def train(model, params, report):
-    sgd = torch.optim.SGD(model.parameters(), lr=params["learning_rate"], momentum=params["momentum"])
+    groups = report.param_groups(model, lr=params["learning_rate"])  # it was model.parameters()
+    sgd = torch.optim.SGD(groups, momentum=params["momentum"])
     for epoch in range(1, report.epochs + 1):
         for batch in torch.arange(1400).split(64):
             sgd.zero_grad()

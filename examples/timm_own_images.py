@@ -24,7 +24,8 @@ def build():
 
 
 def train(model, params, report):
-    optimizer = timm.optim.create_optimizer_v2(model, "adamw", lr=params["learning_rate"])
+    groups = report.param_groups(model, lr=params["learning_rate"], optimizer="adam")
+    optimizer = timm.optim.create_optimizer_v2(groups, "adamw", lr=params["learning_rate"])
     for epoch in range(1, report.epochs + 1):
         model.train()
         for images, labels in DataLoader(TRAIN, batch_size=params["batch_size"], shuffle=True):

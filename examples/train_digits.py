@@ -28,7 +28,7 @@ def build() -> nn.Module:
 
 
 def train(model, params, report) -> float:
-    sgd = torch.optim.SGD(model.parameters(), lr=params["learning_rate"], momentum=params["momentum"])
+    sgd = torch.optim.SGD(report.param_groups(model, lr=params["learning_rate"]), momentum=params["momentum"])
     accuracy = 0.0
     for epoch in range(1, report.epochs + 1):
         for batch in torch.arange(1400).split(params["batch_size"]):

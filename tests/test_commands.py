@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
+from prunetune import shrinking
 from prunetune.cli import app
 from prunetune.config import read_config
 from prunetune.engine import PruningPlan, apply
+from prunetune.engine.cost import cost_of
 from prunetune.zoo import models
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +89,22 @@ def test_json_is_all_that_is_printed_and_says_what_was_cut() -> None:
     assert found["layers"][0] == {"name": "embedding.weight", "before": [5, 8], "after": [5, 4]}
     assert found["cost"]["base"]["parameters"] == 5 * 8 + 8 * 2 + 2
     assert found["cost"]["proxy"]["parameters"] == 5 * 4 + 4 * 2 + 2
+
+
+@pytest.mark.parametrize("machine", [False, True])
+def test_measuring_is_told_on_standard_error_as_it_goes(machine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step_time(models: dict[str, nn.Module], *_: object, **__: object) -> dict[str, float]:
+        """As many seconds as it has parameters."""
+        return {name: float(sum(p.numel() for p in model.parameters())) for name, model in models.items()}
+
+    monkeypatch.setattr(shrinking, "fresh_step_time", step_time)
+    monkeypatch.setattr(shrinking, "predictor", lambda full: lambda graph, keep: cost_of(graph, keep).parameters)
+    asked = ["mine_for_commands:net", "-i", "1,4", "--scorer", "magnitude", "--speedup", "2"]
+    status, out, err = ask("prune", *asked, *["--json"] * machine)
+    assert status == 0
+    assert "training steps" not in out
+    told = {line.partition(":")[0] for line in err.splitlines()[1:]}
+    assert told == (set() if machine else {"measured training steps"})
 
 
 @pytest.mark.parametrize(

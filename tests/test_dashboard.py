@@ -51,6 +51,9 @@ def test_it_serves_the_studies_and_ends_cleanly(run: Path) -> None:
             identity = studies["search"]["study_id"]
             _, text = get(found[0].replace("/dashboard/", f"/api/studies/{identity}?after=0"))
             assert len(json.loads(text)["trials"]) == 4
+            shown = {each["key"] for each in json.loads(text)["user_attrs"]}
+            assert "prunetune:order" in shown  # what can be read, and no compressed plan
+            assert not any(key.startswith(("prunetune:plan", "prunetune:job", "prunetune:given")) for key in shown)
         finally:
             process.send_signal(signal.SIGINT)
             try:

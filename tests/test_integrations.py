@@ -10,6 +10,7 @@ import tokenize
 from pathlib import Path
 
 import mlflow
+import optuna
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
@@ -37,6 +38,12 @@ def run(name: str, *arguments: object, cwd: Path) -> float:
     return float(found[2])
 
 
+def epochs_of_trials(folder: Path) -> set[int]:
+    """Those after which some trial of the search reported a score, by Optuna alone."""
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{folder}/study.db")
+    return {epoch for trial in study.trials for epoch in trial.intermediate_values}
+
+
 @pytest.mark.parametrize("name", INTEGRATIONS)
 def test_an_example_has_25_lines_of_code_at_most(name: str) -> None:
     """Besides the imports, texts and comments."""
@@ -54,9 +61,8 @@ def test_an_example_has_25_lines_of_code_at_most(name: str) -> None:
     assert 0 < len(lines) <= 25
 
 
-@pytest.mark.parametrize("name", ["optuna_study.py", "lightning_module.py", "huggingface_trainer.py"])
-def test_where_somebody_else_searches_two_lines_are_prunetunes(name: str) -> None:
-    text = (EXAMPLES / name).read_text().partition("import prunetune\n")[2]
+def test_where_somebody_else_searches_two_lines_are_prunetunes() -> None:
+    text = (EXAMPLES / "optuna_study.py").read_text().partition("import prunetune\n")[2]
     ours = [line for line in text.splitlines() if "prunetune." in line or "build_proxy" in line]
     assert len(ours) == 2
     assert ours[0].endswith("# the first line")
@@ -69,12 +75,24 @@ def test_a_plain_loop(tmp_path: Path) -> None:
 
 
 def test_lightning(tmp_path: Path) -> None:
-    assert run("lightning_module.py", cwd=tmp_path) > 0.5
-    assert not list(tmp_path.iterdir())
+    assert run("lightning_module.py", tmp_path / "run", cwd=tmp_path) > 0.5
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert epochs_of_trials(tmp_path / "run") == {1, 2}
 
 
 def test_huggingfaces_trainer(tmp_path: Path) -> None:
-    assert run("huggingface_trainer.py", cwd=tmp_path) > 0.3
+    assert run("huggingface_trainer.py", tmp_path / "run", cwd=tmp_path) > 0.3
+    assert epochs_of_trials(tmp_path / "run") == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    "name", ["plain_loop", "lightning_module", "huggingface_trainer", "timm_own_images", "own_model", "train_digits"]
+)
+def test_learning_rates_are_those_of_the_proxys_width(name: str) -> None:
+    """Where prunetune searches: an optimizer on `model.parameters()` would find what is best on the proxy only."""
+    text = (EXAMPLES / f"{name}.py").read_text()
+    assert "report.param_groups(model, lr=" in text
+    assert not re.search(r"parameters\(\), *(lr|params)|from prunetune\.(backends|settings)", text)
 
 
 def test_timm_on_images_of_ones_own(tmp_path: Path) -> None:

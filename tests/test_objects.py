@@ -55,7 +55,7 @@ def test_a_sampler_of_optunas_searches_as_it_would_in_a_study_of_ones_own(tmp_pa
 def test_a_pruner_of_optunas_stops_trials(tmp_path: Path) -> None:
     """On the proxy, 8 wide, every score after the first epoch is below 8."""
     search = _search(trial_pruner=ThresholdPruner(lower=8.0), confirm=1)
-    with pytest.raises(Exception, match="no trial on the proxy came to a score; 4 pruned"):
+    with pytest.raises(Exception, match="no trial on the proxy came to a score; 4 stopped early"):
         tiny_tune(tmp_path, search=search)
 
 

@@ -220,12 +220,24 @@ def test_what_a_train_function_does_with_its_params_is_its_own_business(tmp_path
     assert set(record["winner"]["params"]) == {"lr", "dropout"}
 
 
-def test_an_objective_of_ones_own_warns_as_well() -> None:
+def test_an_objective_of_ones_own_warns_as_well_at_the_line_that_called_it() -> None:
     objective = prunetune.proxy_objective(
         net, careless, SPACE, example_inputs=INPUTS, epochs=2, pruning=HALF, direction="maximize"
     )
-    with pytest.warns(UserWarning, match=r"has not read params\['dropout'\]"):
+    with pytest.warns(UserWarning, match=r"has not read params\['dropout'\]") as heard:
         objective.loss([0.1, 0.5])
+    source = Path(__file__).read_text().splitlines()
+    assert heard[0].filename == __file__
+    assert source[heard[0].lineno - 1].strip() == "objective.loss([0.1, 0.5])"
+
+
+def test_a_search_that_nobody_observes_warns_where_it_was_started(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"has not read params\['dropout'\]") as heard:
+        tune(
+            net, careless, SPACE, run_dir=tmp_path, example_inputs=INPUTS, epochs=2, pruning=HALF, search=SMALL,
+            observer=prunetune.silent,
+        )  # fmt: skip
+    assert {each.filename for each in heard} == {__file__}
 
 
 def test_the_terminal_says_it(tmp_path: Path) -> None:

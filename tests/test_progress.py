@@ -48,8 +48,15 @@ SEARCH: list[Event] = [
 def test_trials_are_counted_by_how_they_ended() -> None:
     tally = tally_of([*SEARCH, TrialEnded("search", 4, "failed", None, 1.0, "ValueError: no")])
     assert (tally.done, tally.total) == (5, 5)
-    assert (tally.stopped, tally.diverged, tally.failed) == (1, 1, 1)
-    assert tally.line() == "best 0.8, 1 stopped, 1 diverged, 1 failed"
+    assert tally.ended == {"complete": 1, "pruned": 1, "diverged": 1, "failed": 1}
+    assert tally.line() == "best 0.8, 1 stopped early, 1 diverged, 1 failed"
+
+
+def test_trials_of_an_earlier_start_and_of_others_are_counted_alike() -> None:
+    """Two stopped before, one here, one elsewhere; one failed before."""
+    resumed = PhaseStarted("search", total=9, done=4, best=0.7, ended={"complete": 1, "pruned": 2, "failed": 1})
+    tally = tally_of([resumed, *SEARCH[1:], OthersEnded("search", 1, 0.8, {"pruned": 1})])
+    assert (tally.done, tally.line().partition(", about")[0]) == (8, "best 0.8, 4 stopped early, 1 diverged, 1 failed")
 
 
 def test_the_best_of_an_earlier_start_is_still_the_best() -> None:
@@ -116,7 +123,7 @@ def test_nothing_is_estimated_before_anything_has_ended() -> None:
 
 def test_a_new_phase_begins_anew() -> None:
     tally = tally_of([*SEARCH, PhaseStarted("confirm", total=3)])
-    assert (tally.phase, tally.done, tally.total, tally.best, tally.stopped) == ("confirm", 0, 3, None, 0)
+    assert (tally.phase, tally.done, tally.total, tally.best, tally.ended) == ("confirm", 0, 3, None, {})
 
 
 def printed(events: Iterable[Event], *, terminal: bool, clock: Clock | None = None) -> str:
@@ -134,10 +141,10 @@ def test_a_log_has_a_line_a_trial() -> None:
     assert lines == [
         "Searching on the proxy: 5 trials, 1 done before",
         "  trial 1 (2 of 5): complete 0.8 in 10.0 s; best 0.8, about 0 s left",
-        "  trial 2 (3 of 5): stopped 0.1 in 5.0 s; best 0.8, 1 stopped, about 0 s left",
+        "  trial 2 (3 of 5): stopped early 0.1 in 5.0 s; best 0.8, 1 stopped early, about 0 s left",
         (
             "  trial 3 (4 of 5): diverged in 1.0 s, the score is nan after epoch 1; "
-            "best 0.8, 1 stopped, 1 diverged, about 0 s left"
+            "best 0.8, 1 stopped early, 1 diverged, about 0 s left"
         ),
         "  best 0.8 (trial 1) (16.0 s)",
     ]
@@ -171,7 +178,7 @@ def test_a_log_tells_of_an_epoch_when_nothing_else_happened_for_long() -> None:
 
 def test_a_terminal_shows_phase_trial_epoch_and_state() -> None:
     shown = printed(SEARCH[:-1], terminal=True)
-    for part in ("Searching on the proxy", "3/5 trials", "trial 3", "best 0.8", "1 stopped"):
+    for part in ("Searching on the proxy", "3/5 trials", "trial 3", "best 0.8", "1 stopped early"):
         assert part in shown
 
 

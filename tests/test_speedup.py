@@ -15,6 +15,7 @@ from prunetune.engine import DependencyGraph
 from prunetune.engine.cost import cost_of
 from prunetune.engine.selection import Mask, Ranking
 from prunetune.errors import BudgetError, InputError
+from prunetune.events import Event, Notice
 from prunetune.pruned import Measurement
 from prunetune.speedup import ATTEMPTS, TOLERANCE, find_speedup
 from prunetune.zoo import models as zoo
@@ -114,6 +115,15 @@ def test_a_proxy_that_is_so_many_times_faster(clock: list[str]) -> None:
     assert result.measurements[-1].speedup == pytest.approx(1.3, rel=TOLERANCE)
     assert len(clock) > len(result.measurements)  # what came near was measured again
     assert "1.3" in result.summary().split("step time")[1].splitlines()[0]
+
+
+def test_every_measurement_is_told(clock: list[str]) -> None:
+    told: list[Event] = []
+    result = prune(zoo["resnet8"](10, 3), X, scorer="magnitude", speedup=1.3, observer=told.append)
+    said = [event.message for event in told if isinstance(event, Notice)]
+    assert said[0].startswith("timing single operations on this device")
+    assert len(said) == 1 + len(result.measurements)
+    assert said[-1].endswith(f"{result.measurements[-1].speedup:.3g} times faster; 1.3 is asked for")
 
 
 @pytest.mark.parametrize("off", [0.82, 1.2])

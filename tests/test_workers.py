@@ -155,7 +155,7 @@ def test_another_network_is_refused(tmp_path: Path, url: str) -> None:
 def test_a_damaged_plan_is_refused(tmp_path: Path, url: str) -> None:
     begin(tmp_path / "run", url)
     with open_study(url, "run", _settings()) as study:
-        study.set_user_attr(f"{PLAN}:0", "x")
+        study._storage.set_study_system_attr(study._study_id, f"{PLAN}:0", "x")
     with pytest.raises(SearchError, match="what the study 'run' says to workers is damaged"):
         work(net, never, url, resume="anyway")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunetune.allocator import keep_freed_memory
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
+    from prunetune.backends.trial import Report
     from prunetune.caller import seed_all
     from prunetune.checking import CheckResult, check
     from prunetune.comparison.compare import CompareResult, compare
@@ -40,6 +41,7 @@ _HOMES = {
     "PruneResult": "prunetune.pruned",
     "Pruning": "prunetune.settings",
     "PruningPlan": "prunetune.engine",
+    "Report": "prunetune.backends.trial",
     "Search": "prunetune.settings",
     "SearchSpace": "prunetune.backends.space",
     "TuneResult": "prunetune.tuner",
@@ -68,6 +70,7 @@ __all__ = [
     "PruneResult",
     "Pruning",
     "PruningPlan",
+    "Report",
     "Search",
     "SearchSpace",
     "TuneResult",

@@ -14,6 +14,7 @@ import typer
 
 from prunetune import __version__
 from prunetune.errors import PrunetuneError
+from prunetune.events import Event, Notice
 from prunetune.interrupts import answered, end_with_owner, interruptible
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ def prune(
         options = {
             "scorer": scorer, "percentile": percentile, "ratio": ratio, "flops": flops, "params": params,
             "speedup": speedup, "floor": floor, "depth": depth, "protect": protect, "multiple_of": multiple_of,
-            "seed": seed,
+            "seed": seed, "observer": None if as_json else _tell,
         }  # fmt: skip
         result = commands.cut(commands.Asked(model, tuple(inputs), options))
         typer.echo(commands.as_json(result) if as_json else result.summary())
@@ -432,6 +433,12 @@ def _run(config: Config, workers: int = 1, *, resume: Resume = "same", quiet: bo
 
 def _resume(anyway: bool) -> Resume:
     return "anyway" if anyway else "same"
+
+
+def _tell(event: Event) -> None:
+    """Notices on standard error, for standard output is for the result."""
+    if isinstance(event, Notice):
+        typer.echo(event.message, err=True)
 
 
 def _say(console: Console, sentence: str) -> None:

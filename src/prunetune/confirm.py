@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prunetune import record as parts
 from prunetune.caller import seed_all
 from prunetune.errors import SearchError
+from prunetune.events import outcome_in_words
 from prunetune.trust import confirmations, trust_part
 from prunetune.workers import ModelFunction, TrainFunction, timed
 
@@ -67,7 +68,8 @@ def confirm(run: Run) -> None:
             update()
         winner = next(iter(top_trials(confirmed, 1)), None)
         if winner is None:
-            fates = "; ".join(f"trial {x['trial']} {x['outcome']}: {x['message']}" for x in run.record["confirmation"])
+            ends = ((x["trial"], outcome_in_words(x["outcome"]), x["message"]) for x in run.record["confirmation"])
+            fates = "; ".join(f"trial {number} {end}: {message}" for number, end, message in ends)
             raise SearchError(f"no training of the full network came to a score ({fates})")
         measured = parts.measured_part(study, confirmed, searched.epochs, settings.epochs)
         run.record["cost"]["trial"]["measured"] = measured

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from prunetune.backends.extras import require, version
-from prunetune.errors import InputError
+from prunetune.errors import InputError, warn_caller
 
 EXTRA: Final = "prunetune[energy]"
 PHASES: Final = ("search", "confirm")
@@ -67,7 +67,7 @@ class Meter:
             if found is not None:
                 record["energy"] = _added(record.get("energy"), phase, found)
             elif self.asked:
-                warnings.warn(f"codecarbon measured nothing of the phase {phase!r}", stacklevel=3)
+                warn_caller(f"codecarbon measured nothing of the phase {phase!r}")
 
     def _started(self) -> Any:
         """A tracker that runs; None, unless it was asked for, where this machine cannot be measured."""

@@ -6,11 +6,20 @@ status 2; from Python they are ordinary exceptions with one common base.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import itertools
+import os
+import sys
+import traceback
+import warnings
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
 MOST_NAMES = 24
 """More are not listed in a message."""
+_OURS: Final = str(Path(__file__).parent) + os.sep
 
 
 class PrunetuneError(Exception):
@@ -66,3 +75,10 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     if len(names) > MOST_NAMES:
         names = [*names[: MOST_NAMES // 2], f"and {len(names) - MOST_NAMES // 2} more"]
     return InputError(f"unknown {kind} {given!r}{hint}; known: {', '.join(names) or 'none'}")
+
+
+def warn_caller(message: str) -> None:
+    """A UserWarning at the line that called prunetune, however deep in prunetune it is found out."""
+    frames = (frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe(1)))
+    inside = itertools.takewhile(lambda file: file.startswith(_OURS) or file == contextlib.__file__, frames)
+    warnings.warn(message, UserWarning, stacklevel=2 + sum(1 for _ in inside))

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from torch import nn
 from prunetune.allocator import keep_freed_memory
 from prunetune.engine import ExampleInputs, step_time
 from prunetune.engine.cost import Clock
+from prunetune.errors import warn_caller
 
 
 def fresh_step_time(
@@ -39,7 +39,7 @@ def fresh_step_time(
     try:
         return _elsewhere(models, inputs, seconds, clock)
     except _CannotGoError as error:
-        warnings.warn(f"steps are timed in this process, which can be 15 % off: {error}", stacklevel=2)
+        warn_caller(f"steps are timed in this process, which can be 15 % off: {error}")
         return step_time(models, inputs, seconds=seconds, clock=clock)
 
 

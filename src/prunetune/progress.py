@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -27,6 +28,7 @@ from prunetune.events import (
     PhaseStarted,
     TrialEnded,
     TrialStarted,
+    outcome_in_words,
 )
 
 TITLES: Final[dict[Phase, str]] = {
@@ -42,12 +44,7 @@ TITLES: Final[dict[Phase, str]] = {
     "report": "Writing the report",
 }
 
-WORDS: Final[dict[Outcome, str]] = {
-    "complete": "complete",
-    "pruned": "stopped",
-    "failed": "failed",
-    "diverged": "diverged",
-}
+UNFINISHED: Final[tuple[Outcome, ...]] = ("pruned", "diverged", "failed")
 QUIET_SECONDS: Final = 10.0  # how long plain progress says nothing while epochs go by
 
 
@@ -78,9 +75,7 @@ class Tally:
     phase: Phase | None = None
     total: int | None = None
     done: int = 0
-    stopped: int = 0
-    diverged: int = 0
-    failed: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
     best: float | None = None
     trial: int | None = None
     epoch: int = 0
@@ -95,7 +90,7 @@ class Tally:
         """Take note of ``event``."""
         if isinstance(event, PhaseStarted):
             known = {name: getattr(event, name) for name in ("phase", "total", "done", "best", "after", "direction")}
-            self.__dict__.update(Tally(self.clock, **known).__dict__)
+            self.__dict__.update(Tally(self.clock, **known, ended=Counter(event.ended)).__dict__)
             self._started = self.clock()
         elif isinstance(event, TrialStarted):
             self.trial, self.epoch = event.number, 0
@@ -107,15 +102,14 @@ class Tally:
         elif isinstance(event, OthersEnded):
             self.done += event.count
             self._finished += event.count
+            self.ended.update(event.ended)
             self._compare(event.best)
 
     def _end_trial(self, event: TrialEnded) -> None:
         self.done += 1
         self._finished += 1
         self.epoch = 0
-        self.stopped += event.outcome == "pruned"
-        self.diverged += event.outcome == "diverged"
-        self.failed += event.outcome == "failed"
+        self.ended[event.outcome] += 1
         if event.outcome == "complete":
             self._compare(event.score)
 
@@ -150,9 +144,7 @@ class Tally:
         parts = []
         if self.best is not None:
             parts.append(f"best {self.best:.4g}")
-        for count, word in ((self.stopped, "stopped"), (self.diverged, "diverged"), (self.failed, "failed")):
-            if count:
-                parts.append(f"{count} {word}")
+        parts += [f"{self.ended[each]} {outcome_in_words(each)}" for each in UNFINISHED if self.ended[each]]
         left = self.seconds_left()
         if left is not None and self.total is not None and self.done < self.total:
             job = self.job_seconds_left()
@@ -201,7 +193,7 @@ class PlainProgress:
             score = "" if event.score is None else f" {event.score:.4g}"
             why = f", {event.message}" if event.message and event.outcome != "pruned" else ""
             took = f"in {duration(event.seconds)}"
-            self._print(f"  {name}: {WORDS[event.outcome]}{score} {took}{why}{self._state()}")
+            self._print(f"  {name}: {outcome_in_words(event.outcome)}{score} {took}{why}{self._state()}")
         elif isinstance(event, PhaseEnded):
             self._print(f"  {event.message or 'done'} ({duration(event.seconds)})")
         elif isinstance(event, Notice):

@@ -29,6 +29,7 @@ from prunetune.engine.selection import Mask, Ratio, Scores
 from prunetune.engine.surgery import cut_tensor
 from prunetune.engine.ways import Scale
 from prunetune.errors import InputError, PlanError, TraceError
+from prunetune.events import Notice, Observer, silent
 from prunetune.mistakes import check_inputs, check_network, on_meta
 from prunetune.plugins import make_scorer
 from prunetune.plugins.base import Batch, Context, Loss, Scorer
@@ -56,6 +57,7 @@ def prune(
     data: Iterable[Batch] | None = None,
     loss: Loss = nn.functional.cross_entropy,
     seed: int = 0,
+    observer: Observer = silent,
 ) -> PruneResult:
     """Cut `model` down to a proxy of the same architecture; `model` itself is not changed.
 
@@ -96,6 +98,8 @@ def prune(
         `loss(outputs, targets)`, for scorers that need one; of several outputs the first is taken.
     seed
         For scorers that draw random numbers, and for the order of a DataLoader.
+    observer
+        Hears of every measurement that `speedup` takes, each a `prunetune.events.Notice`.
 
     Raises
     ------
@@ -152,7 +156,7 @@ def prune(
 
         # While steps are measured, which may take minutes, the collector runs as ever.
         with nullcontext() if budget.speedup is not None else paused():
-            choice = choose(model, example_inputs, budget, judge)
+            choice = choose(model, example_inputs, budget, judge, lambda sentence: observer(Notice(sentence)))
             judged, graph, keep = choice.judged, choice.judged.graph, choice.keep
             widths = PruningPlan.of(graph, keep)
             if budget.percentile and not widths.tensors:

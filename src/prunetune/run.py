@@ -15,7 +15,17 @@ from prunetune import record as parts
 from prunetune.confirm import SEARCH_STUDY, confirm
 from prunetune.energy import Meter
 from prunetune.errors import InputError, SearchError, StorageError
-from prunetune.events import Event, Notice, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
+from prunetune.events import (
+    Event,
+    Notice,
+    Observer,
+    OthersEnded,
+    Phase,
+    PhaseEnded,
+    PhaseStarted,
+    TrialEnded,
+    counts_in_words,
+)
 from prunetune.fidelity import AXES, FULL, Fidelity
 from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, continued, publish_given, sentences
 from prunetune.record import Record
@@ -150,6 +160,7 @@ class Run:
                 heads=settings.pruning.heads,
                 **scoring.arguments(),
                 seed=settings.seed,
+                observer=self.observer,
             )
             self.lap("prune")
             steps = step_time({"base": base, "proxy": result.model}, example_inputs)
@@ -252,7 +263,8 @@ class Run:
             if asked.storage is not None:  # so that the folder holds all that the report and the confirmation need
                 copy_study(study, self.folder.storage, SEARCH_STUDY, settings, observer=self.observer)
             if not top_trials(study, 1):
-                raise SearchError(f"no trial on the proxy came to a score; {_fates(self.record['search']['trials'])}")
+                counts = counts_in_words(self.record["search"]["trials"])
+                raise SearchError(f"no trial on the proxy came to a score; {counts}")
         self.write_best("proxy", self.record["search"]["best"])
 
     def _enqueue_first(self, study: optuna.Study) -> None:
@@ -401,7 +413,3 @@ def unread_notes(study: optuna.Study) -> tuple[str, ...]:
     """One sentence if any trial's train function did not look at what it was asked for."""
     unread = {name for trial in study.get_trials(deepcopy=False) for name in trial.user_attrs.get(UNREAD, ())}
     return (unread_note(sorted(unread, reverse=True)),) if unread else ()
-
-
-def _fates(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)

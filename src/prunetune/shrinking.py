@@ -55,6 +55,8 @@ class Judged:
 Judge: TypeAlias = Callable[[nn.Module], Judged]
 Value: TypeAlias = Callable[[DependencyGraph, Mask], float]
 """What a mask of a network costs, in the budget's own measure; only shares of the whole network's are used."""
+Say: TypeAlias = Callable[[str], None]
+"""Takes a sentence on what goes on, where that takes long."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class Choice:
     measurements: tuple[Measurement, ...] = ()
 
 
-def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judge: Judge) -> Choice:
-    """What of `model` stays under `budget`; `judge` analyses a network and scores its units.
+def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judge: Judge, say: Say) -> Choice:
+    """What of `model` stays under `budget`; `judge` analyses a network and scores its units, `say` hears of measuring.
 
     Raises
     ------
@@ -82,6 +84,8 @@ def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judg
     base = cost(full.graph)
     if budget.speedup is None and not budget.depth:
         return Choice(full, budget.select(full.graph, full.scores, base), base)
+    if budget.speedup is not None:
+        say("timing single operations on this device, to predict what a training step takes")
     count = _value(budget, full)
     whole = count(full.graph, _everything(full))
 
@@ -95,7 +99,9 @@ def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judg
         judged = full if depths is None else depths[bypassed]
         if budget.speedup is None:
             return Choice(judged, budget.select(judged.graph, judged.scores, base), base)
-        found = _measured(model, example_inputs, budget, judged, value)
+        if budget.depth:
+            say(f"with {bypassed} residual blocks bypassed:")
+        found = _measured(model, example_inputs, budget, judged, value, say)
         if _is_fast_enough(found, budget):
             return Choice(
                 judged, budget.ranking(judged.graph, judged.scores).mask(found.below), base, found.measurements
@@ -190,13 +196,18 @@ def _device_times(device: str, dtype: torch.dtype, threads: int) -> StepTimeMode
     return calibrate(device, seconds=CALIBRATION_SECONDS, dtype=dtype)
 
 
-def _measured(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judged: Judged, value: Value) -> Found:
+def _measured(
+    model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judged: Judged, value: Value, say: Say
+) -> Found:
     """What of one network is to go for a speed-up, or the nearest to it that was measured."""
     assert budget.speedup is not None
     target, ranking = budget.speedup, budget.ranking(judged.graph, judged.scores)
 
     def measure(below: int) -> Measurement:
-        return measured(model, example_inputs, judged, ranking, below, target)
+        found = measured(model, example_inputs, judged, ranking, below, target)
+        steps = f"{found.base_seconds * 1000:.3g} ms, then {found.proxy_seconds * 1000:.3g} ms"
+        say(f"measured training steps: {steps}, {found.speedup:.3g} times faster; {target:g} is asked for")
+        return found
 
     return find_speedup(ranking, target, lambda keep: value(judged.graph, keep), measure)
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from prunetune.backends.checks import BETTER
 from prunetune.energy import energy_sentence
+from prunetune.events import counts_in_words, outcome_in_words
 from prunetune.progress import duration
 from prunetune.record import read_params
 from prunetune.saving import did_not_pay
@@ -62,7 +63,7 @@ def print_comparison(console: Console, run_dir: Path) -> None:
 
 def comparison_table(record: Mapping[str, Any]) -> Table:
     """Every way with its cost, rank correlation and regret; means over seeds, the intervals are in the report."""
-    title = f"Costs in trainings of the full network ({duration(record['seconds_of_a_full_training'])} each)"
+    title = f"Costs: 1 is one whole training of the full network ({duration(record['seconds_of_a_full_training'])})"
     columns = (
         "cost of\na trial",
         "of a\nsearch",
@@ -99,7 +100,7 @@ def check_table(record: Mapping[str, Any]) -> Table:
 def _checked(trained: Mapping[str, Any] | None) -> str:
     if trained is None:
         return "failed"
-    return trained["outcome"] if trained["score"] is None else number(trained["score"])
+    return outcome_in_words(trained["outcome"]) if trained["score"] is None else number(trained["score"])
 
 
 def correlation_table(record: Mapping[str, Any]) -> Table:
@@ -154,7 +155,7 @@ def confirmation_table(record: Mapping[str, Any]) -> Table:
 def base_score(entry: Mapping[str, Any]) -> str:
     """The score of a training of the full network, or what became of it."""
     if entry["outcome"] == "pruned":
-        return f"stopped after {entry['epochs']}"
+        return f"{outcome_in_words('pruned')}, epoch {entry['epochs']}"
     return entry["outcome"] if entry["base_score"] is None else number(entry["base_score"])
 
 
@@ -176,13 +177,13 @@ def refinement_table(record: Mapping[str, Any]) -> Table:
 def raced(found: Mapping[str, Any]) -> str:
     """What the race saved, in a few words."""
     saved = f"{found['epochs_saved']} epochs saved, about {duration(found['seconds_saved'])}"
-    return f"; {found['stopped']} stopped, {saved}" if found["stopped"] else ""
+    return f"; {found['stopped']} stopped early, {saved}" if found["stopped"] else ""
 
 
 def outcome_table(record: Mapping[str, Any]) -> Table:
     """Where the time went, and what came out."""
     table = Table.grid(padding=(0, 2))
-    counts = ", ".join(f"{count} {name}" for name, count in record["search"]["trials"].items() if count)
+    counts = counts_in_words(record["search"]["trials"])
     time = record["time"]
     table.add_row("search", f"{duration(time['search'])} on the proxy: {counts}")
     nothing = {"stopped": 0, "epochs_saved": 0, "seconds_saved": 0.0}

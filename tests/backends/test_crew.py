@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,7 +240,7 @@ def test_others_are_waited_for_and_their_trials_are_told_of(study: optuna.Study)
     waiting = f"waiting for trial 0 of process {me['pid']} on {me['host']}"
     assert [event for event in events if isinstance(event, Notice | OthersEnded)] == [
         Notice(waiting),
-        OthersEnded("search", 1, 0.75),
+        OthersEnded("search", 1, 0.75, {"complete": 1}),
     ]
 
 
@@ -310,6 +312,16 @@ def test_texts_come_back_whole(study: optuna.Study, length: int) -> None:
     assert read_text(study, "plan") is None
     write_text(study, "plan", text)
     assert read_text(study, "plan") == text
-    assert max(len(str(value)) for value in study.user_attrs.values()) < 2**15
-    study.set_user_attr("plan:0", "damaged")
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    assert max(len(str(value)) for value in attributes.values()) < 2**15
+    assert not any(key.startswith("plan") for key in study.user_attrs)  # which a dashboard shows
+    study._storage.set_study_system_attr(study._study_id, "plan:0", "damaged")
     assert read_text(study, "plan") is None
+
+
+def test_texts_are_read_where_version_0_1_0_put_them(study: optuna.Study) -> None:
+    study.set_user_attr("plan:0", base64.b85encode(zlib.compress(b"{}")).decode())
+    study.set_user_attr("plan", 1)
+    assert read_text(study, "plan") == "{}"
+    write_text(study, "plan", "[]")
+    assert read_text(study, "plan") == "[]"

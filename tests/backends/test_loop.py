@@ -134,7 +134,7 @@ def test_the_budget_counts_trials_of_earlier_starts(tmp_path: Path) -> None:
     assert len(_run(tmp_path, objective, n_trials=5, observer=events.append)) == 5
     assert len(_run(tmp_path, objective, n_trials=5)) == 5
     assert calls == [0, 1, 2, 3, 4]
-    assert events[0] == PhaseStarted("search", 5, 2, best=0.75, direction="maximize")
+    assert events[0] == PhaseStarted("search", 5, 2, best=0.75, direction="maximize", ended={"complete": 2})
 
 
 # Scores that are none
@@ -271,7 +271,9 @@ def test_five_failures_in_a_row_end_the_search_and_are_not_counted(tmp_path: Pat
             _run(tmp_path, _by_number(1.0, 2.0, 3.0, *dead), n_trials=12)
         assert len(_trials(tmp_path)) == 8 + start
         assert (str(caught.value) == said) == (start == 0)
-    trials = _run(tmp_path, lambda params, report: 1.0, n_trials=12)
+    events: list[Event] = []
+    trials = _run(tmp_path, lambda params, report: 1.0, n_trials=12, observer=events.append)
+    assert events[0] == PhaseStarted("search", 12, 3, best=3.0, direction="maximize", ended={"complete": 3})
     assert [outcome(trial) for trial in trials] == ["complete"] * 3 + ["failed"] * 10 + ["complete"] * 9
 
 

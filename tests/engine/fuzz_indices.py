@@ -57,7 +57,7 @@ def scatter_tokens(x: Tensor, y: Tensor, index: list[int], kind: str) -> Tensor:
 
 @function(
     ("sequence",),
-    lambda dice, x, y: {**(_every(dice, x) or {}), "kind": dice.one_of(["add", "copy", "select"])},
+    lambda dice, x, y: {**(_every(dice, x) or {}), "kind": dice.one_of(["add", "copy", "amax", "mean", "select"])},
     partner=alike,
 )
 def index_tokens(x: Tensor, y: Tensor, index: list[int], kind: str) -> Tensor:
@@ -65,6 +65,8 @@ def index_tokens(x: Tensor, y: Tensor, index: list[int], kind: str) -> Tensor:
     y = y[:, : len(numbers)]
     if kind == "select":
         return x.index_select(1, numbers) + y
+    if kind in ("amax", "mean"):
+        return x.index_reduce(1, numbers, y, kind, include_self=kind == "mean")
     return x.index_add(1, numbers, y, alpha=0.5) if kind == "add" else (x * 2).index_copy_(1, numbers, y)
 
 
@@ -84,6 +86,32 @@ def written_tokens(x: Tensor, y: Tensor, index: list[int]) -> Tensor:
     x[mask] = y[mask]
     x[:, index[0]] = y[:, 0]
     return x
+
+
+@function(
+    ("sequence",),
+    lambda dice, x, y: {
+        "kind": dice.one_of(["row", "copy", "fill", "zero", "mask", "halves"]),
+        "index": dice.one_of(range(x.shape[1])),
+    },
+    partner=alike,
+)
+def written_views(x: Tensor, y: Tensor, kind: str, index: int) -> Tensor:
+    """Only views are written to; the tensor that they look at is returned, and was perhaps read before."""
+    x = x * 1.5
+    before, row = x.exp(), x[:, index]
+    if kind == "row":
+        row.mul_(y[:, 0]).add_(x[:, 0])
+    elif kind == "copy":
+        x.transpose(0, 1)[index].copy_(y[:, 0])
+    elif kind == "mask":
+        row.masked_fill_(torch.arange(x.shape[0], device=x.device)[:, None] == 0, 0.7)
+    elif kind == "halves":
+        half = x.shape[-1] // 2
+        x[..., :half].add_(x[..., half : 2 * half])
+    else:
+        row.fill_(0.3) if kind == "fill" else row.zero_()
+    return x + before
 
 
 @function(("image",), nothing)

@@ -54,7 +54,9 @@ class Present(Tensor):
         meaning = MEANINGS.get(func)
         if meaning is None:
             raise NotImplementedError(f"the oracle has no meaning for {getattr(func, '__name__', func)}")
-        return meaning(func, *args, **(kwargs or {}))
+        result = meaning(func, *args, **(kwargs or {}))
+        in_place = func.__name__.endswith("_") and not func.__name__.endswith("__")
+        return written(args[0], result) if in_place else result
 
 
 def present(value: Tensor, mask: Tensor, where: str) -> Tensor:
@@ -66,10 +68,19 @@ def present(value: Tensor, mask: Tensor, where: str) -> Tensor:
         raise Mismatch(f"{where}: nothing is left of a tensor of shape {tuple(value.shape)}")
     if not torch.equal(outer(keeps), mask):
         raise Mismatch(f"{where}: what is left of a tensor of shape {tuple(value.shape)} is not dense")
-    value = torch.where(mask, value, torch.nan) if value.is_floating_point() or value.is_complex() else value
+    if (value.is_floating_point() or value.is_complex()) and not bool(value[~mask].isnan().all()):
+        value = torch.where(mask, value, torch.nan)  # otherwise a view stays a view: what is written to it is written
     result: Present = Tensor._make_subclass(Present, value)
     result.value, result.mask, result.keeps = value, mask, keeps
     return result
+
+
+def written(x: Tensor, result: Tensor) -> Tensor:
+    """`x`, after it was written to; where it is gone it holds NaN as before."""
+    if not torch.equal(mask_of(x), mask_of(result)):
+        raise Mismatch("what is written is not what there is a place for")
+    value_of(x).copy_(value_of(result))
+    return x
 
 
 def outer(keeps: Iterable[Keep]) -> Tensor:
@@ -278,6 +289,7 @@ def pad(func: Any, x: Tensor, pad: Any, mode: str = "constant", value: float | N
 
 
 @means("add", "sub", "mul", "div", "true_divide", "pow", "maximum", "minimum", "where", "lerp", "addcmul", "clamp")
+@means("copy", "fill", "zero", "masked_fill")
 @means(
     "gt",
     "lt",
@@ -347,7 +359,7 @@ def mean(func: Any, x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor
 @means("var", "std")
 def variance(func: Any, x: Tensor, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor:
     dims = _dims(x, dim)
-    squares = (value_of(x) - mean_of(x, dims, True)).square().nan_to_num(0.0).sum(dims, keepdim)
+    squares = torch.where(mask_of(x), value_of(x) - mean_of(x, dims, True), 0.0).square().sum(dims, keepdim)
     value = squares / (mask_of(x).sum(dims, keepdim) - correction)
     return reduced(x, value.sqrt() if func.__name__ == "std" else value, dim, keepdim, "var")
 

@@ -5,21 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from presence import Keep, Mismatch, Present, agree, keeps_of, mask_of, means, outer, present, value_of, whole
+from presence import Keep, Mismatch, Present, agree, keeps_of, mask_of, means, outer, present, value_of, whole, written
 from torch import Tensor
 
 
 @means("zeros_like", "ones_like", "full_like")
 def alike(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return present(func(value_of(x), *args, **kwargs), mask_of(x), func.__name__)
-
-
-def _in_place(func: Any, x: Tensor, result: Tensor) -> Tensor:
-    """The result; or what is written to, changed."""
-    if not func.__name__.endswith("_") or not isinstance(x, Present):
-        return result
-    x.value.copy_(value_of(result))
-    return x
 
 
 def _others(where: str, dim: int, *keeps: tuple[Keep, ...]) -> None:
@@ -38,10 +30,11 @@ def index_select(func: Any, x: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 @means("index_add", "index_copy", "index_reduce")
-def index_write(func: Any, x: Tensor, dim: int, index: Tensor, source: Tensor, **kwargs: Any) -> Tensor:
+def index_write(func: Any, x: Tensor, dim: int, index: Tensor, source: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     _others(func.__name__, dim, keeps_of(x), keeps_of(source))
-    value = getattr(torch, func.__name__.rstrip("_"))(value_of(x, 0.0), dim, index, value_of(source, 0.0), **kwargs)
-    return _in_place(func, x, present(value, mask_of(x), func.__name__))
+    operands = value_of(x, 0.0), dim, index, value_of(source, 0.0)
+    value = getattr(torch, func.__name__.rstrip("_"))(*operands, *args, **kwargs)
+    return present(value, mask_of(x), func.__name__)
 
 
 def _columns(where: str, dim: int, keeps: tuple[Keep, ...], index: Tensor) -> None:
@@ -77,9 +70,9 @@ def scatter(func: Any, x: Tensor, dim: int, index: Tensor, source: Any, *args: A
     _columns(func.__name__, dim, keeps_of(x), index)
     if isinstance(source, Tensor):
         _others(func.__name__, dim, keeps_of(x), keeps_of(source))
-    written = value_of(x, 0.0), dim, value_of(index), value_of(source, 0.0)
-    value = getattr(torch, func.__name__.rstrip("_"))(*written, *args, **kwargs)
-    return _in_place(func, x, present(value, mask_of(x), func.__name__))
+    operands = value_of(x, 0.0), dim, value_of(index), value_of(source, 0.0)
+    value = getattr(torch, func.__name__.rstrip("_"))(*operands, *args, **kwargs)
+    return present(value, mask_of(x), func.__name__)
 
 
 @means(Tensor.__setitem__)
@@ -92,4 +85,6 @@ def setitem(func: Any, x: Tensor, index: Any, value: Any) -> None:
     place = mask_of(x)[index]
     if isinstance(value, Tensor) and not torch.equal(mask_of(value).expand_as(place), place):
         raise Mismatch("what is written is not what there is a place for")
-    x.value[index] = value_of(value, 0.0)
+    changed = x.value.clone()
+    changed[index] = value_of(value)
+    written(x, present(changed, x.mask, "written to by index"))

@@ -120,7 +120,7 @@ def normalize(func: Any, x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1
 
 def _standardised(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
     centred = value_of(x) - mean_of(x, dims, True)
-    variance = centred.square().nan_to_num(0.0).sum(dims, True) / mask_of(x).sum(dims, True)
+    variance = mean_of(present(centred.square(), mask_of(x), "a normalisation"), dims, True)
     return present(centred / (variance + eps).sqrt(), mask_of(x), "a normalisation")
 
 

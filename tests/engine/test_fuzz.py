@@ -43,6 +43,14 @@ FOUND = [  # what it has found so far
     x4 = pool_places(x3, kind='mean', dims=(2, 3))
     return x4
     """,
+    """
+    x0 = input(layout='sequence', shape=(2, 4, 3))
+    x1 = linear(x0, out=6, bias=True)
+    x2 = written_tokens(x1, x1, index=[0, 2])
+    x3 = norm_everything(x2)
+    x4 = readout(x3, kind='sum', out=3)
+    return x4
+    """,
 ]
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from oracle import largest_error, randomise
 from torch import nn
+from torch.nn.utils import parametrizations, remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 from torch.nn.utils import prune as masks
-from torch.nn.utils import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 
 from prunetune import prune
 
@@ -24,6 +24,7 @@ def unmasked(layer: nn.Module) -> nn.Module:
     return masks.remove(layer, "weight")
 
 
+NEWER = "parametrizations.weight.0"
 Wrap = Callable[[nn.Module], nn.Module]
 
 
@@ -58,3 +59,33 @@ def test_masks_are_cut_with_their_weights() -> None:
     result = prune(model, X, scorer="random", ratio=0.5)
     assert {f"{i}.{part}" for i in (2, 4, 7) for part in ("weight_orig", "weight_mask")} <= set(result.plan.tensors)
     assert largest_error(model, result.model, result.plan, X) < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore")  # torch has newer ones
+@pytest.mark.parametrize(
+    ("wrap", "names", "named"),
+    [
+        (spectral_norm, ("weight_orig", "weight_u", "weight_v"), ["dot"]),  # a hook is in no module
+        (
+            parametrizations.spectral_norm,
+            ("parametrizations.weight.original", f"{NEWER}._u", f"{NEWER}._v"),
+            [f"vdot in 2.{NEWER}", f"vdot in 4.{NEWER}"],
+        ),
+    ],
+)
+def test_a_spectral_norm_of_either_kind_is_that_of_what_is_kept(
+    wrap: Wrap, names: tuple[str, ...], named: list[str]
+) -> None:
+    """W / (u W v), of the rows and columns that stay; the summary says so."""
+    model = randomise(network(wrap), 0)
+    before = model[2].state_dict()
+    result = prune(model, X, scorer="random", ratio=0.5)
+    kept = result.plan.tensors[f"2.{names[0]}"].keep
+    out, into = (torch.tensor(kept[dim]) for dim in (0, 1))
+    assert (len(out), len(into)) == (6, 8)
+    weight = before[names[0]][out][:, into]
+    u, v = before[names[1]][out], before[names[2]].reshape(16, 3, 3)[into]
+    expected = weight / torch.einsum("o,oihw,ihw->", u, weight, v)
+    torch.testing.assert_close(result.model[2].weight, expected, rtol=1e-12, atol=0)
+    assert [f.node for f in result.frozen] == ["output"]
+    assert {r.node for r in result.reductions} == set(named)  # not of the last, which loses no rows

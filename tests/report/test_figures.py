@@ -91,7 +91,7 @@ def test_parallel_coordinates_place_values_on_their_scales(run: Run) -> None:
     # of two choices. The best score of two: the end of the axis.
     assert list(best.x)[:5] == pytest.approx([0.75, 0.9, 0.25, 0.0, 1.0])
     assert list(best.y)[:5] == [4, 3, 2, 1, 0]
-    stopped = named(figures.parallel_coordinates(run), "stopped or without score")
+    stopped = named(figures.parallel_coordinates(run), "stopped early or without score")
     assert 0 not in list(stopped.y)
 
 

@@ -51,13 +51,13 @@ def test_sentences(make_run: MakeRun, refined: dict[str, Any]) -> None:
     assert lead(run).sentence == "Trial 2 of the refinement on the full network won: it beat all that was confirmed."
     assert lead(run).facts[0].note == "on the full network; higher is better"
     assert raced(run) == (
-        "They raced each other: one was stopped when clearly behind the best, which saved 2 epochs on the full "
-        "network, about 6.0 s. What was stopped cannot win."
+        "They raced each other: one was stopped early, clearly behind the best, which saved 2 epochs on the full "
+        "network, about 6.0 s. What was stopped early cannot win."
     )
     assert refinement(run) == (
         "3 trials were run on the full network itself, in ranges around the best; the optimizer was told of 3 "
         "trainings of the full network and 1 of the proxy before. The best is 0.02 better than the best that was "
-        "confirmed. One was stopped when clearly behind, which saved 2 epochs, about 6.0 s."
+        "confirmed. One was stopped early, clearly behind, which saved 2 epochs, about 6.0 s."
     )
 
 
@@ -68,13 +68,13 @@ def test_where_refining_brought_nothing_it_says_so(make_run: MakeRun, refined: d
     run = load_run(make_run(refined))
     assert lead(run).sentence == "Trial 1 won: the best of 2 configurations that were confirmed on the full network."
     assert "The best is 0.01 short of the best that was confirmed." in refinement(run)  # 0.94, 0.95
-    assert raced(run) == "They raced each other: none was so far behind the best that it was stopped."
+    assert raced(run) == "They raced each other: none was so far behind the best that it was stopped early."
     assert tables.refinement(run).marked is None
 
 
 def test_those_that_the_race_stopped_are_counted(make_run: MakeRun, refined: dict[str, Any]) -> None:
     refined["winner"] = {"trial": 1, "params": {"lr": 0.2}, "score": 0.95}
-    sentence = "Trial 1 won: the best of 3 on the full network, of which one was stopped when clearly behind."
+    sentence = "Trial 1 won: the best of 3 on the full network, of which one was stopped early, clearly behind."
     assert lead(load_run(make_run(refined))).sentence == sentence
 
 
@@ -110,8 +110,8 @@ def test_the_terminal_has_both(refined: dict[str, Any], tmp_path: Path) -> None:
     said = io.StringIO()
     Console(file=said, width=200).print(summary(refined, tmp_path))
     text = re.sub(r" +", " ", said.getvalue())
-    assert "trial 2 0.6 stopped after 1 9.0 s lr 0.3" in text
+    assert "trial 2 0.6 stopped early, epoch 1 9.0 s lr 0.3" in text
     assert "trial 2, winner 0.97 9.0 s lr 0.22" in text
-    assert "trial 3 stopped after 1 3.0 s lr 0.3" in text
-    assert "confirmation 28.0 s on the full network; 1 stopped, 2 epochs saved, about 6.0 s" in text
-    assert "refinement 21.0 s on the full network; 1 stopped, 2 epochs saved, about 6.0 s" in text
+    assert "trial 3 stopped early, epoch 1 3.0 s lr 0.3" in text
+    assert "confirmation 28.0 s on the full network; 1 stopped early, 2 epochs saved, about 6.0 s" in text
+    assert "refinement 21.0 s on the full network; 1 stopped early, 2 epochs saved, about 6.0 s" in text

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.finite import Finite
 from prunetune.backends.lives import OWNER, Watch, describe, this_process
-from prunetune.backends.study import discounted, outcome, top_trials
+from prunetune.backends.study import discounted, outcome, tally, top_trials
 from prunetune.backends.trial import GIVEN_UP, RETRY, RETRY_OF, WITHDRAWN
 from prunetune.events import Notice, Observer, OthersEnded, Phase
 
@@ -117,11 +117,11 @@ class Crew:
         return True
 
     def _tell_of_others(self, trials: Sequence[FrozenTrial]) -> None:
-        news = {trial.number for trial in trials if is_finished(trial)} - self.known
+        news = [trial for trial in trials if is_finished(trial) and trial.number not in self.known]
         if news:
-            self.known |= news
+            self.known |= {trial.number for trial in news}
             best = top_trials(self.study, 1)
-            self.observer(OthersEnded(self.phase, len(news), best[0].value if best else None))
+            self.observer(OthersEnded(self.phase, len(news), best[0].value if best else None, tally(news)))
 
 
 def is_finished(trial: FrozenTrial) -> bool:

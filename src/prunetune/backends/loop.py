@@ -24,15 +24,28 @@ from prunetune.backends.study import (
     StudySettings,
     count_outcomes,
     discount,
+    discounted,
     ended_trials,
     finished_trials,
     outcome,
+    tally,
     top_trials,
     worst_score,
 )
 from prunetune.backends.trial import WITHDRAWN, Ending, Report, attempt
 from prunetune.errors import InputError, SearchError, StorageError
-from prunetune.events import Notice, Observer, Phase, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, Warned, silent
+from prunetune.events import (
+    Notice,
+    Observer,
+    Phase,
+    PhaseEnded,
+    PhaseStarted,
+    TrialEnded,
+    TrialStarted,
+    Warned,
+    counts_in_words,
+    silent,
+)
 from prunetune.interrupts import check_interrupted, uninterrupted
 
 FAILURES_ALLOWED: Final = 5
@@ -98,14 +111,15 @@ def run_trials(
     """
     total = n_trials if callable(n_trials) else _always(whole_number("n_trials", n_trials, minimum=1))
     started = time.perf_counter()
-    finished = ended_trials(study)
+    ended, finished = ended_trials(study), finished_trials(study)
     best = next((trial.value for trial in top_trials(study, 1)), None)
     space = settings.space.to_optuna()
     finite = Finite(space) if distinct and size(space) is not None else None
-    crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in finished}, finite)
-    possible = crew.limit(study.get_trials(deepcopy=False), total())
+    crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in ended}, finite)
+    possible = crew.limit(study.get_trials(deepcopy=False), total()) - len(discounted(study))
     notes = study_notes(study, settings, total())
-    observer(PhaseStarted(phase, possible, len(finished), notes, best, after, settings.direction))
+    before = tally(finished)
+    observer(PhaseStarted(phase, possible, len(finished), notes, best, after, settings.direction, before))
     warned = settings.trial_pruner == "none" or phase != "search"  # on the full network it is known by then
     loop = _Loop(study, objective, settings, total, phase, observer, crew, warned)
     while crew.is_room_for_one(total):
@@ -279,7 +293,7 @@ class _Loop:
 
 
 def _summary(study: optuna.Study) -> str:
-    counts = ", ".join(f"{count} {each}" for each, count in count_outcomes(study).items() if count)
+    counts = counts_in_words(count_outcomes(study))
     best = next(iter(top_trials(study, 1)), None)
     if best is None:
         return f"no score; {counts}"

@@ -326,8 +326,12 @@ def discount(study: optuna.Study, numbers: Iterable[int]) -> None:
 
 def count_outcomes(study: optuna.Study) -> dict[str, int]:
     """How many trials ended in each way, all ways named."""
-    counts = Counter(outcome(trial) for trial in study.get_trials(deepcopy=False))
-    return {each: counts[each] for each in get_args(Outcome)}
+    return {**dict.fromkeys(get_args(Outcome), 0), **tally(study.get_trials(deepcopy=False))}
+
+
+def tally(trials: Iterable[FrozenTrial]) -> dict[str, int]:
+    """How many trials ended in each way that there is."""
+    return dict(Counter(end for trial in trials if (end := outcome(trial)) is not None))
 
 
 def top_trials(study: optuna.Study, k: int) -> list[FrozenTrial]:

@@ -65,6 +65,7 @@ _STATISTIC, _NORM, _SCALE = "a statistic of what is kept", "normalises what is k
 _TABLE: tuple[tuple[Dims, str, tuple[str, ...]], ...] = (
     (_gone, _STATISTIC, ("mean", "nanmean", "std", "var", "std_mean", "var_mean", "median", "prod")),
     (_gone, _STATISTIC, ("max", "min", "amax", "amin", "aminmax", "logsumexp")),
+    (lambda input, op: [0], _STATISTIC, ("dot", "vdot")),  # spectral norms compute their scale by them
     (_given, _NORM, ("softmax", "log_softmax", "softmin")),
     (_trailing, _NORM, ("layer_norm", "rms_norm")),
     (lambda input, op: [1], _NORM, ("group_norm",)),

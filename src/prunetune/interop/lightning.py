@@ -27,7 +27,8 @@ class Report(Callback):
     In a train function, for a ``LightningModule`` that logs "accuracy" in its ``validation_step``::
 
         trainer = lightning.Trainer(max_epochs=report.epochs, callbacks=[Report(report, "accuracy")])
-        trainer.fit(Digits(model, params["lr"]), train_loader, val_loader)
+        groups = report.param_groups(model, lr=params["lr"])  # for the optimizer of ``Digits``
+        trainer.fit(Digits(model, groups), train_loader, val_loader)
         return trainer.callback_metrics["accuracy"].item()
     """
 

@@ -26,7 +26,9 @@ class Report(TrainerCallback):
     In a train function::
 
         options = TrainingArguments(folder, num_train_epochs=report.epochs, eval_strategy="epoch")
-        trainer = Trainer(model, options, callbacks=[Report(report, "eval_loss")], **datasets)
+        adam = torch.optim.AdamW(report.param_groups(model, lr=params["lr"], optimizer="adam"))
+        callbacks = [Report(report, "eval_loss")]
+        trainer = Trainer(model, options, optimizers=(adam, None), callbacks=callbacks, **datasets)
         trainer.train()
         return trainer.evaluate()["eval_loss"]
     """

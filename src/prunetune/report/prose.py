@@ -68,7 +68,7 @@ def _sentence(run: Run) -> str:
     if run.result.raced and (stopped := run.result.raced.stopped):
         them = "one was" if stopped == 1 else f"{stopped} were"
         everyone = len(confirmed) + stopped
-        return f"{name} won: the best of {everyone} on the full network, of which {them} stopped when clearly behind."
+        return f"{name} won: the best of {everyone} on the full network, of which {them} stopped early, clearly behind."
     if len(confirmed) == 1:
         return f"{name} won: the only one that was confirmed on the full network."
     return f"{name} won: the best of {len(confirmed)} configurations that were confirmed on the full network."
@@ -126,7 +126,7 @@ def trial_cost(run: Run) -> Fact:
 
 
 def _test(name: str, value: float | None) -> Fact:
-    return Fact(f"test {name}", percent(value) if name == "accuracy" else number(value), "of the full network")
+    return Fact(f"test {name}", number(value), "of the full network")
 
 
 def _step_note(run: Run, times: float) -> str:
@@ -167,11 +167,12 @@ def raced(run: Run) -> str:
     if found is None:
         return ""
     if not found.stopped:
-        return "They raced each other: none was so far behind the best that it was stopped."
+        return "They raced each other: none was so far behind the best that it was stopped early."
     them = "one was" if found.stopped == 1 else f"{found.stopped} were"
     return (
-        f"They raced each other: {them} stopped when clearly behind the best, which saved {number(found.epochs_saved)} "
-        f"epochs on the full network, about {duration(found.seconds_saved)}. What was stopped cannot win."
+        f"They raced each other: {them} stopped early, clearly behind the best, which saved "
+        f"{number(found.epochs_saved)} epochs on the full network, about {duration(found.seconds_saved)}. What was "
+        "stopped early cannot win."
     )
 
 
@@ -193,7 +194,7 @@ def refinement(run: Run) -> str:
     if found.raced and found.raced.stopped:
         saved = f"{number(found.raced.epochs_saved)} epochs, about {duration(found.raced.seconds_saved)}"
         them = "One was" if found.raced.stopped == 1 else f"{found.raced.stopped} were"
-        text += f" {them} stopped when clearly behind, which saved {saved}."
+        text += f" {them} stopped early, clearly behind, which saved {saved}."
     return text
 
 

@@ -86,6 +86,10 @@ class WeightNorm(Body):
 
 @network()
 class SpectralNorm(Body):
+    """All filters are divided by one number, in which what is removed has no part."""
+
+    multiplied = ("a.parametrizations.weight",)
+
     def __init__(self) -> None:
         super().__init__(8)
         self.a, self.b = parametrizations.spectral_norm(nn.Conv2d(8, 6, 3)), nn.Conv2d(6, 8, 1)

@@ -122,7 +122,7 @@ for _n in (1, 2, 3):
     rule(getattr(torch, f"conv_transpose{_n}d"))(convolution(_n, transposed=True))
 
 
-@rule("matmul", "bmm", "mm", "mv", "dot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
+@rule("matmul", "bmm", "mm", "mv", "dot", "vdot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
 def matmul(ctx: Context, input: Labelled, other: Labelled) -> Labelled:
     """(..., M, K) times (..., K, N); vectors as in `torch.matmul`."""
     if ctx.node.target is torch.Tensor.__rmatmul__:

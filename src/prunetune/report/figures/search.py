@@ -138,7 +138,7 @@ def parallel_coordinates(run: Run) -> go.Figure:
     quarter = max(2, len(complete) // 4)
     figure = blank("Parallel coordinates: from the hyperparameters to the score", height=110 + 84 * (len(scales) + 1))
     for label, group, color, width, dash in (
-        ("stopped or without score", [t for t in trials if t not in complete], LIGHT["removed"], 1.0, "dot"),
+        ("stopped early or without score", [t for t in trials if t not in complete], LIGHT["removed"], 1.0, "dot"),
         ("other complete", complete[quarter:], LIGHT["other"], 1.0, "solid"),
         ("best quarter", complete[1:quarter], LIGHT["kept"], 1.8, "solid"),
         (f"best (trial {complete[0].number})", complete[:1], LIGHT["best"], 4.0, "solid"),

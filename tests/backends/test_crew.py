@@ -250,7 +250,8 @@ def test_who_cannot_know_whether_he_gave_it_up_himself_queues_it_once(study: opt
     """The storage was gone when it was told, and when it is back the trial is over: another did it meanwhile."""
     trial = study.ask(SPACE.to_optuna())
     study._storage.set_trial_system_attr(trial._trial_id, OWNER, {**this_process(), "started": "1"})
-    real, lost = study._storage._storage, []  # type: ignore[attr-defined]
+    real = study._storage._storage  # type: ignore[attr-defined]
+    lost: list[bool] = []
     tell = real.set_trial_state_values
 
     def unheard(trial_id: int, state: TrialState, values: Any = None) -> bool:

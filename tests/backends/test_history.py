@@ -188,7 +188,8 @@ def test_one_that_wrote_a_moment_too_late_goes_on_to_another_draw(monkeypatch: p
     killed, _ = _claim(study)
     _interrupt(study, killed)
     slow, quick = (_begin(study) for _ in range(2))
-    write, draws = study._storage.set_trial_system_attr, []
+    write = study._storage.set_trial_system_attr
+    draws: list[int | None] = []
 
     def late(trial_id: int, key: str, value: Any) -> None:
         if trial_id == slow._trial_id and not draws:

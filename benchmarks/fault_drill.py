@@ -2,7 +2,7 @@
 
 Half of the workers pretend to be on another machine, where a dead process can only be noticed by its silence. At the
 end there must be exactly as many finished trials as were asked for, every one that a worker was told is recorded among
-them, none begun twice, none still running, and the hyperparameters of the dead tried again.
+them, none begun twice, none still running, and the hyperparameters of the dead tried again, but none finished twice.
 """
 
 from __future__ import annotations
@@ -131,10 +131,15 @@ def check(drill: Drill, found: Found) -> list[str]:
         said.append(f"trials {running} are still running")
     if len(found.interrupted) > found.kills:
         said.append(f"{len(found.interrupted)} trials are interrupted by {found.kills} kills")
-    left = [t.number for t in found.interrupted if t.params and t.number not in found.retried]
-    kept = [t for t in found.trials if t.number in left and t.user_attrs.get(RETRY, 0) < crew.RETRIES]
-    if len(kept) > drill.workers:  # one whose discoverer was killed at that moment has no retry
-        said.append(f"the hyperparameters of {[t.number for t in kept]} were not tried again")
+    points: dict[str, list[int]] = {}
+    for trial in found.trials:
+        if is_finished(trial):
+            points.setdefault(json.dumps(trial.params, sort_keys=True), []).append(trial.number)
+    if alike := [numbers for numbers in points.values() if len(numbers) > 1]:
+        said.append(f"the same hyperparameters were finished in trials {alike}")
+    left = [t for t in found.interrupted if t.number not in found.retried]
+    if kept := [t.number for t in left if t.user_attrs.get(RETRY, 0) < crew.RETRIES]:
+        said.append(f"the hyperparameters of {kept} were not tried again")
     return said
 
 

@@ -32,7 +32,7 @@ from prunetune.errors import InputError
 from prunetune.jobs import ImageClassification
 from prunetune.jobs.execution import AS_MEASURED, deterministic
 from prunetune.jobs.image_classification import FUSED, Hyperparameters, Training
-from prunetune.jobs.launch import EXAMPLE_BATCH, ScoringBatches
+from prunetune.jobs.job import EXAMPLE_BATCH, ScoringBatches
 from prunetune.jobs.schedules import step
 from prunetune.plugins import make_scorer, scorers
 from prunetune.plugins.base import Context, Scorer

@@ -239,7 +239,9 @@ def test_what_must_be_given_is_named(table: str, key: str) -> None:
     with pytest.raises(InputError, match=rf"^{table}\.{key} is missing$"):
         parse_config(content)
     del content[table]
-    with pytest.raises(InputError, match=rf"^{table} is missing: the table \[{table}\] must be given$"):
+    with pytest.raises(
+        InputError, match=rf"^{table} is missing: the table \[{table}\] must be given(, or train.function)?$"
+    ):
         parse_config(content)
 
 

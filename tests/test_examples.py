@@ -36,6 +36,18 @@ def test_run_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(record["confirmation"]) == 2
 
 
+def test_own_model_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EXAMPLES.parent)  # where the file says that it works
+    monkeypatch.syspath_prepend(str(EXAMPLES.parent))
+    text = (EXAMPLES / "own_model.toml").read_text()
+    assert "runs/own-model-toml" in text
+    (tmp_path / "own.toml").write_text(text.replace("runs/own-model-toml", str(tmp_path / "run")))
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "own.toml")])
+    assert done.exit_code == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["winner"]["score"] > 0.5  # a guess has 0.1
+
+
 def test_own_model_is_used_in_five_lines() -> None:
     """Between the comment that says so and the rest."""
     text = (EXAMPLES / "own_model.py").read_text()

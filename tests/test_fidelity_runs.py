@@ -27,7 +27,8 @@ from prunetune.data import ImageData, datasets
 from prunetune.errors import InputError
 from prunetune.events import Event, Notice, silent
 from prunetune.jobs import ImageClassification
-from prunetune.jobs.launch import _config_of, _prepare, launch
+from prunetune.jobs.job import prepare
+from prunetune.jobs.launch import _config_of, launch
 from prunetune.report import load_run
 from prunetune.report.prose import lead
 from prunetune.report.tables import settings
@@ -293,8 +294,9 @@ def test_a_batch_must_fit_into_what_is_left_of_the_data(tmp_path: Path) -> None:
 def test_workers_train_on_the_same_images_as_the_run() -> None:
     config = parse_config(changed("search = {seed = 7}"))
     job = config.model_dump(mode="json", exclude={"run"})
-    _, of_run, _ = _prepare(config)
-    _, of_worker, _ = _prepare(_config_of(job, "cpu", None))
+    of_run, of_worker = prepare(config).train, prepare(_config_of(job, "cpu", None)).train
+    assert isinstance(of_run, ImageClassification)
+    assert isinstance(of_worker, ImageClassification)
     one, other = of_run.data_at(1.0, 0.1).train_images, of_worker.data_at(1.0, 0.1).train_images
     assert torch.equal(one, other)
     assert of_worker.seed == 7

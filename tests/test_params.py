@@ -50,8 +50,10 @@ def matched(params: dict[str, Any]) -> float:
 def in_a_fork(params: dict[str, Any]) -> None:
     child = os.fork()
     if not child:
-        params["lr"]
-        os._exit(0)
+        try:
+            params["lr"]
+        finally:
+            os._exit(0)  # whatever happens: it is a copy of the process that runs the tests
     os.waitpid(child, 0)
 
 

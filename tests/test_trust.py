@@ -14,10 +14,11 @@ from optuna.trial import TrialState, create_trial
 from scipy import stats
 
 from prunetune.backends import Float, SearchSpace
-from prunetune.config import Config, parse_config
+from prunetune.config import parse_config
 from prunetune.errors import InputError
 from prunetune.runfolder import RunFolder
 from prunetune.settings import Pruning, Search, Settings
+from prunetune.tables import Config
 from prunetune.trust import AUTO_LIMIT, MISS_LEVEL, PRIOR, confirmations, trust_part
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -20,8 +20,8 @@ from prunetune.interrupts import answered, end_with_owner, interruptible
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from prunetune.config import Config
     from prunetune.fingerprint import Resume
+    from prunetune.tables import Config
 
 BAD_INPUT = 2
 
@@ -243,7 +243,16 @@ def worker(
         console = Terminal()
         url, called = search_of(source, study, name)
         with show_progress(console) as progress:
-            ran = join(url, called, device=device, root=root, wait=wait, resume=_resume(anyway), observer=progress)
+            ran = join(
+                url,
+                called,
+                device=device,
+                root=root,
+                wait=wait,
+                resume=_resume(anyway),
+                source=source,
+                observer=progress,
+            )
         _say(console, f"The search has all its trials; {ran} of them were run here.")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prunetune.config import Config, parse_config
+from prunetune.config import parse_config
+from prunetune.tables import Config
 
 
 def demo_config(folder: Path) -> Config:

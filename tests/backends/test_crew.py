@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from prunetune.backends import Float, SearchSpace
+from prunetune.backends import Float, Int, SearchSpace
 from prunetune.backends.crew import RETRIES, Crew
 from prunetune.backends.lives import BEAT, OWNER, Pulse, Watch, _start_of, beating, is_dead, this_process
 from prunetune.backends.loop import run_trials
@@ -51,7 +51,7 @@ def study(tmp_path: Path) -> Iterator[optuna.Study]:
 
 def crew_of(study: optuna.Study, events: list[Event] | None = None, clock: Clock | None = None) -> Crew:
     observer = silent if events is None else events.append
-    return Crew(study, observer, Watch(Pulse(10, 60), clock or Clock()), "search", RETRIES, set())
+    return Crew(study, SPACE.to_optuna(), observer, Watch(Pulse(10, 60), clock or Clock()), "search", RETRIES, set())
 
 
 def elsewhere(study: optuna.Study, number: int) -> None:
@@ -207,16 +207,119 @@ def test_who_finished_first_has_it(study: optuna.Study) -> None:
     assert [outcome(trial) for trial in study.trials] == ["complete"]
 
 
+DEATHS = ("before it had hyperparameters", "between two of them", "in its training", "and nobody queued it", "twice")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize("given", [{}, {"x": 0.25}, {"x": 0.25, "y": 0.75}])
+def test_whatever_a_worker_died_in_each_point_is_finished_once(
+    given: dict[str, float], death: str, kind: str, tmp_path: Path
+) -> None:
+    """The points are those of a search in which nobody died; the first may be one that was given."""
+    space = SearchSpace({"x": Float(0, 1), "y": Float(0, 1)})
+    settings = StudySettings(space, epochs=3, optimizer="random", trial_pruner="none")
+
+    def points(name: str, prepare: Callable[[optuna.Study], object]) -> list[tuple[float, ...]]:
+        url = f"journal://{tmp_path}/{name}" if kind == "journal" else f"sqlite:///{tmp_path}/{name}"
+        with open_study(url, "search", settings) as study:
+            if given:
+                study.enqueue_trial(given)
+            prepare(study)
+            run_trials(study, lambda params, report: float(params["x"]), settings, n_trials=5)
+            return sorted(tuple(trial.params.values()) for trial in finished_trials(study))
+
+    assert points("died", lambda study: die(study, death, space)) == points("lived", lambda study: None)
+
+
+def die(study: optuna.Study, death: str, space: SearchSpace) -> None:
+    trial = study.ask()
+    study._storage.set_trial_system_attr(trial._trial_id, OWNER, {**this_process(), "started": "1"})
+    names = {"before it had hyperparameters": [], "between two of them": ["x"]}.get(death, ["x", "y"])
+    for name in names:
+        trial.suggest_float(name, 0, 1)
+    if death in ("and nobody queued it", "twice"):
+        study._storage.set_trial_user_attr(trial._trial_id, "given_up", True)
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    if death == "twice":  # two have looked in the same moment, and queued it both
+        for _ in range(2):
+            study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number, "retry": 1})
+
+
+def test_who_cannot_know_whether_he_gave_it_up_himself_queues_it_once(study: optuna.Study) -> None:
+    """The storage was gone when it was told, and when it is back the trial is over: another did it meanwhile."""
+    trial = study.ask(SPACE.to_optuna())
+    study._storage.set_trial_system_attr(trial._trial_id, OWNER, {**this_process(), "started": "1"})
+    real, lost = study._storage._storage, []  # type: ignore[attr-defined]
+    tell = real.set_trial_state_values
+
+    def unheard(trial_id: int, state: TrialState, values: Any = None) -> bool:
+        if not lost:
+            lost.append(True)
+            monkey.undo()
+            crew_of(study).is_room_for_one(lambda: 5)
+            raise ConnectionError("gone")
+        return bool(tell(trial_id, state, values))
+
+    with pytest.MonkeyPatch.context() as monkey:
+        monkey.setattr(real, "set_trial_state_values", unheard)
+        crew_of(study).is_room_for_one(lambda: 5)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_a_point_of_a_small_space_that_two_workers_chose_in_the_same_moment_is_tried_once(tmp_path: Path) -> None:
+    space = SearchSpace({"x": Int(1, 4)})
+    settings = StudySettings(space, epochs=1, optimizer="random", trial_pruner="none")
+    seen: list[int] = []
+
+    def objective(params: dict[str, Any], report: Report) -> float:
+        seen.append(params["x"])
+        return 0.5
+
+    with open_study(f"sqlite:///{tmp_path}/s.db", "search", settings) as study:
+        run_trials(study, objective, settings, n_trials=1, distinct=True)
+        for _ in range(2):  # each in place of a point that was drawn twice
+            study.enqueue_trial({"x": seen[0] % 4 + 1}, user_attrs={"instead_of": 0})
+        run_trials(study, objective, settings, n_trials=9, distinct=True)
+    assert sorted(seen) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_point_that_came_twice_and_whose_worker_died_before_it_was_seen_is_tried_once(
+    asked: bool, tmp_path: Path
+) -> None:
+    """Unless somebody has asked for it: what was enqueued is as it is."""
+    space = SearchSpace({"x": Int(1, 3)})
+    settings = StudySettings(space, epochs=1, optimizer="random", trial_pruner="none")
+    seen: list[int] = []
+
+    def objective(params: dict[str, Any], report: Report) -> float:
+        seen.append(params["x"])
+        return 0.5
+
+    with open_study(f"sqlite:///{tmp_path}/s.db", "search", settings) as study:
+        run_trials(study, objective, settings, n_trials=1, distinct=True)
+        (point,) = seen
+        dead = {OWNER: {**this_process(), "started": "1"}, **({"fixed_params": {"x": point}} if asked else {})}
+        study.add_trial(
+            optuna.create_trial(
+                state=TrialState.RUNNING, params={"x": point}, distributions=space.to_optuna(), system_attrs=dead
+            )
+        )
+        run_trials(study, objective, settings, n_trials=9, distinct=True)
+    assert sorted(seen) == sorted([1, 2, 3, *([point] if asked else [])])
+
+
 # How many
 
 
 def test_one_too_many_withdraws(study: optuna.Study) -> None:
     """Of two that saw the last place free, the one with the higher number has come too late."""
     crew = crew_of(study)
-    first, second = (crew.claim(SPACE.to_optuna(), lambda: 2) for _ in range(2))
+    first, second = (crew.claim(lambda: 2) for _ in range(2))
     assert first is not None
     assert second is not None
-    assert crew.claim(SPACE.to_optuna(), lambda: 2) is None
+    assert crew.claim(lambda: 2) is None
     assert outcome(study.trials[2]) is None
     assert study.trials[2].state == TrialState.FAIL
     study.tell(first, 0.5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import optuna
@@ -10,7 +12,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from prunetune.backends.history import Told, claim_draw, common_space, tell_all
+from prunetune.backends.history import DRAW, Told, claim_draw, common_space, tell_all
+from prunetune.backends.trial import GIVEN_UP, RETRY_OF
 from prunetune.errors import InputError
 
 X = FloatDistribution(0, 1)
@@ -122,3 +125,92 @@ def test_of_two_that_have_begun_the_later_takes_account_of_the_earlier() -> None
     first, second = (study._storage.get_trial(study.ask()._trial_id) for _ in range(2))
     assert tell_all(study, first, 0) == []
     assert [told.running for told in tell_all(study, second, 1)] == [True]
+
+
+def _begin(study: optuna.Study, **attributes: Any) -> optuna.trial.FrozenTrial:
+    """A trial that runs, also where others wait."""
+    template = optuna.create_trial(state=TrialState.RUNNING, user_attrs=attributes)
+    return study._storage.get_trial(study._storage.create_new_trial(study._study_id, template))
+
+
+def _give_up(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    study._storage.set_trial_user_attr(trial._trial_id, GIVEN_UP, True)
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def test_the_draw_of_a_dead_ones_trial_is_kept_for_the_one_that_repeats_it() -> None:
+    """Before it is queued, while it waits, while it runs, and if that dies, too."""
+    study = _study()
+    dead, other = (_begin(study) for _ in range(2))
+    assert [claim_draw(study, trial) for trial in (dead, other)] == [0, 1]
+    _give_up(study, dead)
+    assert claim_draw(study, _begin(study)) == 2
+    study.enqueue_trial({"x": 0.5}, user_attrs={RETRY_OF: 0})
+    assert claim_draw(study, _begin(study)) == 3  # has the number 4: the other one has no place of its own
+    again = study._storage.get_trial(study.ask()._trial_id)
+    assert (again.number, claim_draw(study, again)) == (3, 0)
+    assert claim_draw(study, _begin(study)) == 4
+    _give_up(study, again)
+    assert claim_draw(study, _begin(study)) == 5
+    assert claim_draw(study, _begin(study, **{RETRY_OF: again.number})) == 0
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_workers_that_claim_in_the_same_moment_get_different_draws(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All have looked before the first writes, and all have written before the first looks again."""
+    study = _study()
+    killed, _ = _claim(study)
+    _interrupt(study, killed)
+    trials = [_begin(study) for _ in range(workers)]
+    meeting, met, write = threading.Barrier(workers), set(), study._storage.set_trial_system_attr
+
+    def together(trial_id: int, key: str, value: Any) -> None:
+        first = trial_id not in met
+        met.add(trial_id)
+        if first:
+            meeting.wait(timeout=60)
+        write(trial_id, key, value)
+        if first:
+            meeting.wait(timeout=60)
+
+    monkeypatch.setattr(study._storage, "set_trial_system_attr", together)
+    with ThreadPoolExecutor(workers) as pool:
+        draws = list(pool.map(lambda trial: claim_draw(study, trial), trials))
+    assert len(set(draws)) == workers
+    stored = [study._storage.get_trial(trial._trial_id).system_attrs[DRAW] for trial in trials]
+    assert stored == draws
+
+
+def test_one_that_wrote_a_moment_too_late_goes_on_to_another_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = _study()
+    killed, _ = _claim(study)
+    _interrupt(study, killed)
+    slow, quick = (_begin(study) for _ in range(2))
+    write, draws = study._storage.set_trial_system_attr, []
+
+    def late(trial_id: int, key: str, value: Any) -> None:
+        if trial_id == slow._trial_id and not draws:
+            draws.append(None)
+            draws[0] = claim_draw(study, quick)
+        write(trial_id, key, value)
+
+    monkeypatch.setattr(study._storage, "set_trial_system_attr", late)
+    assert (claim_draw(study, slow), draws) == (1, [0])
+
+
+def test_what_a_dead_one_left_is_told_as_the_trial_that_repeats_it() -> None:
+    """As if nobody had died; the draw that is given up for good is told as failed."""
+    study = _study()
+    first = _begin(study)
+    _give_up(study, first)
+    _give_up(study, _begin(study, **{RETRY_OF: 0}))
+    study.enqueue_trial({"x": 0.5}, user_attrs={RETRY_OF: 1})
+    assert tell_all(study, _begin(study), 1) == []
+    study.tell(study.ask({"x": X}), 2.0)
+    assert [told.loss for told in tell_all(study, _begin(study), 1)] == [2.0]
+    study = _study()
+    _give_up(study, _begin(study))
+    _give_up(study, _begin(study, **{RETRY_OF: 0}))
+    assert [told.loss for told in tell_all(study, _begin(study), 1)] == [None, None]

@@ -285,6 +285,28 @@ def test_a_heartbeat_that_waits_says_nothing(monkeypatch: pytest.MonkeyPatch) ->
     assert notices == []
 
 
+def test_what_is_queued_is_queued_once_though_the_answer_is_lost(tmp_path: Path) -> None:
+    """The storage has made the trial, and the connection ends before it says so."""
+    with open_study(f"sqlite:///{tmp_path}/s.db", "search", SETTINGS) as study:
+        real, attempts = study._storage._storage, []  # type: ignore[attr-defined]
+        make = real.create_new_trial
+
+        def unheard(study_id: int, template: Any = None) -> int:
+            attempts.append(make(study_id, template))
+            if len(attempts) == 1:
+                raise ConnectionError("gone")
+            return int(attempts[-1])
+
+        with pytest.MonkeyPatch.context() as monkey:
+            monkey.setattr(real, "create_new_trial", unheard)
+            study.enqueue_trial({"x": 0.5}, user_attrs={"note": "a"})
+        assert [trial.user_attrs for trial in study.trials] == [{"note": "a"}]
+        study.enqueue_trial({"x": 0.5}, user_attrs={"note": "a"})  # and twice, who wants it twice
+        run_trials(study, score, SETTINGS, n_trials=3)
+        assert [trial.params["x"] for trial in study.trials][:2] == [0.5, 0.5]
+        assert study.trials[2].params["x"] != 0.5
+
+
 def test_one_that_stays_locked_is_an_error_that_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prunetune.backends.storage.LOCK_SECONDS", 0.1)
     url, locks = f"sqlite:///{tmp_path}/s.db", contextlib.ExitStack()

@@ -27,11 +27,14 @@ def test_twenty_kills_lose_nothing() -> None:
 DRILL = Drill("sqlite://", n_trials=3, workers=1, kills=1)
 
 
-def _trial(number: int, state: TrialState = TrialState.COMPLETE, **attributes: Any) -> optuna.trial.FrozenTrial:
+def _trial(
+    number: int, state: TrialState = TrialState.COMPLETE, point: float | None = None, **attributes: Any
+) -> optuna.trial.FrozenTrial:
+    point = number / 10 if point is None else point
     value = 1.0 if state == TrialState.COMPLETE else None
     x = optuna.distributions.FloatDistribution(0, 1)
     trial = optuna.create_trial(
-        state=state, value=value, params={"x": 0.5}, distributions={"x": x}, user_attrs=attributes
+        state=state, value=value, params={"x": point}, distributions={"x": x}, user_attrs=attributes
     )
     trial.number = number
     return trial
@@ -52,6 +55,14 @@ def _found(**changes: Any) -> Found:
         ({"begun": Counter({0: 2, 2: 1, 3: 1})}, ["trials [0] were begun twice"]),
         ({"begun": Counter({0: 1, 2: 1})}, ["trials [3] are finished and were never begun"]),
         ({"trials": [*_found().trials, _trial(4, TrialState.RUNNING)]}, ["trials [4] are still running"]),
+        (
+            {"trials": [*_found().trials[:3], _trial(3, point=0.2)]},
+            ["the same hyperparameters were finished in trials [[2, 3]]"],
+        ),
+        (
+            {"trials": [*_found().trials[:2], _trial(2), _trial(3)]},
+            ["the hyperparameters of [1] were not tried again"],
+        ),
         ({"kills": 0}, ["only 0 of 1 kills: the search was over before", "1 trials are interrupted by 0 kills"]),
     ],
 )

@@ -27,7 +27,8 @@ from prunetune.data._files import Download, Published
 from prunetune.data.cifar import CIFAR10, CIFAR100, loader, read_batch
 from prunetune.data.fashion_mnist import FILES as FASHION_MNIST
 from prunetune.errors import InputError
-from prunetune.jobs.launch import keep_config, load_data
+from prunetune.jobs.job import load_data
+from prunetune.jobs.launch import keep_config
 
 
 class Python2Pickler(pickle._Pickler):  # the one that is written in Python can be extended

@@ -122,6 +122,14 @@ FORMS: dict[str, tuple[Callable[[Tensor], Any], ...]] = {
         lambda x: torch.take_along_dim(x, dim=3, indices=x.new_zeros(1, 1, 1, 2, dtype=torch.int64)),
         lambda x: x.take_along_dim(x.new_zeros(1, 1, 1, 2, dtype=torch.int64), -1),
     ),
+    "places written to by their numbers": (
+        lambda x: x.index_add(3, torch.tensor([2, 0], device=x.device), x[..., :2]),
+        lambda x: torch.index_copy(x, dim=3, index=torch.tensor([2, 0], device=x.device), source=x[..., :2]),
+        lambda x: x.index_reduce(3, torch.tensor([2, 0], device=x.device), x[..., :2], "amax"),
+        lambda x: torch.index_reduce(
+            x, dim=3, index=torch.tensor([2, 2], device=x.device), source=x[..., :2], reduce="mean", include_self=False
+        ),
+    ),
     "the largest places": (
         lambda x: x.topk(2, 3)[0],
         lambda x: torch.topk(x, k=2, dim=3)[0],

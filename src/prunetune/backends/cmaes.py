@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from prunetune.backends.quiet import quietly
 from prunetune.backends.seeds import derive_seed
 from prunetune.backends.stateless import STARTUP, SobolSampler
-from prunetune.backends.trial import RETRY_OF
+from prunetune.backends.trial import repeated
 
 
 class Cmaes(SobolSampler):
@@ -117,13 +117,11 @@ class Replayed(CmaEsSampler):
 
 def _with_its_generation(trial: FrozenTrial, everything: Mapping[int, FrozenTrial]) -> FrozenTrial:
     """Optuna notes a generation where it samples, and a trial that is repeated is not sampled."""
-    first = trial
-    while RETRY_OF in first.user_attrs:
-        first = everything[first.user_attrs[RETRY_OF]]
-    if first is trial:
+    before = repeated(trial, everything)
+    if not before:
         return trial
     twin = copy.copy(trial)
-    twin.system_attrs = {**first.system_attrs, **trial.system_attrs}
+    twin.system_attrs = {**before[-1].system_attrs, **trial.system_attrs}
     return twin
 
 

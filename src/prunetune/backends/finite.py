@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.cube import Cube
 from prunetune.backends.study import outcome
-from prunetune.backends.trial import GIVEN_UP, SAME_NETWORK, TOLD
+from prunetune.backends.trial import GIVEN_UP, INSTEAD_OF, SAME_NETWORK, TOLD, repeated
 
 MOST: Final = 4096
 """In a space with more points a search hardly comes to the same one twice."""
@@ -48,15 +48,20 @@ class Finite:
         there = sum(not _is_over_for_nothing(trial) for trial in trials)
         return min(asked, there + len(self._untried(trials)))
 
-    def another(self, trial: FrozenTrial, others: Sequence[FrozenTrial]) -> dict[str, Any] | None:
-        """The untried point next to that of ``trial``, if one of the ``others`` has had the same; None if it is new.
+    def another(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
+        """The untried point next to that of ``trial``, if one before it has had the same; None if it is new.
 
-        An empty one says that there is none. What was enqueued is as it is.
+        An empty one says that there is none. What somebody has enqueued is as it is, and for a trial that repeats one
+        it is as for that: it may have died before this was asked.
         """
-        if FIXED in trial.system_attrs or self._point(trial.params) not in self._tried(others):
+        same = [trial, *repeated(trial, {each.number: each for each in trials})]
+        wanted = same[-1].system_attrs.get(FIXED) and INSTEAD_OF not in same[-1].user_attrs
+        numbers = {each.number for each in same}
+        before = [each for each in trials if each.number < trial.number and each.number not in numbers]
+        if wanted or self._point(trial.params) not in self._tried(before):
             return None
         here = self._cube.encode(trial.params)
-        untried = self._untried(others)
+        untried = self._untried(trials)
         return min(untried, key=lambda params: float(np.abs(self._cube.encode(params) - here).sum()), default={})
 
     def _tried(self, trials: Sequence[FrozenTrial]) -> set[Point]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from prunetune.backends.trial import GIVEN_UP, WITHDRAWN
+from prunetune.backends.trial import GIVEN_UP, RETRY_OF, WITHDRAWN
 from prunetune.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 DRAW: Final = "prunetune:draw"
-"""The system attribute of a trial that takes the place of a killed one; without it the draw is the trial's number."""
+"""The system attribute of a trial that takes the place of another; without it the draw is the trial's number."""
 KILLS: Final = 2
 """Whose trials were killed so often is not drawn again: it may be what kills them."""
 
@@ -39,20 +39,40 @@ class Told:
 def claim_draw(study: Study, trial: FrozenTrial) -> int:
     """Which draw of the study's random stream is this trial's: the first that no other trial has.
 
-    That is the trial's number, unless trials were killed before. The trial after a killed one takes its place, and so a
-    search that is killed and resumed suggests what it would have suggested. Two processes that replace a killed trial
-    in the same moment may take the same place.
+    That is the trial's number, unless trials were interrupted before. The trial after an interrupted one takes its
+    place, and so a search that is stopped and resumed suggests what it would have suggested. Where a process died, its
+    trial's place is kept for the one that repeats it.
+
+    Several processes may take the same place in the same moment. So whoever has written down his claim looks again, and
+    takes another if he is not alone: of two, the one who wrote later sees both.
     """
-    others = [other for other in _all_trials(study) if other.number != trial.number]
-    killed = Counter(_draw(other) for other in others if _interrupted(other))
-    if not killed:
-        return trial.number
-    taken = {_draw(other) for other in others if not _interrupted(other)}
-    taken.update(draw for draw, times in killed.items() if times >= KILLS)
-    draw = next(number for number in itertools.count() if number not in taken)
-    if draw != trial.number:
+    draw, written = trial.number, False
+    while True:
+        trials = _all_trials(study)
+        draws = _draws(trials)
+        if RETRY_OF in trial.user_attrs:
+            return draws[trial.number]
+        others = [other for other in trials if other.number != trial.number]
+        taken = _taken(others, draws)
+        if draw not in taken if written else not any(_interrupted(other) for other in others):
+            return draw
+        rivals = [other.number for other in others if draws[other.number] == draw and not _interrupted(other)]
+        ahead = sum(number < trial.number for number in rivals)
+        free = (number for number in itertools.count() if number not in taken)
+        found = next(itertools.islice(free, ahead, None))  # those that have the same go to different ones
+        if found == draw:
+            return draw
+        draw, written = found, True
         study._storage.set_trial_system_attr(trial._trial_id, DRAW, draw)
-    return draw
+
+
+def unrepeated(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials whose process died and that no other trial was to repeat, nor has taken the place of."""
+    repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    trials = _begun(trials)
+    draws = _draws(trials)
+    live = {draws[trial.number] for trial in trials if not _interrupted(trial)}
+    return [t for t in trials if _given_up(t) and t.number not in repeated and draws[t.number] not in live]
 
 
 def tell_all(study: Study, trial: FrozenTrial, draw: int) -> list[Told]:
@@ -60,18 +80,22 @@ def tell_all(study: Study, trial: FrozenTrial, draw: int) -> list[Told]:
 
     A running trial with a later draw is not among them: it will take account of this one, and if both took account of
     each other, both would get the same point. A trial that was stopped is told as its last score. One whose score is
-    not finite is told as the worst finite one of all, so that neither NaN nor infinity gets to any optimizer. A killed
-    one is left out: it will be drawn again.
+    not finite is told as the worst finite one of all, so that neither NaN nor infinity gets to any optimizer. An
+    interrupted one is left out, for it comes again; of a place that was given up, all are told.
 
     Raises InputError for a study of several objectives.
     """
     if study._is_multi_objective():
         raise InputError("this optimizer is for one objective, and the study has several; take an Optuna sampler")
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-    others = [t for t in _all_trials(study) if t.number != trial.number and t.state != TrialState.WAITING]
-    killed = Counter(_draw(other) for other in others if _interrupted(other))
-    others = [t for t in others if t.state != TrialState.RUNNING or _draw(t) < draw]
-    counted = [t for t in others if not _interrupted(t) or killed[_draw(t)] >= KILLS]
+    trials = _all_trials(study)
+    draws = _draws(trials)
+    others = [other for other in trials if other.number != trial.number]
+    live = {draw, *(draws[other.number] for other in others if not _interrupted(other))}
+    over = {draw for draw, times in _interruptions(others, draws).items() if times >= KILLS} - live
+    others = [t for t in others if t.state != TrialState.WAITING]
+    others = [t for t in others if t.state != TrialState.RUNNING or draws[t.number] < draw]
+    counted = [t for t in others if not _interrupted(t) or draws[t.number] in over]
     scores = {other.number: _score(other) for other in counted}
     finite = [sign * score for score in scores.values() if score is not None and math.isfinite(score)]
     worst = max(finite, default=0.0)
@@ -81,7 +105,7 @@ def tell_all(study: Study, trial: FrozenTrial, draw: int) -> list[Told]:
 
     return [
         Told(t.params, t.distributions, loss(scores[t.number]), t.state == TrialState.RUNNING)
-        for t in sorted(counted, key=lambda each: (_draw(each), each.number))
+        for t in sorted(counted, key=lambda each: (draws[each.number], each.number))
     ]
 
 
@@ -102,18 +126,37 @@ def common_space(history: Sequence[Told]) -> dict[str, BaseDistribution]:
 
 def _all_trials(study: Study) -> list[FrozenTrial]:
     """Those of all of Hyperband's brackets (`study.get_trials` has one's own only), but for those that never began."""
-    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+    return _begun(study._storage.get_all_trials(study._study_id, deepcopy=False))
+
+
+def _begun(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.user_attrs.get("outcome") != WITHDRAWN]
 
 
-def _draw(trial: FrozenTrial) -> int:
-    draw: int = trial.system_attrs.get(DRAW, trial.number)
-    return draw
+def _draws(trials: Sequence[FrozenTrial]) -> dict[int, int]:
+    """By number, each trial's draw: what it claimed, else that of the trial that it repeats, else its number."""
+    draws: dict[int, int] = {}
+    for trial in trials:
+        repeated = draws.get(trial.user_attrs.get(RETRY_OF, trial.number), trial.number)
+        draws[trial.number] = trial.system_attrs.get(DRAW, repeated)
+    return draws
+
+
+def _taken(trials: Sequence[FrozenTrial], draws: Mapping[int, int]) -> set[int]:
+    held = {draws[trial.number] for trial in trials if not _interrupted(trial) or _given_up(trial)}
+    return held | {draw for draw, times in _interruptions(trials, draws).items() if times >= KILLS}
+
+
+def _interruptions(trials: Sequence[FrozenTrial], draws: Mapping[int, int]) -> Counter[int]:
+    return Counter(draws[trial.number] for trial in trials if _interrupted(trial))
 
 
 def _interrupted(trial: FrozenTrial) -> bool:
-    notes = trial.user_attrs
-    return trial.state == TrialState.FAIL and (notes.get("outcome") == "interrupted" or notes.get(GIVEN_UP, False))
+    return _given_up(trial) or (trial.state == TrialState.FAIL and trial.user_attrs.get("outcome") == "interrupted")
+
+
+def _given_up(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(GIVEN_UP, False))
 
 
 def _score(trial: FrozenTrial) -> float | None:

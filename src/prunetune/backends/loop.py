@@ -115,7 +115,8 @@ def run_trials(
     best = next((trial.value for trial in top_trials(study, 1)), None)
     space = settings.space.to_optuna()
     finite = Finite(space) if distinct and size(space) is not None else None
-    crew = Crew(study, observer, Watch(pulse), phase, retries, {trial.number for trial in ended}, finite)
+    known = {trial.number for trial in ended}
+    crew = Crew(study, space, observer, Watch(pulse), phase, retries, known, finite)
     possible = crew.limit(study.get_trials(deepcopy=False), total()) - len(discounted(study))
     notes = study_notes(study, settings, total())
     before = tally(finished)
@@ -182,7 +183,7 @@ class _Loop:
     def _claim(self) -> tuple[optuna.Trial, Report] | None:
         settings = self.settings
         self._drop_impossible()
-        trial = self.crew.claim(settings.space.to_optuna(), self.n_trials)
+        trial = self.crew.claim(self.n_trials)
         if trial is None:
             return None
         seed = derive_seed(settings.seed, self.study.study_name, trial.number)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Final, TypeVar
 
 from optuna.distributions import BaseDistribution
@@ -25,6 +27,7 @@ FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 10.0
 LONGEST_NAP: Final = 0.5  # after which a signal is seen that came meanwhile
 ENDING_SECONDS: Final = 5.0  # the patience of a process that a signal ends
+TOKEN: Final = "prunetune:token"  # system attribute of a trial that is queued: no other has the same
 SAY_AFTER: Final = 1.0  # locks of some moments are everyday, where several workers share a SQLite file
 
 _PASSING_SQLITE: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
@@ -40,8 +43,8 @@ class PatientStorage(BaseStorage):
     """``storage``, each of whose operations is tried again while what hinders it may pass.
 
     An operation may have been done although its answer was lost, and is then done a second time. Attributes, reports
-    and parameters are the same afterwards; a trial that was made twice has nobody who shows signs of life for it, and
-    is given up like that of a dead worker; and a trial that is finished already is looked at.
+    and parameters are the same afterwards; a trial that began twice has nobody who shows signs of life for it, and is
+    given up like that of a dead worker; one that waits is known by a token; and one that is finished is looked at.
 
     ``signature`` are system attributes that every trial has which is started through this storage.
 
@@ -148,9 +151,23 @@ class PatientStorage(BaseStorage):
         return self._do(self._storage.get_all_studies, _UNREADABLE)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """As the storage's; a trial that begins here has our signature from the first moment on."""
-        signed = template_trial or create_trial(state=TrialState.RUNNING, system_attrs=self._signature)
-        return self._do(lambda: self._storage.create_new_trial(study_id, signed))
+        """As the storage's; a trial that begins here has our signature from the first moment on, one queued a token."""
+        made = template_trial or create_trial(state=TrialState.RUNNING, system_attrs=self._signature)
+        if made.state != TrialState.WAITING:
+            return self._do(lambda: self._storage.create_new_trial(study_id, made))
+        token = uuid.uuid4().hex
+        queued = create_trial(
+            state=made.state, user_attrs=made.user_attrs, system_attrs={**made.system_attrs, TOKEN: token}
+        )
+        attempts = itertools.count()
+
+        def attempt() -> int:
+            trials = self._storage.get_all_trials(study_id, deepcopy=False) if next(attempts) else ()
+            there = (trial._trial_id for trial in trials if trial.system_attrs.get(TOKEN) == token)
+            made_before = next(there, None)
+            return self._storage.create_new_trial(study_id, queued) if made_before is None else made_before
+
+        return self._do(attempt)
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -160,7 +177,7 @@ class PatientStorage(BaseStorage):
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """As the storage's; a trial that an attempt finished whose answer was lost is finished well."""
-        attempts: Iterator[int] = iter(range(1_000_000))
+        attempts = itertools.count()
 
         def attempt() -> bool:
             first = next(attempts) == 0

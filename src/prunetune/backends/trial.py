@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
@@ -12,6 +12,7 @@ import numpy as np
 import optuna
 from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial
 
 from prunetune.backends.checks import real_number, whole_number
 from prunetune.backends.space import Params
@@ -22,6 +23,7 @@ Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interr
 GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
 RETRY_OF: Final = "retry_of"  # user attribute of the one that repeats its hyperparameters
 RETRY: Final = "retry"  # and another of it: how often they were tried again
+INSTEAD_OF: Final = "instead_of"  # user attribute of one with the next point of a finite space, for one that came twice
 TOLD: Final = "told"  # user attribute of a trial that ran elsewhere: the network that its score is of
 SAME_NETWORK: Final = "base"  # its value where that is the network that the study's own trials train
 NOT_READ: Final = "not_read"  # user attribute of a trial: which hyperparameters its train function never read
@@ -274,6 +276,15 @@ class _Training(Report):
 
 def _raise(stopped: Ending) -> NoReturn:
     raise (TrialDiverged if stopped.outcome == "diverged" else TrialPruned)(stopped.message)
+
+
+def repeated(trial: FrozenTrial, everything: Mapping[int, FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that ``trial`` repeats, the latest first, of those in ``everything``, which are by number."""
+    found = []
+    while RETRY_OF in trial.user_attrs:
+        trial = everything[trial.user_attrs[RETRY_OF]]
+        found.append(trial)
+    return found
 
 
 def attempt(objective: Callable[[Params, Report], float], params: Params, report: Report) -> Ending:

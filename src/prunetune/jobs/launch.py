@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import torch
-
-from prunetune.backends import Categorical, SearchSpace
 from prunetune.backends.storage import absolute, without_password
 from prunetune.checking import CONFIGURATIONS, CheckResult, check
 from prunetune.comparison.compare import CompareResult, compare
 from prunetune.comparison.settings import Comparison
-from prunetune.config import Config, fidelity_of, parse_config, read_config, search_space
-from prunetune.data import ImageData, datasets
+from prunetune.config import fidelity_of, parse_config, read_config, search_space
 from prunetune.data._files import Say, silently
-from prunetune.data._reduced import subset_size
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fidelity import FULL
 from prunetune.fingerprint import Resume
-from prunetune.jobs.devices import choose_device
-from prunetune.jobs.execution import Execution
-from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
+from prunetune.jobs.job import Job, prepare
 from prunetune.jobs.local_workers import LocalWorkers
-from prunetune.jobs.schedules import SCHEDULES
 from prunetune.runfolder import RunFolder, read_tables, sqlite_url, whole_path
 from prunetune.settings import Pruning, Search
+from prunetune.tables import Config
 from prunetune.tuner import TuneResult, tune
-from prunetune.workers import WAIT_SECONDS, ModelFunction, joined, work
-from prunetune.zoo import models
+from prunetune.workers import WAIT_SECONDS, joined, work
 
-if TYPE_CHECKING:
-    from torch import nn
-
-EXAMPLE_BATCH: Final = 128  # images that FLOPs are counted and a step is timed on
 CONFIGURED: Final = "configured"  # the proxy of [pruning], in a comparison
 FREE: Final = {"data.download"}  # what may be different when a run goes on, since it changes no result
 
@@ -57,24 +43,17 @@ def launch(
 
     Raises InputError before anything is trained if the data, the device, the batch sizes or the folder do not fit.
     """
-    model_fn, job, data = _prepare(config, say)
+    job = prepare(config, say)
     keep_config(config, resume)
     with LocalWorkers(workers - 1, config, observer) as crowd:
         return tune(
-            model_fn,
-            job,
-            search_space(config),
-            example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
-            epochs=config.search.epochs,
-            run_dir=config.run.folder,
+            **_problem(config, job),
             resume=resume,
             pruning=_pruning(config),
-            search=_search(config),
+            search=_search(config, job),
             fidelity=fidelity_of(config),
             first=config.search.first,
-            seed=config.search.seed,
             evaluate=job.evaluate,
-            data=ScoringBatches(data, config.search.seed),
             energy=config.run.energy,
             country=config.run.country,
             observer=crowd,
@@ -91,21 +70,14 @@ def launch_check(
     say: Say = silently,
 ) -> CheckResult:
     """Check the proxy that ``config`` describes, in its run folder; see ``prunetune.check`` and ``launch``."""
-    model_fn, job, data = _prepare(config, say)
+    job = prepare(config, say)
     keep_config(config, resume)
     return check(
-        model_fn,
-        job,
-        search_space(config),
-        example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
-        epochs=config.search.epochs,
-        run_dir=config.run.folder,
+        **_problem(config, job),
         resume=resume,
         pruning=_pruning(config),
-        search=_search(config),
+        search=_search(config, job),
         fidelity=fidelity_of(config),
-        seed=config.search.seed,
-        data=ScoringBatches(data, config.search.seed),
         observer=observer,
         configurations=configurations,
         check_epochs=epochs,
@@ -124,39 +96,41 @@ def launch_compare(
     asked = config.compare
     proxies = {CONFIGURED: _pruning(config)} if "pruning" in config.model_fields_set else {}
     comparison = Comparison(**asked.settings(), proxies=proxies)
-    model_fn, job, data = _prepare(config, say)
+    job = prepare(config, say)
     keep_config(config, resume)
-    device = choose_device(config.run.device)
-
-    def build(name: str) -> nn.Module:
-        return models[name](data.num_classes, data.channels).to(device)
-
     return compare(
-        model_fn,
-        job,
-        search_space(config),
-        example_inputs=data.normalize(data.train_images[:EXAMPLE_BATCH]),
-        epochs=config.search.epochs,
-        run_dir=config.run.folder,
+        **_problem(config, job),
         resume=resume,
         comparison=comparison,
-        direction="maximize",
-        smaller={name: partial(build, name) for name in asked.smaller},
-        seed=config.search.seed,
+        direction=job.direction,
+        smaller={name: job.builder(name) for name in asked.smaller},
         evaluate=job.evaluate,
-        data=ScoringBatches(data, config.search.seed),
         observer=observer,
     )
+
+
+def _problem(config: Config, job: Job) -> dict[str, Any]:
+    """The arguments that ``tune``, ``check`` and ``compare`` have in common."""
+    return {
+        "model_fn": job.model_fn,
+        "train": job.train,
+        "space": search_space(config),
+        "example_inputs": job.example_inputs,
+        "epochs": config.search.epochs,
+        "run_dir": config.run.folder,
+        "seed": config.search.seed,
+        "data": job.batches,
+    }
 
 
 def _pruning(config: Config) -> Pruning:
     return Pruning(**config.pruning.model_dump(exclude_none=True))
 
 
-def _search(config: Config) -> Search:
+def _search(config: Config, job: Job) -> Search:
     search = config.search
     return Search(
-        direction="maximize",  # of an accuracy, which the image loop returns
+        direction=job.direction,
         n_trials=search.n_trials,
         confirm=search.confirm,
         optimizer=search.optimizer,
@@ -177,11 +151,13 @@ def join(
     root: str | None = None,
     wait: float = WAIT_SECONDS,
     resume: Resume = "same",
+    source: Path | None = None,
     observer: Observer = silent,
 ) -> int:
     """Run trials of the search ``study`` in ``storage``, with the model and the data that its owner has; how many.
 
-    ``device`` and ``root``, the folder of the data, are those of this machine.
+    ``device`` and ``root``, the folder of the data, are those of this machine. ``source`` is the configuration file: a
+    search of somebody's own code is joined by it only, for what a database says is not to decide what code runs here.
     """
     with joined(storage, study, observer, wait) as (found, _, order):
         name, job = found.study_name, order.job
@@ -190,26 +166,20 @@ def join(
             f"the search {name!r} was started with a network and a train function of somebody's own; join it with "
             "prunetune.work(model_fn, train, URL)"
         )
-    model_fn, train, _ = _prepare(_config_of(job, device, root))
-    return work(model_fn, train, storage, study=name, wait=wait, resume=resume, observer=observer)
+    own = ":" in str(job.get("model", {}).get("name"))
+    mine = prepare(_own_config(source, name, device) if own else _config_of(job, device, root))
+    return work(mine.model_fn, mine.train, storage, study=name, wait=wait, resume=resume, observer=observer)
 
 
-def _prepare(config: Config, say: Say = silently) -> tuple[ModelFunction, ImageClassification, ImageData]:
-    """How the network is built and trained, and the data, on the device."""
-    device = choose_device(config.run.device)
-    data = load_data(config, say)
-    _check_batch_sizes(config, search_space(config), data, fidelity_of(config).data)
-    data = data.to(device)
-    train = config.train
-    defaults = Hyperparameters().updated(train.fixed())
-    execution = Execution(train.amp, train.channels_last, train.compile)
-    job = ImageClassification(data, defaults, SCHEDULES[train.schedule], execution, config.search.seed)
-    builder = models[config.model.name]
-
-    def model_fn() -> nn.Module:
-        return builder(data.num_classes, data.channels).to(device)
-
-    return model_fn, job, data
+def _own_config(source: Path | None, study: str, device: str) -> Config:
+    """The configuration of somebody's own code, as this machine has it, for that device."""
+    if source is None or source.is_dir():
+        raise InputError(
+            f"the search {study!r} runs code of its owner's; join it with the configuration that names that code: "
+            "prunetune worker CONFIG"
+        )
+    config = read_config(source)
+    return config.model_copy(update={"run": config.run.model_copy(update={"device": device})})
 
 
 def _config_of(job: Mapping[str, Any], device: str, root: str | None) -> Config:
@@ -258,27 +228,14 @@ def _configured_search(path: Path) -> tuple[Path, dict[str, Any]]:
     return whole_path("run.folder", config.run.folder), {"storage": config.search.storage, "study": config.search.study}
 
 
-@dataclass(frozen=True)
-class ScoringBatches:
-    """Batches of training images and their labels, drawn without replacement, the same for the same seed."""
-
-    data: ImageData
-    seed: int
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        images, labels = self.data.train_images, self.data.train_labels
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed)).to(images.device)
-        for part in torch.split(order, EXAMPLE_BATCH):
-            yield self.data.normalize(images[part]), labels[part]
-
-
 def keep_config(config: Config, resume: Resume = "same") -> None:
     """Write ``config`` into the run folder as ``config.json``, or check it against the one that is there.
 
     What the tuner knows of (search, pruning) it compares itself; here it is the job: model, data and training.
     Raises InputError that names the first key that differs, unless ``resume`` is "anyway".
     """
-    now = config.model_dump(mode="json", exclude={"run"})
+    given = config.model_dump(mode="json", exclude={"run"})
+    now = {table: keys for table, keys in given.items() if keys is not None}
     if config.search.storage is not None:
         now["search"]["storage"] = without_password(absolute(config.search.storage))
     with RunFolder(config.run.folder) as folder:
@@ -301,34 +258,3 @@ def _check_same_job(before: Mapping[str, Any], now: Mapping[str, Any], folder: s
 
 def _flat(tables: dict[str, Any]) -> dict[str, Any]:
     return {f"{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()}
-
-
-def load_data(config: Config, say: Say = silently) -> ImageData:
-    """The images that ``config`` names, on the CPU, with the augmentation that it asks for. Raises InputError."""
-    dataset = datasets[config.data.name]
-    root = None if config.data.root is None else whole_path("data.root", config.data.root)
-    if config.data.download and dataset.fetch is not None:
-        dataset.fetch(root, say)
-    data = dataset.load(config.data.image_size, root, config.data.seed)
-    return replace(data, augmentation=replace(data.augmentation, **config.train.augmentation()))
-
-
-def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData, share: float) -> None:
-    """Raise InputError unless every batch size that may be tried fits into that share of the training set."""
-    distribution = space.get("batch_size")
-    if distribution is None:
-        sizes = [("train.batch_size", Hyperparameters().updated(config.train.fixed()).batch_size)]
-    else:
-        ends = distribution.choices if isinstance(distribution, Categorical) else (distribution.low, distribution.high)
-        sizes = [("search.space.batch_size", int(str(end))) for end in ends]
-    for key, size in sizes:
-        try:
-            check_batch_size(size, data)
-        except InputError as error:
-            raise InputError(f"{key}: {error}") from None
-        if size > (kept := subset_size(len(data.train_labels), share)):
-            raise InputError(
-                f"{key}: batch_size {size} is impossible in trials, for which fidelity.data "
-                f"{'= ' if config.fidelity.cost is None else 'may leave '}{share:.3g} of the "
-                f"{len(data.train_labels)} training images, {kept}; raise fidelity.data, or lower the batch size"
-            )

@@ -11,12 +11,13 @@ from typing import Final, Self
 
 import torch
 
-from prunetune.config import Config
+from prunetune.errors import InputError
 from prunetune.events import Event, Notice, Observer, PhaseEnded, PhaseStarted
 from prunetune.interrupts import OWNER
 from prunetune.jobs.devices import share_devices
 from prunetune.runfolder import sqlite_url, whole_path
 from prunetune.settings import Search
+from prunetune.tables import Config
 
 GRACE_SECONDS: Final = 20.0  # to record the trial that a worker is in
 
@@ -29,6 +30,11 @@ class LocalWorkers:
     """
 
     def __init__(self, count: int, config: Config, observer: Observer) -> None:
+        if count and config.code and config.source is None:
+            raise InputError(
+                f"workers run {config.code[0]} only by a configuration file that names it; read the configuration from "
+                "one, or search with one process"
+            )
         self._count = count
         self._config = config
         self._observer = observer
@@ -72,6 +78,8 @@ class LocalWorkers:
             OWNER: str(os.getpid()),
         }
         command = [sys.executable, "-m", "prunetune", "worker", "--name", search.study_name(folder)]
+        if config.code:  # which no study makes anybody run
+            command.append(str(config.source))
         devices = share_devices(config.run.device, self._count + 1, torch.cuda.device_count())  # this process is first
         for number in range(1, self._count + 1):
             with (folder / f"worker-{number}.log").open("ab") as log:

@@ -54,6 +54,13 @@ class MessagesByScatterReduce(Graph):
         return zeros.scatter_reduce(0, index, messages, reduce="mean", include_self=False)
 
 
+@network(vectors)
+class MessagesByIndexReduce(Graph):
+    def collected(self, x: Tensor, target: Tensor, messages: Tensor) -> Tensor:
+        zeros = messages.new_zeros(x.shape[0], messages.shape[1])
+        return zeros.index_reduce(0, target, messages, "amax", include_self=False)
+
+
 @network(tokens)
 class GatheredTokens(nn.Module):
     """As in a masked autoencoder: some tokens are kept, and all put back with a learned one for those that were not."""
@@ -103,6 +110,22 @@ class MaskedTokens(nn.Module):
         y[mask] = self.inner(x[mask]).relu()
         y[~mask] = self.token
         return self.head(y)
+
+
+@network(tokens)
+class WritesToViews(nn.Module):
+    """Nothing but views is written to; a token comes from another layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.inner, self.head = nn.Linear(5, 8), nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x)
+        first, rest = tokens[:, 0], tokens.transpose(0, 1)[1:]
+        first.copy_(self.inner(x[:, 1]))
+        rest.mul_(first.sigmoid())
+        return self.head(tokens)
 
 
 @network(tokens)

@@ -145,7 +145,7 @@ def test_the_tutorial_works_as_it_is_typed(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{shell}: {done.stderr}"
             printed[shell.strip()] = done.stdout
     cut = printed[".venv/bin/prunetune prune mine:Net --input 64,1,8,8"]
-    assert re.search(r"^first\.0\.weight +128x1x3x3  -> +20x1x3x3$", cut, re.MULTILINE)
+    assert re.search(r"^first\.0\.weight +256x1x3x3  -> +39x1x3x3$", cut, re.MULTILINE)
     assert "kept whole  10 channels: output: it is the model's output" in "".join(printed.values())
     assert "learning_rate" in printed[".venv/bin/python search.py"]
     assert (tmp_path / "runs" / "mine" / "report.html").stat().st_size > 10_000

@@ -17,6 +17,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from prunetune.cli import app
+from prunetune.config import parse_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -191,11 +192,19 @@ def test_the_check_prints_what_is_shown(shell: Path) -> None:
     assert re.search(r"^(use this|use a larger|don't use|too few)", done.output, re.MULTILINE), done.output
 
 
+def test_a_network_of_ones_own_in_a_configuration() -> None:
+    import tomllib
+
+    tables = tomllib.loads(blocks("toml")[0])
+    config = parse_config({**tables, "run": {"folder": "runs/own"}})
+    assert config.code == ("my_project:build", "my_project:train")
+
+
 def test_a_plugin_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry point is the one of examples/plugin, which the contract's line then finds by name."""
     import tomllib
 
-    (asked,) = blocks("toml")
+    (_, asked) = blocks("toml")
     (name,) = tomllib.loads(asked)["project"]["entry-points"]["prunetune.scorers"]
     real = tomllib.loads((ROOT / "examples/plugin/pyproject.toml").read_text())["project"]["entry-points"]
     assert name in real["prunetune.scorers"]

@@ -17,7 +17,7 @@ from torch import nn
 
 import prunetune.engine
 import prunetune.report
-import prunetune.workers
+import prunetune.tuning.objective
 from prunetune.backends import Categorical, Float, Int, SearchSpace
 from prunetune.backends.trial import Report
 from prunetune.checking import NETWORKS, CheckResult, check, draw_configurations
@@ -75,7 +75,7 @@ def clock() -> Iterator[SimpleNamespace]:
     """The clock by which trainings are timed."""
     found = SimpleNamespace(now=0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prunetune.workers, "time", SimpleNamespace(perf_counter=lambda: found.now))
+        patch.setattr(prunetune.tuning.objective, "time", SimpleNamespace(perf_counter=lambda: found.now))
         patch.setattr(prunetune.engine, "step_time", lambda models, inputs: dict.fromkeys(models, 0.5))
         patch.setattr(prunetune.report, "write_report", lambda run_dir: run_dir)
         yield found

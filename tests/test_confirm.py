@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 from torch import nn
 
-import prunetune.workers
+import prunetune.tuning.objective
 from prunetune.backends import Categorical
 from prunetune.backends.race import PROXY_CURVE, Race, movement, score_at, stops
 from prunetune.backends.trial import TOLD, Report
@@ -41,7 +41,7 @@ Curves = Mapping[str, Sequence[float]]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What other tests are about is left out; and each epoch takes a second of the clock."""
     make_quick(monkeypatch)
-    monkeypatch.setattr(prunetune.workers, "time", types.SimpleNamespace(perf_counter=lambda: Scripted.now))
+    monkeypatch.setattr(prunetune.tuning.objective, "time", types.SimpleNamespace(perf_counter=lambda: Scripted.now))
 
 
 class Scripted:

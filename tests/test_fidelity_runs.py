@@ -109,7 +109,7 @@ def test_trials_get_less_and_the_full_network_all(tmp_path: Path) -> None:
 def test_what_a_trial_cost_is_measured_where_both_networks_trained(tmp_path: Path, monkeypatch: Any) -> None:
     """2 epochs of 1 s on the proxy, 4 epochs of 5 s on the full network: a tenth; without it 3 trials take 60 s."""
     clock = iter([0.0, 2.0] * 3 + [0.0, 20.0])
-    monkeypatch.setattr("prunetune.workers.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("prunetune.tuning.objective.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     record = _tune(tmp_path, Watched()).record
     assert record["cost"]["trial"]["measured"] == {"total": pytest.approx(0.1), "configurations": 1, "epochs": 0.5}
     assert record["time"]["search_on_base_estimate"] == pytest.approx(60)

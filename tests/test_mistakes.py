@@ -22,7 +22,8 @@ from prunetune.backends.trial import Report
 from prunetune.cli import app
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, Warned
-from prunetune.tuner import Search, TuneResult, build_base, tune
+from prunetune.tuner import Search, TuneResult, tune
+from prunetune.tuning.problem import build_base
 from tiny_tune import HALF, INPUTS, make_quick, net, read_record
 
 TARGETS = torch.tensor([0, 1])
@@ -400,9 +401,7 @@ def constant() -> nn.Module:
 
 @pytest.mark.parametrize("model_fn", [net, with_norm, constant, lambda: pretrained()[4:].append(nn.Linear(2, 64))])
 def test_networks_that_are_drawn_at_each_call_or_constant_are_not_pretrained(model_fn: Any) -> None:
-    remarks: list[str] = []
-    build_base(model_fn, 0, remarks)
-    assert remarks == []
+    assert build_base(model_fn, 0)[1] == ""
 
 
 def test_a_checkpoint_that_is_loaded_in_the_train_function(tmp_path: Path) -> None:

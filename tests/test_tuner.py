@@ -21,7 +21,7 @@ from torch import nn
 import prunetune
 import prunetune.engine
 import prunetune.report
-import prunetune.workers
+import prunetune.tuning.objective
 from prunetune.backends.trial import Report
 from prunetune.errors import InputError, SearchError, TraceError
 from prunetune.events import Event, PhaseEnded, PhaseStarted, TrialEnded, silent
@@ -131,7 +131,7 @@ def test_the_estimate_is_the_proxys_time_times_the_ratio_of_paces(
 ) -> None:
     """By a clock that only training moves: 0.5 s for two epochs on the proxy, five times as long on the base."""
     now = [0.0]
-    monkeypatch.setattr(prunetune.workers, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(prunetune.tuning.objective, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
 
     def timed(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         now[0] += 2.5 if width(model) == 16 else 0.5

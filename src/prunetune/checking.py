@@ -15,37 +15,36 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
 from prunetune.allocator import freed_memory_kept
-from prunetune.arguments import names_checked
-from prunetune.backends import Distribution, SearchSpace, resolve_space
+from prunetune.arguments import check_options, names_checked
+from prunetune.backends import Distribution, SearchSpace
 from prunetune.backends.checks import whole_number
-from prunetune.caller import given_back, seed_all
+from prunetune.caller import given_back
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer, Phase, Warned
 from prunetune.fidelity import AXES, FULL, Fidelity, resolve_fidelity
-from prunetune.fingerprint import Fingerprint, Resume, check_resume, continued, sentences
+from prunetune.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.interrupts import interruptible
-from prunetune.mistakes import check_train
 from prunetune.ranks import RankCorrelation, spearman
 from prunetune.record import Record
-from prunetune.run import unread_notes
 from prunetune.runfolder import FORMAT, RunFolder
 from prunetune.saving import will_not_pay
 from prunetune.settings import Pruning, Search, Settings
 from prunetune.transfer.notes import transfer_note
-from prunetune.tuner import build_base
+from prunetune.tuning.objective import Objective, unread_notes
+from prunetune.tuning.problem import Problem
+from prunetune.tuning.proxy_factory import proxy_of
+from prunetune.tuning.types import ModelFunction, TrainFunction
 from prunetune.verdict import Verdict, too_few, verdict
 from prunetune.watching import Watching
-from prunetune.workers import PLAN, ModelFunction, TrainFunction, digest, on_proxy, timed
+from prunetune.workers import PLAN, digest
 
 if TYPE_CHECKING:
     import optuna
 
     from prunetune.backends.study import StudySettings
-    from prunetune.backends.trial import Report
     from prunetune.engine import ExampleInputs, PruningPlan
     from prunetune.plugins.base import Batch, Loss
 
-    Objective = Callable[[dict[str, Any], Report], float]
     Cut = Callable[[], tuple[PruningPlan, Fidelity, float]]
 
 CONFIGURATIONS: Final = 8
@@ -131,21 +130,27 @@ def check(
         found = prunetune.check(MyNet, train, space, example_inputs=images, epochs=40, search=search)
         print(found.verdict.sentence)
     """
-    from prunetune.objective import proxy_of
     from prunetune.resolution import predicted_fidelity
 
-    settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
+    check_options("search", search, Search)
+    problem = Problem.of(
+        model_fn,
+        train,
+        space,
+        example_inputs=example_inputs,
+        epochs=epochs,
+        direction=search.direction,
+        seed=seed,
+        data=data,
+        loss=loss,
+        write="search=prunetune.Search({})",
+    )
+    settings = Settings(problem.space, problem.epochs, pruning, search, problem.seed, resolve_fidelity(fidelity))
     settings.study()
     wanted = whole_number("configurations", configurations, minimum=FEWEST)
-    short = settings.epochs if check_epochs is None else whole_number("check_epochs", check_epochs, minimum=1)
-    if short > settings.epochs:
-        raise InputError(f"check_epochs is {short}, but a trial has {settings.epochs} epochs; check for fewer")
-    if check_epochs is None:
-        short = min(settings.epochs, max(2, math.ceil(settings.epochs / SHORT)))
-    check_train(train)
+    short = _check_epochs(check_epochs, problem.epochs)
     check_resume(resume)
-    remarks: list[str] = []
-    base = build_base(model_fn, seed, remarks)
+    base, pretrained = problem.full_network()
 
     def cut() -> tuple[PruningPlan, Fidelity, float]:
         proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
@@ -155,13 +160,22 @@ def check(
 
     goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
-        for remark in remarks:
-            watching(Warned(remark))
-        now = Fingerprint.of({"network": base}, {"model_fn": model_fn, "train": train}, example_inputs)
-        anyway = sentences(continued(folder, now, resume=resume, observer=watching))
-        result = _Check(settings, folder, short, wanted, watching, anyway).go(model_fn, train, cut)
+        if pretrained:
+            watching(Warned(pretrained))
+        anyway = sentences(continued(folder, problem.fingerprint(base), resume=resume, observer=watching))
+        result = _Check(problem, settings, folder, short, wanted, watching, anyway).go(cut)
     watching.sum_up("check", result.run_dir)
     return result
+
+
+def _check_epochs(asked: int | None, epochs: int) -> int:
+    """How long the full network is trained, where a whole training has so many ``epochs``."""
+    if asked is None:
+        return min(epochs, max(2, math.ceil(epochs / SHORT)))
+    short = whole_number("check_epochs", asked, minimum=1)
+    if short > epochs:
+        raise InputError(f"check_epochs is {short}, but a trial has {epochs} epochs; check for fewer")
+    return short
 
 
 def draw_configurations(space: SearchSpace, count: int, seed: int) -> list[dict[str, Any]]:
@@ -190,8 +204,16 @@ class _Check:
     """One check from start or restart to end."""
 
     def __init__(
-        self, settings: Settings, folder: RunFolder, epochs: int, wanted: int, observer: Observer, anyway: Sequence[str]
+        self,
+        problem: Problem,
+        settings: Settings,
+        folder: RunFolder,
+        epochs: int,
+        wanted: int,
+        observer: Observer,
+        anyway: Sequence[str],
     ) -> None:
+        self.problem = problem
         self.settings = settings
         self.folder = folder
         self.wanted = wanted
@@ -205,7 +227,8 @@ class _Check:
                 "them on the full network"
             )
 
-    def go(self, model_fn: ModelFunction, train: TrainFunction, cut: Cut) -> CheckResult:
+    def go(self, cut: Cut) -> CheckResult:
+        model_fn, train = self.problem.model_fn, self.problem.train
         asked, full = self.settings, self._trained(self.epochs)
         if few := too_few(len(self.points)):
             self.observer(Notice(few))
@@ -222,7 +245,7 @@ class _Check:
             studies["proxy"] = open_in(f"{NETWORKS['proxy']}-{key}", settings["proxy"])
             pruning = asked.pruning
             objectives = {
-                "proxy": on_proxy(
+                "proxy": Objective.on_proxy(
                     model_fn,
                     train,
                     plan,
@@ -232,8 +255,8 @@ class _Check:
                     data=fidelity.data,
                     observer=self.observer,
                 ),
-                "base": _on_base(model_fn, train),
-                "again": _on_base(model_fn, train),
+                "base": Objective(model_fn, train),
+                "again": Objective(model_fn, train),
             }
             for name, phase in NETWORKS.items():
                 self._train(studies[name], objectives[name], settings[name], phase)
@@ -340,18 +363,6 @@ def _kept(
 
 def _digest(settings: Mapping[str, Any]) -> str:
     return digest(json.dumps(settings, sort_keys=True))[:12]
-
-
-def _on_base(model_fn: ModelFunction, train: TrainFunction) -> Objective:
-    """The objective on the full network, everything random seeded; no weights are kept."""
-    from prunetune.transfer.groups import plain_groups
-
-    def objective(params: dict[str, Any], report: Report) -> float:
-        seed_all(report.seed)
-        report.give_groups(plain_groups)
-        return timed(train, model_fn(), params, report)
-
-    return objective
 
 
 def _outcome(trial: optuna.trial.FrozenTrial) -> str | None:

@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from prunetune import record as parts
-from prunetune.caller import seed_all
 from prunetune.errors import SearchError
 from prunetune.events import outcome_in_words
 from prunetune.trust import confirmations, trust_part
-from prunetune.workers import ModelFunction, TrainFunction, timed
+from prunetune.tuning.objective import Objective
 
 if TYPE_CHECKING:
     import optuna
+    from torch import nn
 
     from prunetune.backends.study import StudySettings
     from prunetune.backends.trial import Report
     from prunetune.events import Phase
     from prunetune.run import Run
-    from prunetune.runfolder import RunFolder
 
 SEARCH_STUDY: Final = "search"  # in the run folder
 CONFIRM_STUDY: Final = "confirm"
@@ -56,7 +55,7 @@ def confirm(run: Run) -> None:
         try:
             run_trials(
                 confirmed,
-                on_base(run.model_fn, run.train, run.folder, run.folder.trial_weights),
+                on_base(run, run.folder.trial_weights),
                 settings,
                 n_trials=total,
                 phase=phase,
@@ -89,21 +88,13 @@ def confirm_settings(run: Run) -> StudySettings:
     return replace(searched, epochs=run.settings.epochs, optimizer="random", trial_pruner=pruner, rungs="truncated")
 
 
-def on_base(
-    model_fn: ModelFunction, train: TrainFunction, folder: RunFolder, place: Callable[[int], Path]
-) -> Callable[[dict[str, Any], Report], float]:
-    """The objective on the full network, everything random seeded; a trial's weights are kept at ``place(number)``."""
-    from prunetune.transfer.groups import plain_groups
+def on_base(run: Run, place: Callable[[int], Path]) -> Objective:
+    """The objective on the full network; a trial's weights are kept at ``place(number)``."""
 
-    def objective(params: dict[str, Any], report: Report) -> float:
-        seed_all(report.seed)
-        report.give_groups(plain_groups)
-        model = model_fn()
-        score = timed(train, model, params, report)
-        folder.write_weights(model, place(report.number))
-        return score
+    def keep(model: nn.Module, report: Report) -> None:
+        run.folder.write_weights(model, place(report.number))
 
-    return objective
+    return Objective(run.problem.model_fn, run.problem.train, keep=keep)
 
 
 def refined_winner(record: parts.Record) -> parts.Record | None:

@@ -1,117 +1,35 @@
-"""The proxy for those who search by themselves: a function that builds it, and a ready objective for any optimizer."""
+"""For those who search by themselves: an objective for any optimizer, whose calls train proxies."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import nn
 
-from prunetune.backends import Distribution, SearchSpace, resolve_space
-from prunetune.backends.checks import Direction, known_direction, real_number, whole_number
-from prunetune.caller import random_state_kept, seed_all
-from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
+from prunetune.backends import Distribution, SearchSpace
+from prunetune.backends.checks import Direction, real_number
+from prunetune.caller import random_state_kept
+from prunetune.engine import ExampleInputs
 from prunetune.errors import SearchError
 from prunetune.events import silent
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
-from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked
-from prunetune.pruned import PruneResult
-from prunetune.pruning import prune
 from prunetune.resolution import measured_fidelity
-from prunetune.run import ScoringData
 from prunetune.settings import Pruning
-from prunetune.transfer.groups import ProxyGroups, proxy_groups
-from prunetune.watched import watched
-from prunetune.workers import ModelFunction, TrainFunction, note_unread
+from prunetune.tuning.objective import Objective
+from prunetune.tuning.problem import Problem
+from prunetune.tuning.proxy_factory import ProxyFactory, proxy_of
+from prunetune.tuning.types import ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
     import optuna
 
-    from prunetune.backends.trial import Report
     from prunetune.plugins.base import Batch, Loss
 
 
 STREAM: Final = "objective"
 """Of seeds, whatever the study is called: one without a name has a random one."""
-
-
-@dataclass(frozen=True)
-class ProxyFactory:
-    """Builds a fresh proxy at each call, as ``model_fn`` builds the full network."""
-
-    model_fn: ModelFunction
-    result: PruneResult
-    """What was cut, and what that saves."""
-    pruning: Pruning
-
-    @property
-    def plan(self) -> PruningPlan:
-        """What is cut where."""
-        return self.result.plan
-
-    def __call__(self) -> nn.Module:
-        """A new proxy, with weights drawn under the present random state."""
-        return fresh_proxy(self.model_fn, self.plan, weights=self.pruning.weights)
-
-    def param_groups(
-        self, proxy: nn.Module, *, lr: float, weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd"
-    ) -> list[dict[str, Any]]:
-        """What an optimizer takes instead of ``proxy.parameters()``, see ``Report.param_groups``.
-
-        On the full network the optimizer gets ``model.parameters()``, and the same hyperparameters.
-        """
-        return self.groups(proxy, lr=lr, weight_decay=weight_decay, optimizer=optimizer)
-
-    @cached_property
-    def groups(self) -> ProxyGroups:
-        """The groups of these proxies by ``pruning.transfer``."""
-        return proxy_groups(self.plan, self.pruning.transfer, self.pruning.weights)
-
-
-def proxy_of(
-    model_fn: ModelFunction,
-    example_inputs: ExampleInputs,
-    pruning: Pruning = Pruning(),  # noqa: B008  # frozen
-    *,
-    seed: int = 0,
-    data: Iterable[Batch] | None = None,
-    loss: Loss | None = None,
-) -> ProxyFactory:
-    """A function that builds fresh proxies of what ``model_fn`` builds; it is cut once, here.
-
-    The state of torch's random generator is as before. ``data`` and ``loss`` are for scorers that need them, see
-    ``prunetune.prune``, which also says what raises.
-
-    Example
-    -------
-    In an objective of your own two lines change::
-
-        build_proxy = prunetune.proxy_of(MyNet, torch.zeros(64, 3, 32, 32))  # before the objective
-        model = build_proxy()  # in it, where it was MyNet()
-    """
-    check_model_fn(model_fn)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        base = model_fn()
-        if isinstance(base, nn.Module):
-            check_full_network(base)
-            if pruning.weights != "sliced":
-                check_unmasked(base)
-        budget = pruning.budget()
-        result = prune(
-            base,
-            example_inputs,
-            scorer=pruning.scorer,
-            **{field.name: getattr(budget, field.name) for field in fields(budget)},
-            heads=pruning.heads,
-            **ScoringData(data, loss).arguments(),
-            seed=seed,
-        )
-    return ProxyFactory(model_fn, result, pruning)
 
 
 class ProxyObjective:
@@ -142,13 +60,12 @@ class ProxyObjective:
         self.proxy = proxy
         self.space = space
         self.fidelity = fidelity
-        self._train = train
+        self._objective = Objective(proxy, train, proxy.groups, fidelity.resolution, fidelity.data)
         self._epochs = fidelity.of_epochs(epochs)
         self._sign = {"maximize": -1.0, "minimize": 1.0}[direction]
         self._seed = seed
         self._worst = None if worst is None else self._sign * worst
         self._calls = 0
-        self._said = False
 
     def __call__(self, trial: optuna.Trial) -> float:
         """The score of a trial of a study, which should have this objective's direction.
@@ -195,14 +112,10 @@ class ProxyObjective:
 
         seed = derive_seed(self._seed, STREAM, trial.number)
         report: Report = Report(trial, seed=seed, epochs=self._epochs, phase="search", observer=silent)
-        report.give_groups(self.proxy.groups)
-        report.ask(resolution=self.fidelity.resolution, data=self.fidelity.data)
-        seed_all(seed)
         try:
-            returned = watched(self._train, self.proxy(), params, report)
+            returned = self._objective(params, report)
         except TrialDiverged:
             return None
-        self._said = note_unread(report, said=self._said)
         if report.stopped is not None:  # and the train function went on all the same
             if report.stopped.outcome == "diverged":
                 return None
@@ -247,13 +160,32 @@ def proxy_objective(
         optimizer.minimize(objective.loss)  # Nevergrad, of to_nevergrad(objective.space)
         skopt.gp_minimize(objective.loss, to_skopt(objective.space))
     """
-    towards = known_direction(direction)
-    check_train(train)
-    found = resolve_space(space)
-    full = whole_number("epochs", epochs, minimum=1)
+    problem = Problem.of(
+        model_fn,
+        train,
+        space,
+        example_inputs=example_inputs,
+        epochs=epochs,
+        direction=direction,
+        seed=seed,
+        data=data,
+        loss=loss,
+    )
     asked = resolve_fidelity(fidelity)
     proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
     if asked != FULL:
         with torch.random.fork_rng():
-            asked = measured_fidelity(asked, model_fn(), proxy(), example_inputs, epochs=full)
-    return ProxyObjective(proxy, train, found, epochs=full, fidelity=asked, direction=towards, seed=seed, worst=worst)
+            asked = measured_fidelity(asked, model_fn(), proxy(), example_inputs, epochs=problem.epochs)
+    return ProxyObjective(
+        proxy,
+        train,
+        problem.space,
+        epochs=problem.epochs,
+        fidelity=asked,
+        direction=problem.direction,
+        seed=problem.seed,
+        worst=worst,
+    )
+
+
+__all__ = ["ProxyFactory", "ProxyObjective", "proxy_objective", "proxy_of"]

@@ -58,7 +58,7 @@ def refine(run: Run) -> None:
         )
         with open_study(storage, REFINE_STUDY, settings, observer=run.observer) as refined:
             run.record["refinement"]["told"] = tell(refined, study, confirmed, settings.space)
-            objective = on_base(run.model_fn, run.train, run.folder, run.folder.refined_weights)
+            objective = on_base(run, run.folder.refined_weights)
             try:
                 run_trials(
                     refined,

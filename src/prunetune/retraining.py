@@ -13,11 +13,11 @@ from prunetune.caller import given_back, seed_all
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.fingerprint import Fingerprint, Resume, continued
-from prunetune.mistakes import check_model_fn, check_train
+from prunetune.mistakes import check_train
 from prunetune.runfolder import RunFolder
-from prunetune.transfer.groups import plain_groups
-from prunetune.watched import watched
-from prunetune.workers import ModelFunction, TrainFunction
+from prunetune.tuning.objective import Objective
+from prunetune.tuning.problem import check_full_builder
+from prunetune.tuning.types import ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
     from prunetune.backends.trial import Report
@@ -67,7 +67,7 @@ def retrain(
 
         scores = [prunetune.retrain("runs/my", MyNet, train, seed=seed).score for seed in range(3)]
     """
-    check_model_fn(model_fn)
+    check_full_builder(model_fn)
     check_train(train)
     with RunFolder(run_dir) as folder:
         record = folder.read_json(folder.result)
@@ -80,10 +80,8 @@ def retrain(
         model = model_fn()
         now = Fingerprint.of({"network": model}, {"model_fn": model_fn, "train": train})
         continued(folder, now, resume=resume, observer=observer, known=1)
-        seed_all(chosen)
-        model = model_fn()
     report = _report(training["params"], chosen, record["epochs"], observer)
-    returned = watched(train, model, training["params"], report)
+    model, returned = Objective(model_fn, train).trained(training["params"], report)
     score = real_number("the train function's return value, its final score,", returned)
     return Retrained(model, score, training["params"], chosen, winner["score"])
 
@@ -106,6 +104,4 @@ def _report(params: dict[str, Any], seed: int, epochs: int, observer: Observer) 
     from prunetune.backends.trial import Report
 
     trial: Any = FixedTrial(params)
-    report = Report(trial, seed=seed, epochs=epochs, phase="train", observer=observer)
-    report.give_groups(plain_groups)
-    return report
+    return Report(trial, seed=seed, epochs=epochs, phase="train", observer=observer)

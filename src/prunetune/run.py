@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 
@@ -27,7 +27,7 @@ from prunetune.events import (
     counts_in_words,
 )
 from prunetune.fidelity import AXES, FULL, Fidelity
-from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, continued, publish_given, sentences
+from prunetune.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
 from prunetune.record import Record
 from prunetune.refine import refine
 from prunetune.result import TuneResult
@@ -35,42 +35,19 @@ from prunetune.runfolder import FORMAT, RunFolder, load_weights, read_text
 from prunetune.saving import full_trainings, will_not_pay
 from prunetune.settings import Settings
 from prunetune.stored import read_record
+from prunetune.tuning.objective import Objective, unread_notes
+from prunetune.tuning.problem import Problem
 from prunetune.watched import not_read_note
-from prunetune.workers import (
-    UNREAD,
-    ModelFunction,
-    Order,
-    TrainFunction,
-    digest,
-    on_proxy,
-    owner_of,
-    publish,
-    unread_note,
-)
+from prunetune.workers import Order, digest, owner_of, publish
 
 if TYPE_CHECKING:
     import optuna
 
-    from prunetune.engine import ExampleInputs, PruningPlan
-    from prunetune.plugins.base import Batch, Loss
+    from prunetune.engine import PruningPlan
 
 FIRST: Final = "first"  # user attribute of a trial: the hyperparameters that the user said to begin with
 ASKED: Final = ("n_trials", "refine", "confirm")
 """What may be raised later."""
-
-EvaluateFunction: TypeAlias = Callable[[nn.Module], Mapping[str, float] | float]
-
-
-@dataclass(frozen=True)
-class ScoringData:
-    """What a scorer may need besides the network: batches of inputs and targets, and a loss."""
-
-    data: Iterable[Batch] | None = None
-    loss: Loss | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """Those that were given, for ``prune``."""
-        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 class Run:
@@ -78,43 +55,38 @@ class Run:
 
     def __init__(
         self,
+        problem: Problem,
         settings: Settings,
         folder: RunFolder,
-        model_fn: ModelFunction,
-        train: TrainFunction,
-        evaluate: EvaluateFunction | None,
         observer: Observer,
         meter: Meter,
         first: Sequence[Mapping[str, Any]] = (),
+        remarks: Sequence[str] = (),
     ) -> None:
+        self.problem = problem
         self.settings = settings
         self.folder = folder
-        self.model_fn = model_fn
-        self.train = train
-        self.evaluate = evaluate
         self.observer = observer
         self.meter = meter
         self.first = [dict(point) for point in first]
         self.record: Record = {}
-        self.remarks: tuple[str, ...] = ()
+        self.remarks = remarks
         """What is to be said of the network, beside the notes on the search."""
         self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
         self.clock = time.perf_counter()
 
-    def go(
-        self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData, resume: Resume = "same"
-    ) -> TuneResult:
+    def go(self, base: nn.Module, resume: Resume = "same") -> TuneResult:
         """Do what is left of the run."""
         stored = read_record(self.folder.result)
         if stored is not None:
             self.settings.check_same(stored, self.folder.path)
             self.record = stored
             self.seconds = {name: stored["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
-        different = self._compared(base, example_inputs, resume)
+        different = self._compared(base, resume)
         asked = {name: getattr(self.settings.search, name) for name in ASKED}
         if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
             return self._finished_before(different)
-        plan = self._stored_plan() if self.record else self._prune(base, example_inputs, scoring)
+        plan = self._stored_plan() if self.record else self._prune(base)
         self.settings = replace(self.settings, fidelity=self._chosen_fidelity())
         self.record.update(asked)
         self._note_differences(different)
@@ -130,10 +102,9 @@ class Run:
         self._write_report()
         return self._result(already_finished=False)
 
-    def _compared(self, base: nn.Module, example_inputs: ExampleInputs, resume: Resume) -> dict[str, str]:
+    def _compared(self, base: nn.Module, resume: Resume) -> dict[str, str]:
         """What is different from what the run was started with, and was let pass."""
-        functions = {"model_fn": self.model_fn, "train": self.train, EVALUATE: self.evaluate}
-        self.given = Fingerprint.of({"network": base}, functions, example_inputs)
+        self.given = self.problem.fingerprint(base)
         trials = (self.record.get("search") or {}).get("trials") or {}
         known = sum(trials.get(each, 0) for each in ("complete", "pruned", "diverged"))
         return continued(self.folder, self.given, resume=resume, observer=self.observer, known=known, evaluate=True)
@@ -142,12 +113,12 @@ class Run:
         if noted := sentences({name: each for name, each in different.items() if name != EVALUATE}):
             self.record["anyway"] = [*self.record.get("anyway", []), *noted]
 
-    def _prune(self, base: nn.Module, example_inputs: ExampleInputs, scoring: ScoringData) -> PruningPlan:
+    def _prune(self, base: nn.Module) -> PruningPlan:
         from prunetune.engine import step_time
         from prunetune.pruning import prune
         from prunetune.resolution import check_resolution, choose_fidelity
 
-        settings = self.settings
+        settings, example_inputs = self.settings, self.problem.example_inputs
         if settings.fidelity.cost is None:
             check_resolution(base, example_inputs, settings.fidelity.resolution)
         with self._phase("prune") as say:
@@ -158,7 +129,7 @@ class Run:
                 scorer=settings.pruning.scorer,
                 **{each.name: getattr(asked_for, each.name) for each in fields(asked_for)},
                 heads=settings.pruning.heads,
-                **scoring.arguments(),
+                **self.problem.scoring.arguments(),
                 seed=settings.seed,
                 observer=self.observer,
             )
@@ -205,7 +176,7 @@ class Run:
         if digest(text) != self.record["pruning"]["plan_sha256"]:
             raise InputError(f"{self.folder.plan} is missing or was changed since the run began; choose another folder")
         plan = PruningPlan.from_json(text)
-        fresh_proxy(self.model_fn, plan)  # raises PlanError here and now if it is another network
+        fresh_proxy(self.problem.model_fn, plan)  # raises PlanError here and now if it is another network
         return plan
 
     def _search(self, plan: PruningPlan) -> None:
@@ -230,9 +201,9 @@ class Run:
         owner = owner_of(self.record["id"], str(self.folder.path.absolute()))
         storage = asked.storage or self.folder.storage
         order = self._order(plan)
-        objective = on_proxy(
-            self.model_fn,
-            self.train,
+        objective = Objective.on_proxy(
+            self.problem.model_fn,
+            self.problem.train,
             plan,
             pruning.weights,
             pruning.transfer,
@@ -310,10 +281,11 @@ class Run:
             )
 
     def _test(self) -> None:
-        if self.evaluate is not None:
-            model = self.model_fn()
+        evaluate = self.problem.evaluate
+        if evaluate is not None:
+            model = self.problem.model_fn()
             load_weights(model, self.folder.weights)
-            returned = self.evaluate(model.eval())
+            returned = evaluate(model.eval())
             try:
                 self.record["test"] = parts.tested(returned)
             except InputError as error:
@@ -407,9 +379,3 @@ class Run:
         winner = self.record["winner"]
         params = parts.read_params(self.record, winner["params"])
         return TuneResult(self.folder.path, params, winner["score"], self.record, already_finished)
-
-
-def unread_notes(study: optuna.Study) -> tuple[str, ...]:
-    """One sentence if any trial's train function did not look at what it was asked for."""
-    unread = {name for trial in study.get_trials(deepcopy=False) for name in trial.user_attrs.get(UNREAD, ())}
-    return (unread_note(sorted(unread, reverse=True)),) if unread else ()

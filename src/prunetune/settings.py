@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
 WEIGHTS: Final = ("redraw", "reset", "sliced")
 
+
 SEED_LIMIT: Final = 2**63
 
 
@@ -165,9 +166,7 @@ class Settings:
         check_options("pruning", self.pruning, Pruning)
         check_options("search", self.search, Search)
         object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
-        object.__setattr__(self, "seed", whole_number("seed", self.seed, minimum=0))
-        if self.seed >= SEED_LIMIT:
-            raise InputError(f"seed is {self.seed}, but it must be below 2**63")
+        object.__setattr__(self, "seed", checked_seed(self.seed))
 
     def study(self) -> StudySettings:
         """Those of the search on the proxy. Raises InputError for unknown names and storages."""
@@ -230,6 +229,14 @@ class Settings:
                     f"the run in {folder} searches {name.removeprefix('space.')!r} too, which is not in the space now; "
                     f"{_ANOTHER_SPACE}"
                 )
+
+
+def checked_seed(seed: int) -> int:
+    """The seed, if it is one. Raises InputError."""
+    checked = whole_number("seed", seed, minimum=0)
+    if checked >= SEED_LIMIT:
+        raise InputError(f"seed is {checked}, but it must be below 2**63")
+    return checked
 
 
 _ANOTHER_SPACE: Final = (

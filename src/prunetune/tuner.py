@@ -7,28 +7,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from prunetune.allocator import freed_memory_kept
-from prunetune.arguments import names_checked
-from prunetune.backends import Distribution, check_optimizer, resolve_space
+from prunetune.arguments import check_options, names_checked
+from prunetune.backends import Distribution, check_optimizer
 from prunetune.backends.given import optimizer_name
 from prunetune.backends.space import check_points
-from prunetune.caller import given_back, seed_all
+from prunetune.caller import given_back
 from prunetune.energy import Meter
-from prunetune.errors import InputError
 from prunetune.events import Observer, Warned
 from prunetune.fidelity import FULL, Fidelity, resolve_fidelity
 from prunetune.fingerprint import Resume, check_resume
 from prunetune.interrupts import interruptible
-from prunetune.mistakes import check_full_network, check_model_fn, check_train, check_unmasked, pretrained_warning
-from prunetune.objective import ProxyFactory
+from prunetune.mistakes import check_unmasked
 from prunetune.result import TuneResult
-from prunetune.run import EvaluateFunction, Run, ScoringData
-from prunetune.runfolder import RunFolder, check_saveable
+from prunetune.run import Run
+from prunetune.runfolder import RunFolder
 from prunetune.settings import Pruning, Search, Settings
+from prunetune.tuning.problem import Problem
+from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
 from prunetune.watching import Watching
-from prunetune.workers import ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
@@ -123,58 +120,37 @@ def tune(
         images, search = torch.zeros(64, 3, 32, 32), prunetune.Search(direction="maximize")
         result = prunetune.tune(MyNet, train, example_inputs=images, epochs=10, search=search, run_dir="runs/my")
     """
-    settings = Settings(resolve_space(space), epochs, pruning, search, seed, resolve_fidelity(fidelity))
+    check_options("search", search, Search)
+    problem = Problem.of(
+        model_fn,
+        train,
+        space,
+        example_inputs=example_inputs,
+        epochs=epochs,
+        direction=search.direction,
+        seed=seed,
+        evaluate=evaluate,
+        data=data,
+        loss=loss,
+        write="search=prunetune.Search({})",
+    )
+    settings = Settings(problem.space, problem.epochs, pruning, search, problem.seed, resolve_fidelity(fidelity))
     settings.study()
     meter = Meter(energy, country)
     check_optimizer(optimizer_name(search.optimizer))
-    check_train(train)
     check_resume(resume)
-    if evaluate is not None and not callable(evaluate):
-        raise InputError(f"evaluate must be a function; got {type(evaluate).__name__}")
-    points = check_points("first", first, settings.space)
-    remarks: list[str] = []
-    base = build_base(model_fn, seed, None if pruning.ratio == 1 else remarks)
+    points = check_points("first", first, problem.space)
+    base, pretrained = problem.full_network()
+    remarks = (pretrained,) if pretrained and pruning.ratio != 1 else ()
     if pruning.weights != "sliced":
         check_unmasked(base)
     goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         for remark in remarks:
             watching(Warned(remark))
-        run = Run(settings, folder, model_fn, train, evaluate, watching, meter, points)
-        run.remarks = tuple(remarks)
-        result = run.go(base, example_inputs, ScoringData(data, loss), resume)
+        result = Run(problem, settings, folder, watching, meter, points, remarks).go(base, resume)
     watching.sum_up("summary", result.run_dir)
     return result
-
-
-def build_base(model_fn: ModelFunction, seed: int, remarks: list[str] | None = None) -> nn.Module:
-    """The full network from ``model_fn``, seeded; ``remarks`` get what is to be said of it.
-
-    Raises InputError unless that builds a new module at each call.
-    """
-    check_full_builder(model_fn)
-    seed_all(seed)
-    model = model_fn()
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model_fn must return a torch.nn.Module; it returned {type(model).__name__}")
-    again = model_fn()
-    if again is model:
-        raise InputError("model_fn returns the same network each time; build a new one, for every trial starts afresh")
-    check_full_network(model)
-    check_saveable(model.state_dict())
-    if remarks is not None and (warning := pretrained_warning(model, again)):
-        remarks.append(warning)
-    return model
-
-
-def check_full_builder(model_fn: object) -> None:
-    """Raise InputError unless ``model_fn`` may build a full network: it can be called, and builds no proxies."""
-    check_model_fn(model_fn)
-    if isinstance(model_fn, ProxyFactory):
-        raise InputError(
-            "model_fn builds proxies already (prunetune.proxy_of), and the best hyperparameters are to be confirmed on "
-            "the full network; give the function that builds that one, and the proxy is cut from it here"
-        )
 
 
 __all__ = ["Fidelity", "Pruning", "Search", "TrainFunction", "TuneResult", "tune"]

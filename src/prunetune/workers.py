@@ -7,39 +7,33 @@ import hashlib
 import json
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
-from torch import nn
 
-from prunetune.allocator import freed_memory_kept, give_back_at_times
+from prunetune.allocator import freed_memory_kept
 from prunetune.caller import given_back, seed_all
 from prunetune.errors import SearchError
-from prunetune.events import Notice, Observer, silent
+from prunetune.events import Observer
 from prunetune.fingerprint import Fingerprint, Resume, check_given, check_resume
 from prunetune.interrupts import interruptible
 from prunetune.mistakes import check_model_fn, check_train
 from prunetune.settings import Weights
-from prunetune.watched import watched
+from prunetune.tuning.objective import Objective
+from prunetune.tuning.types import ModelFunction, TrainFunction
 from prunetune.watching import Watching
 
 if TYPE_CHECKING:
     import optuna
 
     from prunetune.backends.study import StudySettings
-    from prunetune.backends.trial import Report
     from prunetune.engine import PruningPlan
-
-ModelFunction: TypeAlias = Callable[[], nn.Module]
-TrainFunction: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
 
 ORDER: Final = "prunetune:order"
 PLAN: Final = "prunetune:plan"
 JOB: Final = "prunetune:job"
-UNREAD: Final = "unread"  # user attribute of a trial: which properties of its report nothing looked at
 WAIT_SECONDS: Final = 600.0
 
 
@@ -175,7 +169,7 @@ def work(
         def n_trials() -> int:
             return int(found.user_attrs[ORDER]["n_trials"])
 
-        objective = on_proxy(
+        objective = Objective.on_proxy(
             model_fn,
             train,
             plan,
@@ -186,43 +180,6 @@ def work(
             observer=watching,
         )
         return run_trials(found, objective, settings, n_trials=n_trials, observer=watching, distinct=True)
-
-
-def on_proxy(
-    model_fn: ModelFunction,
-    train: TrainFunction,
-    plan: PruningPlan,
-    weights: Weights,
-    transfer: str,
-    *,
-    resolution: float = 1.0,
-    data: float = 1.0,
-    observer: Observer = silent,
-) -> Callable[[dict[str, Any], Report], float]:
-    """The objective of the search: train a proxy with fresh weights, everything random seeded.
-
-    ``resolution`` and ``data`` are what its report asks of the train function; what that did not look at is noted in
-    the trial, and warned of once. ``observer`` hears once of a train function that asks for no parameter groups.
-    """
-    from prunetune.engine import fresh_proxy
-    from prunetune.transfer.groups import proxy_groups
-    from prunetune.transfer.notes import never_asked
-
-    groups, said, unasked = proxy_groups(plan, transfer, weights), False, never_asked(transfer)
-
-    def objective(params: dict[str, Any], report: Report) -> float:
-        nonlocal said, unasked
-        seed_all(report.seed)
-        report.give_groups(groups)
-        report.ask(resolution=resolution, data=data)
-        score = timed(train, fresh_proxy(model_fn, plan, weights=weights), params, report)
-        said = note_unread(report, said=said)
-        if unasked and not report.asked_groups:
-            observer(Notice(unasked))
-        unasked = ""  # the first training that ends tells
-        return score
-
-    return objective
 
 
 def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
@@ -241,34 +198,6 @@ def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: Mod
     plan = PruningPlan.from_json(kept)
     fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
     return plan
-
-
-def note_unread(report: Report, *, said: bool) -> bool:
-    """Note in the trial what its train function did not look at, and warn of it once; returns if that is ``said``."""
-    if report.unread:
-        report.note(UNREAD, list(report.unread))
-        if not said:
-            report.warn(unread_note(report.unread))
-    return said or bool(report.unread)
-
-
-def unread_note(names: Sequence[str]) -> str:
-    """What a person should know of a train function that never looked at these properties of its report."""
-    attributes = " and ".join(f"report.{name}" for name in names)
-    return (
-        f"warning: nothing read {attributes}, so trials on the proxy train with all of it and cost more than was "
-        f"predicted; let the train function heed {attributes}, or leave fidelity.{names[0]} at 1"
-    )
-
-
-def timed(train: TrainFunction, model: nn.Module, params: dict[str, Any], report: Report) -> float:
-    """The score from the train function; how long it took, and nothing else, is noted in the trial."""
-    started = time.perf_counter()
-    try:
-        return watched(train, model, params, report)
-    finally:
-        report.add("train_seconds", time.perf_counter() - started)
-        give_back_at_times()
 
 
 def digest(text: str) -> str:

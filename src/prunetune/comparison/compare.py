@@ -15,9 +15,8 @@ import numpy as np
 from prunetune import record as parts
 from prunetune.allocator import freed_memory_kept
 from prunetune.arguments import check_options, names_checked
-from prunetune.backends import Distribution, resolve_space
-from prunetune.backends.checks import Direction, known_direction
-from prunetune.backends.seeds import derive_seed
+from prunetune.backends import Distribution
+from prunetune.backends.checks import Direction
 from prunetune.backends.study import StudySettings
 from prunetune.caller import given_back
 from prunetune.checking import draw_configurations
@@ -34,22 +33,21 @@ from prunetune.comparison.judge import (
 )
 from prunetune.comparison.rivals import HAVE_THEIR_OWN_COST
 from prunetune.comparison.settings import BASE, FEWEST, Comparison, Way
-from prunetune.comparison.trainings import Functions, Trained, Trainings, key
+from prunetune.comparison.trainings import Trained, Trainings, key
 from prunetune.errors import InputError
 from prunetune.events import Observer
-from prunetune.fingerprint import EVALUATE, Fingerprint, Resume, check_resume, continued, sentences
+from prunetune.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.interrupts import interruptible
-from prunetune.mistakes import check_train
 from prunetune.record import Record
 from prunetune.runfolder import FORMAT, RunFolder
-from prunetune.tuner import build_base
+from prunetune.tuning.problem import Problem
+from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
 from prunetune.watching import Watching
-from prunetune.workers import ModelFunction, TrainFunction, digest
+from prunetune.workers import digest
 
 if TYPE_CHECKING:
-    from prunetune.engine import ExampleInputs, PruningPlan
+    from prunetune.engine import ExampleInputs
     from prunetune.plugins.base import Batch, Loss
-    from prunetune.run import EvaluateFunction
 
 ANY_COST: Final = "any"
 """The group of rivals whose cost was given."""
@@ -131,33 +129,31 @@ def compare(
         for row in found.rows:
             print(row.name, row.search_cost, row.regret.mean)
     """
-    from prunetune.objective import proxy_of
-
+    problem = Problem.of(
+        model_fn,
+        train,
+        space,
+        example_inputs=example_inputs,
+        epochs=epochs,
+        direction=direction,
+        seed=seed,
+        evaluate=evaluate,
+        data=data,
+        loss=loss,
+        smaller=smaller,
+    )
     check_options("comparison", comparison, Comparison)
-    found = resolve_space(space)
-    settings = StudySettings(found, epochs, known_direction(direction), RANDOM, "none", seed)
-    check_train(train)
     check_resume(resume)
-    for name, function in (("evaluate", evaluate or train), *(smaller or {}).items()):
-        if not callable(function):
-            raise InputError(f"{name} must be a function; got {type(function).__name__}")
-    networks = {"network": build_base(model_fn, seed)}  # raises InputError for what does not build networks
-    networks |= {f"smaller {name}": build_base(function, seed) for name, function in (smaller or {}).items()}
-    points = draw_configurations(found, comparison.configurations, seed)
+    settings = StudySettings(problem.space, problem.epochs, problem.direction, RANDOM, "none", problem.seed)
+    base, _ = problem.full_network()
+    fingerprint = problem.fingerprint(base)  # raises InputError for what does not build networks
+    points = draw_configurations(problem.space, comparison.configurations, seed)
     if len(points) < FEWEST:
         raise InputError(f"the search space has {len(points)} configurations in all, and a comparison takes {FEWEST}")
-
-    def cut(way: Way, stream: str) -> PruningPlan:
-        assert way.pruning is not None
-        draws = derive_seed(seed, f"compare-cut-{stream}", 0)
-        return proxy_of(model_fn, example_inputs, way.pruning, seed=draws, data=data, loss=loss).plan
-
     goes_on = f"the comparison in {run_dir} was stopped; the same call goes on where it was"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
-        functions = Functions(model_fn, train, evaluate, smaller or {})
-        now = Fingerprint.of(networks, {"model_fn": model_fn, "train": train, EVALUATE: evaluate}, example_inputs)
-        trainings = Trainings(folder, settings, functions, cut, watching)
-        trainings.notes += sentences(continued(folder, now, resume=resume, observer=watching))
+        trainings = Trainings(folder, settings, problem, watching)
+        trainings.notes += sentences(continued(folder, fingerprint, resume=resume, observer=watching))
         result = _Comparing(comparison, trainings, points).go()
         written = _written(result, folder, settings, comparison, parts.machine(model_fn()))
     watching.sum_up("comparison", written.run_dir)
@@ -188,7 +184,7 @@ class _Comparing:
         trained |= {way: self._judge(way) for way in proxies}
         costs = self._costs({way: trained[way] for way in proxies}, reference)
         rivals = self.asked.rival_ways(costs, self.trainings.settings.epochs)
-        rivals += [Way(f"smaller: {name}", "rival", smaller=name) for name in self.trainings.functions.smaller]
+        rivals += [Way(f"smaller: {name}", "rival", smaller=name) for name in self.trainings.problem.smaller]
         trained |= {way: self._judge(way) for way in rivals}
         optimizers = [name for name in self.asked.optimizers if name != RANDOM]
         searches = [self._search(way, name) for way in (*proxies, *rivals) for name in optimizers]

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from prunetune import record as parts
-from prunetune.caller import seed_all
+from prunetune.backends.seeds import derive_seed
 from prunetune.comparison.settings import Way
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer
 from prunetune.runfolder import RunFolder
-from prunetune.watched import watched
-from prunetune.workers import ModelFunction, TrainFunction, digest, kept_plan, on_proxy
+from prunetune.tuning.objective import Objective
+from prunetune.tuning.problem import Problem
+from prunetune.tuning.proxy_factory import proxy_of
+from prunetune.tuning.types import TrainFunction
+from prunetune.workers import digest, kept_plan
 
 if TYPE_CHECKING:
     import optuna
@@ -28,10 +31,6 @@ if TYPE_CHECKING:
     from prunetune.backends.study import StudySettings
     from prunetune.backends.trial import Report
     from prunetune.engine import PruningPlan
-    from prunetune.run import EvaluateFunction
-
-    Objective = Callable[[dict[str, Any], Report], float]
-    Cut = Callable[[Way, str], PruningPlan]
 
 WHICH: Final = "configuration"  # user attribute of a trial: ``key`` of its hyperparameters
 SECONDS: Final = "compare_seconds"
@@ -81,26 +80,13 @@ class StoppingReport:
             raise EnoughSeen
 
 
-@dataclass(frozen=True)
-class Functions:
-    """What is the user's: how networks are built, trained and evaluated."""
-
-    model_fn: ModelFunction
-    train: TrainFunction
-    evaluate: EvaluateFunction | None
-    smaller: Mapping[str, ModelFunction]
-
-
 class Trainings:
-    """All trainings of a comparison in ``folder``. ``settings`` are those of a full training; ``cut`` makes plans."""
+    """All trainings of a comparison of ways for ``problem`` in ``folder``; ``settings`` are those of a full one."""
 
-    def __init__(
-        self, folder: RunFolder, settings: StudySettings, functions: Functions, cut: Cut, observer: Observer
-    ) -> None:
+    def __init__(self, folder: RunFolder, settings: StudySettings, problem: Problem, observer: Observer) -> None:
         self.folder = folder
         self.settings = settings
-        self.functions = functions
-        self.cut = cut
+        self.problem = problem
         self.observer = observer
         self.notes: list[str] = []
         self.sign = 1.0 if settings.direction == "maximize" else -1.0
@@ -154,40 +140,36 @@ class Trainings:
         objective = self._objective(study, way, seed.partition(",")[0])
         run_trials(study, objective, settings, n_trials=total, phase="compare", observer=self.observer, retries=0)
 
-    def _objective(self, study: optuna.Study, way: Way, seed: str) -> Objective:
-        mine = self.functions
-        if way.pruning is None:
-            return self._on_full(way)
-        plan = kept_plan(study, lambda: self.cut(way, seed), mine.model_fn)
-        inner = on_proxy(mine.model_fn, mine.train, plan, way.pruning.weights, way.pruning.transfer)
+    def _objective(self, study: optuna.Study, way: Way, seed: str) -> Callable[[dict[str, Any], Report], float]:
+        """The training of a way; no weights are kept."""
+        mine, cheaper = self.problem, way.cheaper
+        stop = None if cheaper is None else cheaper.stop_after
+        if way.pruning is not None:
+            plan = kept_plan(study, lambda: self._cut(way, seed), mine.model_fn)
+            training = Objective.on_proxy(mine.model_fn, mine.train, plan, way.pruning.weights, way.pruning.transfer)
+        else:
+            build = mine.model_fn if way.smaller is None else mine.smaller[way.smaller]
+            train = mine.train if stop is None else _stopped_after(stop, mine.train)
+            training = Objective(build, train, data=1.0 if cheaper is None else cheaper.data)
 
         def objective(params: dict[str, Any], report: Report) -> float:
             with clocked(report):
-                return inner(params, report)
-
-        return objective
-
-    def _on_full(self, way: Way) -> Objective:
-        """The objective on the full network or what stands in for it; no weights are kept."""
-        from prunetune.transfer.groups import plain_groups
-
-        mine = self.functions
-        build = mine.model_fn if way.smaller is None else mine.smaller[way.smaller]
-
-        def objective(params: dict[str, Any], report: Report) -> float:
-            seed_all(report.seed)
-            report.give_groups(plain_groups)
-            stop = None if way.cheaper is None else way.cheaper.stop_after
-            report.ask(resolution=1.0, data=1.0 if way.cheaper is None else way.cheaper.data)
-            with clocked(report):
-                model = build()
-                score = _train(mine.train, model, params, report, stop)
+                model, score = training.trained(params, report)
             self._look_at(way, report, stop)
             if way.kind == "base" and mine.evaluate is not None and math.isfinite(score):
                 report.note(TEST, _first(mine.evaluate(model.eval())))
             return score
 
         return objective
+
+    def _cut(self, way: Way, stream: str) -> PruningPlan:
+        assert way.pruning is not None
+        mine, draws = self.problem, derive_seed(self.problem.seed, f"compare-cut-{stream}", 0)
+        scoring = mine.scoring
+        cut = proxy_of(
+            mine.model_fn, mine.example_inputs, way.pruning, seed=draws, data=scoring.data, loss=scoring.loss
+        )
+        return cut.plan
 
     def _look_at(self, way: Way, report: Report, stop: int | None) -> None:
         """Note what the train function did not heed, since such a rival is none at equal cost."""
@@ -225,13 +207,16 @@ def top(trained: Sequence[Trained], count: int) -> list[dict[str, Any]]:
     return list(best.values())[:count]
 
 
-def _train(train: TrainFunction, model: nn.Module, params: dict[str, Any], report: Report, stop: int | None) -> float:
-    if stop is None:
-        return watched(train, model, params, report)
-    try:
-        return watched(train, model, params, StoppingReport(report, stop))  # type: ignore[arg-type]
-    except EnoughSeen:
-        return math.nan if report.score is None else report.score
+def _stopped_after(epochs: int, train: TrainFunction) -> TrainFunction:
+    """A train function that ends after so many of its epochs, with the score that it had then."""
+
+    def stopped(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        try:
+            return train(model, params, StoppingReport(report, epochs))  # type: ignore[arg-type]
+        except EnoughSeen:
+            return math.nan if report.score is None else report.score
+
+    return stopped
 
 
 @contextlib.contextmanager

@@ -24,10 +24,9 @@ from prunetune.jobs.execution import Execution
 from prunetune.jobs.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.jobs.schedules import SCHEDULES
 from prunetune.mistakes import check_model_fn, check_train
-from prunetune.run import EvaluateFunction
 from prunetune.runfolder import whole_path
 from prunetune.tables import Config
-from prunetune.workers import ModelFunction, TrainFunction
+from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
 from prunetune.zoo import models
 
 if TYPE_CHECKING:

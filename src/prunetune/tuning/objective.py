@@ -1,0 +1,116 @@
+"""One training of one kind of network with one set of hyperparameters: seeded, watched, timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from torch import nn
+
+from prunetune.allocator import give_back_at_times
+from prunetune.caller import seed_all
+from prunetune.events import Notice, Observer, silent
+from prunetune.transfer.groups import plain_groups, proxy_groups
+from prunetune.transfer.notes import never_asked
+from prunetune.tuning.types import ModelFunction, TrainFunction
+from prunetune.watched import watched
+
+if TYPE_CHECKING:
+    import optuna
+
+    from prunetune.backends.trial import GroupsFunction, Report
+    from prunetune.engine import PruningPlan
+    from prunetune.settings import Weights
+
+UNREAD: Final = "unread"  # user attribute of a trial: which properties of its report nothing looked at
+
+
+@dataclass
+class Objective:
+    """Trains what ``build`` builds, with hyperparameters and a report: the objective of every study there is.
+
+    ``groups`` are the parameter groups that the train function can ask for, ``resolution`` and ``data`` what its report
+    asks of it. ``keep(model, report)`` gets the trained model.
+    """
+
+    build: ModelFunction
+    train: TrainFunction
+    groups: GroupsFunction = plain_groups
+    resolution: float = 1.0
+    data: float = 1.0
+    keep: Callable[[nn.Module, Report], None] | None = None
+    observer: Observer = silent
+    unasked: str = ""
+    """What ``observer`` hears once of a train function that asks for no parameter groups."""
+    _said: bool = field(default=False, init=False)
+
+    @classmethod
+    def on_proxy(
+        cls,
+        model_fn: ModelFunction,
+        train: TrainFunction,
+        plan: PruningPlan,
+        weights: Weights,
+        transfer: str,
+        *,
+        resolution: float = 1.0,
+        data: float = 1.0,
+        observer: Observer = silent,
+    ) -> Self:
+        """That of a search: proxies with fresh weights. The observer hears once if ``transfer`` came to nothing."""
+        from prunetune.engine import fresh_proxy
+
+        return cls(
+            lambda: fresh_proxy(model_fn, plan, weights=weights),
+            train,
+            proxy_groups(plan, transfer, weights),
+            resolution,
+            data,
+            observer=observer,
+            unasked=never_asked(transfer),
+        )
+
+    def __call__(self, params: dict[str, Any], report: Report) -> float:
+        """The score. What of its report the train function did not look at is noted in the trial, and told once."""
+        model, score = self.trained(params, report)
+        if self.keep is not None:
+            self.keep(model, report)
+        if report.unread:
+            report.note(UNREAD, list(report.unread))
+            if not self._said:
+                report.warn(unread_note(report.unread))
+            self._said = True
+        if self.unasked and not report.asked_groups:
+            self.observer(Notice(self.unasked))
+        self.unasked = ""  # the first training that ends tells
+        return score
+
+    def trained(self, params: dict[str, Any], report: Report) -> tuple[nn.Module, float]:
+        """The trained model and its score; how long the train function took is noted in the trial."""
+        seed_all(report.seed)
+        report.give_groups(self.groups)
+        report.ask(resolution=self.resolution, data=self.data)
+        model = self.build()
+        started = time.perf_counter()
+        try:
+            return model, watched(self.train, model, params, report)
+        finally:
+            report.add("train_seconds", time.perf_counter() - started)
+            give_back_at_times()
+
+
+def unread_note(names: Sequence[str]) -> str:
+    """What a person should know of a train function that never looked at these properties of its report."""
+    attributes = " and ".join(f"report.{name}" for name in names)
+    return (
+        f"warning: nothing read {attributes}, so trials on the proxy train with all of it and cost more than was "
+        f"predicted; let the train function heed {attributes}, or leave fidelity.{names[0]} at 1"
+    )
+
+
+def unread_notes(study: optuna.Study) -> tuple[str, ...]:
+    """One sentence if any trial's train function did not look at what it was asked for."""
+    unread = {name for trial in study.get_trials(deepcopy=False) for name in trial.user_attrs.get(UNREAD, ())}
+    return (unread_note(sorted(unread, reverse=True)),) if unread else ()

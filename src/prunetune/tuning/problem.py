@@ -1,0 +1,120 @@
+"""What the user brought: the network, its training, the space and the inputs, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from torch import nn
+
+from prunetune.backends import Distribution, SearchSpace, resolve_space
+from prunetune.backends.checks import Direction, known_direction, whole_number
+from prunetune.caller import seed_all
+from prunetune.errors import InputError
+from prunetune.fingerprint import EVALUATE, Fingerprint
+from prunetune.mistakes import check_full_network, check_model_fn, check_train, pretrained_warning
+from prunetune.runfolder import check_saveable
+from prunetune.settings import checked_seed
+from prunetune.tuning.proxy_factory import ProxyFactory, ScoringData
+from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
+
+if TYPE_CHECKING:
+    from prunetune.engine import ExampleInputs
+    from prunetune.plugins.base import Batch, Loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A network, how it is trained, and what is searched: see ``prunetune.tune`` for what each is.
+
+    ``smaller`` are networks that stand in for the full one, by name.
+    """
+
+    model_fn: ModelFunction
+    train: TrainFunction
+    space: SearchSpace
+    example_inputs: ExampleInputs
+    epochs: int
+    direction: Direction
+    seed: int
+    evaluate: EvaluateFunction | None = None
+    scoring: ScoringData = field(default_factory=ScoringData)
+    smaller: Mapping[str, ModelFunction] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        model_fn: ModelFunction,
+        train: TrainFunction,
+        space: str | Mapping[str, Distribution],
+        *,
+        example_inputs: ExampleInputs,
+        epochs: int,
+        direction: Direction | None,
+        seed: int,
+        evaluate: EvaluateFunction | None = None,
+        data: Iterable[Batch] | None = None,
+        loss: Loss | None = None,
+        smaller: Mapping[str, ModelFunction] | None = None,
+        write: str = "{}",
+    ) -> Self:
+        """The problem as a user describes it; ``write`` is where the direction is written, for the error.
+
+        Raises InputError for the first thing that is impossible. No network is built yet, see ``full_network``.
+        """
+        check_train(train)
+        for name, function in (("evaluate", evaluate or train), *(smaller or {}).items()):
+            if not callable(function):
+                raise InputError(f"{name} must be a function; got {type(function).__name__}")
+        return cls(
+            model_fn=model_fn,
+            train=train,
+            space=resolve_space(space),
+            example_inputs=example_inputs,
+            epochs=whole_number("epochs", epochs, minimum=1),
+            direction=known_direction(direction, write),
+            seed=checked_seed(seed),
+            evaluate=evaluate,
+            scoring=ScoringData(data, loss),
+            smaller=smaller or {},
+        )
+
+    def full_network(self) -> tuple[nn.Module, str]:
+        """A full network to look at, seeded, and a warning where it comes pretrained. Raises InputError."""
+        return build_base(self.model_fn, self.seed)
+
+    def fingerprint(self, base: nn.Module) -> Fingerprint:
+        """What is kept with a run of this problem, of whose full networks ``base`` is one."""
+        networks = {"network": base}
+        networks |= {f"smaller {name}": build_base(build, self.seed)[0] for name, build in self.smaller.items()}
+        functions = {"model_fn": self.model_fn, "train": self.train, EVALUATE: self.evaluate}
+        return Fingerprint.of(networks, functions, self.example_inputs)
+
+
+def build_base(model_fn: ModelFunction, seed: int) -> tuple[nn.Module, str]:
+    """A full network from ``model_fn``, seeded, and a warning where it comes pretrained.
+
+    Raises InputError unless that builds a new module at each call.
+    """
+    check_full_builder(model_fn)
+    seed_all(seed)
+    model = model_fn()
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model_fn must return a torch.nn.Module; it returned {type(model).__name__}")
+    again = model_fn()
+    if again is model:
+        raise InputError("model_fn returns the same network each time; build a new one, for every trial starts afresh")
+    check_full_network(model)
+    check_saveable(model.state_dict())
+    return model, pretrained_warning(model, again)
+
+
+def check_full_builder(model_fn: object) -> None:
+    """Raise InputError unless ``model_fn`` may build a full network: it can be called, and builds no proxies."""
+    check_model_fn(model_fn)
+    if isinstance(model_fn, ProxyFactory):
+        raise InputError(
+            "model_fn builds proxies already (prunetune.proxy_of), and the best hyperparameters are to be confirmed on "
+            "the full network; give the function that builds that one, and the proxy is cut from it here"
+        )

@@ -1,0 +1,109 @@
+"""The proxy for those who search by themselves: a function that builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
+from prunetune.mistakes import check_full_network, check_model_fn, check_unmasked
+from prunetune.pruned import PruneResult
+from prunetune.pruning import prune
+from prunetune.settings import Pruning
+from prunetune.transfer.groups import ProxyGroups, proxy_groups
+from prunetune.tuning.types import ModelFunction
+
+if TYPE_CHECKING:
+    from prunetune.plugins.base import Batch, Loss
+
+
+@dataclass(frozen=True)
+class ScoringData:
+    """What a scorer may need besides the network: batches of inputs and targets, and a loss."""
+
+    data: Iterable[Batch] | None = None
+    loss: Loss | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Those that were given, for ``prune``."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class ProxyFactory:
+    """Builds a fresh proxy at each call, as ``model_fn`` builds the full network."""
+
+    model_fn: ModelFunction
+    result: PruneResult
+    """What was cut, and what that saves."""
+    pruning: Pruning
+
+    @property
+    def plan(self) -> PruningPlan:
+        """What is cut where."""
+        return self.result.plan
+
+    def __call__(self) -> nn.Module:
+        """A new proxy, with weights drawn under the present random state."""
+        return fresh_proxy(self.model_fn, self.plan, weights=self.pruning.weights)
+
+    def param_groups(
+        self, proxy: nn.Module, *, lr: float, weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd"
+    ) -> list[dict[str, Any]]:
+        """What an optimizer takes instead of ``proxy.parameters()``, see ``Report.param_groups``.
+
+        On the full network the optimizer gets ``model.parameters()``, and the same hyperparameters.
+        """
+        return self.groups(proxy, lr=lr, weight_decay=weight_decay, optimizer=optimizer)
+
+    @cached_property
+    def groups(self) -> ProxyGroups:
+        """The groups of these proxies by ``pruning.transfer``."""
+        return proxy_groups(self.plan, self.pruning.transfer, self.pruning.weights)
+
+
+def proxy_of(
+    model_fn: ModelFunction,
+    example_inputs: ExampleInputs,
+    pruning: Pruning = Pruning(),  # noqa: B008  # frozen
+    *,
+    seed: int = 0,
+    data: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
+) -> ProxyFactory:
+    """A function that builds fresh proxies of what ``model_fn`` builds; it is cut once, here.
+
+    The state of torch's random generator is as before. ``data`` and ``loss`` are for scorers that need them, see
+    ``prunetune.prune``, which also says what raises.
+
+    Example
+    -------
+    In an objective of your own two lines change::
+
+        build_proxy = prunetune.proxy_of(MyNet, torch.zeros(64, 3, 32, 32))  # before the objective
+        model = build_proxy()  # in it, where it was MyNet()
+    """
+    check_model_fn(model_fn)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        base = model_fn()
+        if isinstance(base, nn.Module):
+            check_full_network(base)
+            if pruning.weights != "sliced":
+                check_unmasked(base)
+        budget = pruning.budget()
+        result = prune(
+            base,
+            example_inputs,
+            scorer=pruning.scorer,
+            **{field.name: getattr(budget, field.name) for field in fields(budget)},
+            heads=pruning.heads,
+            **ScoringData(data, loss).arguments(),
+            seed=seed,
+        )
+    return ProxyFactory(model_fn, result, pruning)

@@ -36,21 +36,21 @@ from torch import nn
 
 import prunetune.engine
 from prunetune import Float, Int, Pruning, Search
-from prunetune.backends import loop
-from prunetune.backends.lives import Pulse
-from prunetune.backends.patient import PatientStorage
-from prunetune.backends.trial import Report
-from prunetune.checking import check
-from prunetune.config import parse_config
+from prunetune.backends.study import loop
+from prunetune.backends.study.heartbeat import Pulse
+from prunetune.backends.study.retrying_storage import PatientStorage
+from prunetune.backends.study.trial import Report
+from prunetune.checking.proxy_check import check
+from prunetune.cli.config import parse_config
+from prunetune.cli.launch import keep_config, search_of
+from prunetune.console.summary import print_check, print_summary
 from prunetune.errors import PrunetuneError
 from prunetune.events import Event, Observer, TrialStarted, silent
-from prunetune.jobs.launch import keep_config, search_of
-from prunetune.record import machine, versions
+from prunetune.record.folder import sqlite_url
+from prunetune.record.provenance import machine, versions
 from prunetune.report import write_report
-from prunetune.runfolder import sqlite_url
-from prunetune.summary import print_check, print_summary
-from prunetune.tuner import TuneResult, tune
-from prunetune.workers import work
+from prunetune.tuning.tuner import TuneResult, tune
+from prunetune.tuning.worker import work
 
 TRIALS: Final = 4
 STOPPED_AFTER: Final = 2

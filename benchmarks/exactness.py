@@ -26,7 +26,7 @@ from benchmarks.engine_models import FAMILIES, Family
 from benchmarks.engine_report import table
 from benchmarks.processes import Outcome, Report, Task, run_all
 from prunetune import prune
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "engine"))
 

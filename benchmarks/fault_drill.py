@@ -28,15 +28,17 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
 from benchmarks.postgres import postgres
-from prunetune.backends import Float, SearchSpace, crew, storage
-from prunetune.backends.crew import RETRY_OF, is_finished
-from prunetune.backends.lives import Pulse, this_process
-from prunetune.backends.loop import run_trials
-from prunetune.backends.storage import without_password
-from prunetune.backends.study import StudySettings, open_study, outcome
-from prunetune.backends.trial import RETRY, Report
+from prunetune.backends import Float, SearchSpace
+from prunetune.backends.study import claims as crew
+from prunetune.backends.study import storage
+from prunetune.backends.study.claims import RETRY_OF, is_finished
+from prunetune.backends.study.heartbeat import Pulse, this_process
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.storage import without_password
+from prunetune.backends.study.study import StudySettings, open_study, outcome
+from prunetune.backends.study.trial import RETRY, Report
 from prunetune.events import Event, TrialEnded
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
 
 SPACE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(1e-4, 1.0, log=True)})
 SETTINGS = StudySettings(SPACE, epochs=3, optimizer="random", trial_pruner="none")

@@ -33,9 +33,9 @@ from benchmarks.optimizer_training import Recipe, train_together
 from benchmarks.optimizer_training import load as load_vectors
 from prunetune.data import ImageData, datasets, split_stratified
 from prunetune.data._reduced import subset_size
-from prunetune.jobs import ImageClassification
-from prunetune.jobs.schedules import cosine
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
+from prunetune.training import ImageClassification
+from prunetune.training.schedules import cosine
 from prunetune.zoo import models
 
 FACTOR = 3

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "engine"))
 

@@ -26,11 +26,11 @@ from benchmarks.engine_report import table
 from benchmarks.pipeline import RECIPES, pictures
 from prunetune import PruneResult, keep_freed_memory, prune
 from prunetune.data import ImageData
-from prunetune.fresh import fresh_step_time
-from prunetune.jobs import ImageClassification
-from prunetune.jobs.augment import augment
-from prunetune.jobs.image_classification import accuracy
-from prunetune.record import machine, versions
+from prunetune.pruning.isolated_timing import fresh_step_time
+from prunetune.record.provenance import machine, versions
+from prunetune.training import ImageClassification
+from prunetune.training.augment import augment
+from prunetune.training.image_classification import accuracy
 from prunetune.transfer.groups import plain_groups
 from prunetune.zoo import models
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from torch import nn
 
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
 
 Row: TypeAlias = dict[str, Any]
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks.mup_report import report, summary, write_figures
 from benchmarks.mup_runs import MUP, RULES, SCALES, Row, Scale, coordinates, rate
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
 
 PARTS: Final = {"rates": rate, "coordinates": coordinates}
 KEY: Final = ("part", "task", "rule", "width", "seed", "rate")

@@ -13,12 +13,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunetune import PruningPlan, prune
-from prunetune.caller import seed_all
+from prunetune._utils.caller import seed_all
 from prunetune.data import ImageData, datasets
 from prunetune.engine import fresh_proxy
-from prunetune.jobs.execution import AS_MEASURED
-from prunetune.jobs.image_classification import Hyperparameters, Training, accuracy
-from prunetune.jobs.schedules import cosine
+from prunetune.training.execution import AS_MEASURED
+from prunetune.training.image_classification import Hyperparameters, Training, accuracy
+from prunetune.training.schedules import cosine
 from prunetune.transfer.base import OptimizerKind
 from prunetune.transfer.groups import proxy_groups
 from prunetune.zoo import models

@@ -10,10 +10,10 @@ import optuna
 
 from benchmarks.optimizer_runs import Record
 from benchmarks.optimizer_tables import Table
+from prunetune._utils.quiet import quietly
+from prunetune._utils.seeds import derive_seed
 from prunetune.backends import Float, Int, SearchSpace, optimizers
-from prunetune.backends.nevergrad import BUDGET, WORKERS, Method, NevergradSampler
-from prunetune.backends.quiet import quietly
-from prunetune.backends.seeds import derive_seed
+from prunetune.backends.samplers.nevergrad import BUDGET, WORKERS, Method, NevergradSampler
 from prunetune.backends.space import Params
 
 Ask: TypeAlias = Callable[[], tuple[Params, Callable[[float], None]]]

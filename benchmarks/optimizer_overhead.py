@@ -12,7 +12,7 @@ from optuna.trial import create_trial
 
 from benchmarks.optimizer_runs import Row
 from benchmarks.optimizer_tables import CHANCE, Table
-from prunetune.backends.seeded import sampler
+from prunetune.backends.samplers.seeded import sampler
 
 REPEATS: Final = 5
 

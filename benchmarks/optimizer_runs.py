@@ -16,8 +16,8 @@ from optuna.trial import TrialState
 from benchmarks.optimizer_tables import CHANCE, Table
 from prunetune.backends import trial_pruners
 from prunetune.backends.space import Params
-from prunetune.backends.study import worst_score
-from prunetune.backends.trial import Report, attempt
+from prunetune.backends.study.study import worst_score
+from prunetune.backends.study.trial import Report, attempt
 from prunetune.events import silent
 from prunetune.registry import build
 

@@ -24,7 +24,7 @@ from benchmarks.optimizer_report import report
 from benchmarks.optimizer_runs import Extent, Row, search
 from benchmarks.optimizer_tables import GRIDS, Table, load
 from prunetune.backends import full_name, optimizers, trial_pruners
-from prunetune.backends.seeded import sampler
+from prunetune.backends.samplers.seeded import sampler
 
 Key: TypeAlias = tuple[str, str, str, str, int]
 """Part, table, optimizer, trial pruner, seed."""

@@ -21,7 +21,7 @@ from benchmarks.engine_report import table
 from benchmarks.paper_runs import PRESETS, Bench
 from benchmarks.paper_tables import EVIDENCE, TABLES, Table
 from prunetune.errors import PrunetuneError
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
 from prunetune.zoo import models
 
 MOST_LINES: Final = 24

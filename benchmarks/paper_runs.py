@@ -24,19 +24,19 @@ import prunetune
 from benchmarks.time_to_quality_arms import PlainReport
 from benchmarks.time_to_quality_presets import BASES, part
 from prunetune import Pruning, Search, prune
+from prunetune._utils.caller import seed_all
 from prunetune.backends import Int, SearchSpace, resolve_space
-from prunetune.caller import seed_all
+from prunetune.cli.job import EXAMPLE_BATCH, ScoringBatches
 from prunetune.data import ImageData, datasets
 from prunetune.engine import fresh_proxy
 from prunetune.errors import InputError
-from prunetune.jobs import ImageClassification
-from prunetune.jobs.execution import AS_MEASURED, deterministic
-from prunetune.jobs.image_classification import FUSED, Hyperparameters, Training
-from prunetune.jobs.job import EXAMPLE_BATCH, ScoringBatches
-from prunetune.jobs.schedules import step
 from prunetune.plugins import make_scorer, scorers
 from prunetune.plugins.base import Context, Scorer
 from prunetune.plugins.slimming import SlimmingPenalty
+from prunetune.training import ImageClassification
+from prunetune.training.execution import AS_MEASURED, deterministic
+from prunetune.training.image_classification import FUSED, Hyperparameters, Training
+from prunetune.training.schedules import step
 from prunetune.zoo import models
 
 Record: TypeAlias = dict[str, Any]

@@ -33,11 +33,11 @@ from benchmarks.engine_report import table
 from prunetune import prune
 from prunetune.data import Augmentation, ImageData
 from prunetune.data._images import build_image_data
-from prunetune.jobs.augment import augment
-from prunetune.jobs.execution import Execution
-from prunetune.jobs.image_classification import Hyperparameters, Training
-from prunetune.jobs.schedules import step as constant_at_first
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
+from prunetune.training.augment import augment
+from prunetune.training.execution import Execution
+from prunetune.training.image_classification import Hyperparameters, Training
+from prunetune.training.schedules import step as constant_at_first
 from prunetune.zoo import models
 
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]

@@ -27,8 +27,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.optimizer_tables import CHANCE, Table, load
-from prunetune.backends.race import PROXY_CURVE, Race, Standing
-from prunetune.record import machine, versions
+from prunetune.backends.pruners.race import PROXY_CURVE, Race, Standing
+from prunetune.record.provenance import machine, versions
 
 SEARCHED: Final = 50
 NOISE: Final = 0.004

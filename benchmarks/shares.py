@@ -23,7 +23,7 @@ from benchmarks.engine_report import table
 from benchmarks.shares_networks import KINDS, Kind
 from prunetune import PruneResult, prune
 from prunetune.errors import PrunetuneError
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "engine"))
 

@@ -25,8 +25,8 @@ from typing import Literal, TypeAlias
 
 from torch import nn
 
-from prunetune.backends.lives import Pulse
-from prunetune.record import machine, versions
+from prunetune.backends.study.heartbeat import Pulse
+from prunetune.record.provenance import machine, versions
 
 CONFIG = """
 model.name = "resnet8"

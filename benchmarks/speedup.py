@@ -29,7 +29,7 @@ from benchmarks.processes import Outcome, Report, Task, run_all
 from prunetune import PruningPlan, keep_freed_memory, prune
 from prunetune.engine import apply
 from prunetune.errors import BudgetError
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
 from prunetune.zoo import models
 
 CLASSES = 10

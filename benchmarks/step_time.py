@@ -26,7 +26,7 @@ from benchmarks.engine_report import table
 from prunetune import keep_freed_memory
 from prunetune.engine import DependencyGraph, PruningPlan, StepTimeModel, apply, by_percentile, by_ratio, calibrate
 from prunetune.engine.cost import Clock, cost_of, step_time
-from prunetune.engine.selection import Mask, Scores
+from prunetune.engine.selection.ranking import Mask, Scores
 from prunetune.zoo import models as zoo
 
 Row = dict[str, Any]

@@ -22,7 +22,7 @@ from benchmarks.time_to_quality_arms import ARMS, Row, run_arm, warm_up
 from benchmarks.time_to_quality_presets import PRESETS
 from benchmarks.time_to_quality_report import OURS, report, result
 from prunetune.errors import InputError
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
 
 Key: TypeAlias = tuple[int, str]
 """Seed and arm."""

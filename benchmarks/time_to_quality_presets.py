@@ -12,8 +12,8 @@ from torch import nn
 
 from prunetune import Categorical, Float, Pruning, SearchSpace
 from prunetune.data import ImageData, datasets, split_stratified
-from prunetune.jobs.image_classification import ImageClassification
-from prunetune.jobs.schedules import SCHEDULES
+from prunetune.training.image_classification import ImageClassification
+from prunetune.training.schedules import SCHEDULES
 from prunetune.zoo import models
 from prunetune.zoo.vgg import VGG
 

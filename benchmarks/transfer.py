@@ -32,15 +32,15 @@ from torch import nn
 from benchmarks.engine_report import table
 from benchmarks.time_to_quality_presets import BASES
 from prunetune import PruningPlan, prune
-from prunetune.caller import seed_all
+from prunetune._utils.caller import seed_all
 from prunetune.comparison.rivals import at_cost
-from prunetune.comparison.statistics import confirmed, rank_correlation, rank_correlations, ranking
 from prunetune.data import ImageData, datasets
 from prunetune.engine import fresh_proxy
-from prunetune.jobs import ImageClassification
-from prunetune.jobs.image_classification import accuracy
-from prunetune.jobs.schedules import cosine
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
+from prunetune.stats.bootstrap import confirmed, rank_correlation, rank_correlations, ranking
+from prunetune.training import ImageClassification
+from prunetune.training.image_classification import accuracy
+from prunetune.training.schedules import cosine
 from prunetune.transfer.groups import plain_groups, proxy_groups
 from prunetune.zoo import models
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.fault_drill import Drill, Found, run
 from benchmarks.postgres import postgres
-from prunetune.record import machine, versions
+from prunetune.record.provenance import machine, versions
 
 
 def overlap(found: Found) -> float:

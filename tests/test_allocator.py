@@ -52,7 +52,7 @@ def test_a_setting_of_the_users_is_left_alone() -> None:
 
 GROWTH = """
 import ctypes, sys
-from prunetune import allocator
+from prunetune._utils import malloc as allocator
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 libc = ctypes.CDLL(None)
@@ -85,7 +85,7 @@ def test_what_is_free_goes_back_between_trainings_and_at_the_end(how: str, kept:
 
 def test_who_keeps_it_himself_goes_on_to() -> None:
     code = (
-        "from prunetune import allocator\n"
+        "from prunetune._utils import malloc as allocator\n"
         "assert allocator.keep_freed_memory()\n"
         "with allocator.freed_memory_kept():\n"
         "    pass\n"

@@ -15,16 +15,16 @@ import torch
 from torch import nn
 
 import prunetune
-from prunetune.backends.trial import Report
-from prunetune.caller import random_state_kept, seed_all
-from prunetune.checking import check
+from prunetune._utils.caller import random_state_kept, seed_all
+from prunetune.backends.study.trial import Report
+from prunetune.checking.proxy_check import check
 from prunetune.comparison.compare import compare
 from prunetune.comparison.settings import Comparison
 from prunetune.errors import InputError
 from prunetune.events import Event, TrialStarted
-from prunetune.objective import proxy_objective
-from prunetune.retraining import retrain
-from prunetune.tuner import Search
+from prunetune.tuning.own_search import proxy_objective
+from prunetune.tuning.retraining import retrain
+from prunetune.tuning.tuner import Search
 from tiny_tune import HALF, INPUTS, SMALL, SPACE, interrupt, make_quick, net, tiny_tune, touch, train
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -89,7 +89,7 @@ def _objective(folder: Path) -> None:
     objective.loss({"lr": 0.1, "steps": 1})
 
 
-def _proxy_objective() -> prunetune.objective.ProxyObjective:
+def _proxy_objective() -> prunetune.tuning.own_search.ProxyObjective:
     options: dict[str, Any] = {"epochs": 2, "pruning": HALF, "direction": "maximize"}
     return proxy_objective(net, learn, SPACE, example_inputs=INPUTS, **options)
 

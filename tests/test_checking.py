@@ -19,15 +19,16 @@ import prunetune.engine
 import prunetune.report
 import prunetune.tuning.objective
 from prunetune.backends import Categorical, Float, Int, SearchSpace
-from prunetune.backends.trial import Report
-from prunetune.checking import NETWORKS, CheckResult, check, draw_configurations
+from prunetune.backends.study.trial import Report
+from prunetune.checking.proxy_check import NETWORKS, CheckResult, check
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, PhaseStarted
-from prunetune.fidelity import Fidelity
-from prunetune.runfolder import RunFolder
-from prunetune.settings import Pruning, Search, Settings
-from prunetune.trust import PRIOR, grounds
-from prunetune.tuner import TuneResult, tune
+from prunetune.record.folder import RunFolder
+from prunetune.tuning.configurations import draw_configurations
+from prunetune.tuning.confirmations import PRIOR, grounds
+from prunetune.tuning.fidelity import Fidelity
+from prunetune.tuning.settings import Pruning, Search, Settings
+from prunetune.tuning.tuner import TuneResult, tune
 from tiny_tune import touch
 
 INPUTS = torch.zeros(2, 6)

@@ -18,9 +18,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from prunetune import __version__
-from prunetune.cli import Kind, app
-from prunetune.listing import Row, print_rows
-from prunetune.summary import number
+from prunetune.cli.app import Kind, app
+from prunetune.cli.listing import Row, print_rows
+from prunetune.console.summary import number
 
 CONFIG = """
 [model]
@@ -231,7 +231,7 @@ def test_version() -> None:
 def test_help_explains_and_imports_nothing_heavy(args: list[str]) -> None:
     code = (
         "import sys\n"
-        "from prunetune.cli import app\n"
+        "from prunetune.cli.app import app\n"
         f"app({args!r}, standalone_mode=False)\n"
         "print(sorted({'torch', 'optuna', 'numpy', 'plotly', 'sklearn'} & set(sys.modules)))\n"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from prunetune.cli import app
+from prunetune.cli.app import app
 
 CONFIG = """
 [model]

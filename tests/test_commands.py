@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from prunetune import shrinking
-from prunetune.cli import app
-from prunetune.config import read_config
+from prunetune.cli.app import app
+from prunetune.cli.config import read_config
 from prunetune.engine import PruningPlan, apply
 from prunetune.engine.cost import cost_of
+from prunetune.pruning import fit as shrinking
 from prunetune.zoo import models
 
 ROOT = Path(__file__).parents[1]

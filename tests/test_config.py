@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from prunetune.backends import Categorical, Float, Int, spaces
-from prunetune.config import parse_config, read_config, search_space
-from prunetune.demo import demo_config
+from prunetune.cli.config import parse_config, read_config, search_space
+from prunetune.cli.demo import demo_config
 from prunetune.errors import InputError
 
 SMALLEST = """

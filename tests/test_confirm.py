@@ -14,11 +14,11 @@ from torch import nn
 
 import prunetune.tuning.objective
 from prunetune.backends import Categorical
-from prunetune.backends.race import PROXY_CURVE, Race, movement, score_at, stops
-from prunetune.backends.trial import TOLD, Report
+from prunetune.backends.pruners.race import PROXY_CURVE, Race, movement, score_at, stops
+from prunetune.backends.study.trial import TOLD, Report
 from prunetune.errors import InputError
 from prunetune.events import Event, PhaseEnded, PhaseStarted, TrialEnded
-from prunetune.tuner import Search, TuneResult, tune
+from prunetune.tuning.tuner import Search, TuneResult, tune
 from tiny_tune import HALF, INPUTS, make_quick, net, tiny_tune, width
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from prunetune.cli import app
-from prunetune.dashboard import storage_of
+from prunetune.cli.app import app
+from prunetune.cli.dashboard import storage_of
 from prunetune.errors import InputError
 from tiny_tune import make_quick, tiny_tune
 

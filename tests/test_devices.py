@@ -15,11 +15,12 @@ from torch import nn
 
 import prunetune
 from prunetune.data import ImageData, datasets
-from prunetune.engine import calibrate, calibration, fresh_proxy, step_time
-from prunetune.jobs import Hyperparameters, ImageClassification
-from prunetune.jobs.execution import Execution, deterministic
-from prunetune.jobs.image_classification import Training
-from prunetune.jobs.schedules import step
+from prunetune.engine import calibrate, fresh_proxy, step_time
+from prunetune.engine.timing import calibrate as calibration
+from prunetune.training import Hyperparameters, ImageClassification
+from prunetune.training.execution import Execution, deterministic
+from prunetune.training.image_classification import Training
+from prunetune.training.schedules import step
 from prunetune.zoo import models
 
 DEVICES = [torch.device("cpu"), *([torch.device("cuda", 0)] if torch.cuda.is_available() else [])]

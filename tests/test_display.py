@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 from tqdm import tqdm
 
-from prunetune.display import Display, Terminal
+from prunetune.console.display import Display, Terminal
+from prunetune.console.progress import show_progress
 from prunetune.events import Event, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
-from prunetune.progress import show_progress
 from tests.tiny_tune import make_quick, tiny_tune
 
 STARTED = [PhaseStarted("search", total=2), TrialStarted("search", 0, {})]
@@ -153,9 +153,9 @@ def test_a_terminal_that_is_not_utf_8(encoding: str, tmp_path: Path) -> None:
 def test_a_reader_that_goes_away_ends_what_is_printed_only(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from prunetune.display import Terminal\n"
+        "from prunetune.console.display import Terminal\n"
         "from prunetune.events import PhaseEnded\n"
-        "from prunetune.progress import show_progress\n"
+        "from prunetune.console.progress import show_progress\n"
         "with show_progress(Terminal()) as progress:\n"
         "    for number in range(2000):\n"
         "        progress(PhaseEnded('search', 1.0, 'x' * 100))\n"

@@ -20,7 +20,7 @@ from torch import nn
 
 import prunetune
 import prunetune.report
-from prunetune.backends.trial import Report
+from prunetune.backends.study.trial import Report
 from prunetune.interop.nevergrad import to_nevergrad
 from prunetune.interop.skopt import to_skopt
 from prunetune.interop.torch_pruning import ToTorchPruning

@@ -13,13 +13,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-import prunetune.energy
-from prunetune.cli import app
-from prunetune.config import parse_config
-from prunetune.energy import Meter, energy_sentence
+import prunetune.tuning.energy
+from prunetune.cli.app import app
+from prunetune.cli.config import parse_config
+from prunetune.console.summary import print_summary
 from prunetune.errors import InputError
+from prunetune.record.sentences import energy_sentence
 from prunetune.report import write_report
-from prunetune.summary import print_summary
+from prunetune.tuning.energy import Meter
 from tiny_tune import HALF, INPUTS, SMALL, SPACE, net, train
 
 KNOWN = {"KOR": {"country_name": "South Korea"}}
@@ -59,7 +60,7 @@ def codecarbon(monkeypatch: pytest.MonkeyPatch) -> list[Tracker]:
     package.OfflineEmissionsTracker, input.DataSource = Tracker, lambda: source  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "codecarbon", package)
     monkeypatch.setitem(sys.modules, "codecarbon.input", input)
-    monkeypatch.setattr(prunetune.energy, "version", lambda distribution: "3.3.2")
+    monkeypatch.setattr(prunetune.tuning.energy, "version", lambda distribution: "3.3.2")
     monkeypatch.setattr(Tracker, "trackers", [])
     return Tracker.trackers
 

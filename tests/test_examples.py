@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from prunetune.cli import app
+from prunetune.cli.app import app
 from scripts import run_script
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

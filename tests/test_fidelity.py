@@ -12,8 +12,8 @@ from torch import nn
 
 import prunetune.engine
 from prunetune.errors import InputError
-from prunetune.fidelity import FULL, Fidelity, TrialCost, cost_of, describe, fidelities, resolve_fidelity, split
-from prunetune.resolution import at_resolution, check_resolution, smallest_pixels, step_ratio
+from prunetune.tuning.fidelity import FULL, Fidelity, TrialCost, cost_of, describe, fidelities, resolve_fidelity, split
+from prunetune.tuning.resolution import at_resolution, check_resolution, smallest_pixels, step_ratio
 
 pytestmark = pytest.mark.filterwarnings("error")
 

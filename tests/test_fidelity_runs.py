@@ -18,21 +18,21 @@ from rich.console import Console
 from torch import nn
 
 import prunetune.engine
-import prunetune.objective
 import prunetune.report
+import prunetune.tuning.own_search
 from prunetune import Categorical, Fidelity, Float, Pruning, Search, SearchSpace, TuneResult, tune, work
-from prunetune.backends.trial import Report
-from prunetune.config import fidelity_of, parse_config
+from prunetune.backends.study.trial import Report
+from prunetune.cli.config import fidelity_of, parse_config
+from prunetune.cli.job import prepare
+from prunetune.cli.launch import _config_of, launch
+from prunetune.console.summary import summary
 from prunetune.data import ImageData, datasets
 from prunetune.errors import InputError
 from prunetune.events import Event, Notice, silent
-from prunetune.jobs import ImageClassification
-from prunetune.jobs.job import prepare
-from prunetune.jobs.launch import _config_of, launch
 from prunetune.report import load_run
 from prunetune.report.prose import lead
 from prunetune.report.tables import settings
-from prunetune.summary import summary
+from prunetune.training import ImageClassification
 from tests.test_config import changed
 from tiny_tune import touch
 
@@ -302,7 +302,7 @@ def test_workers_train_on_the_same_images_as_the_run() -> None:
     assert of_worker.seed == 7
 
 
-def _objective(train: Watched, fidelity: Fidelity | str) -> prunetune.objective.ProxyObjective:
+def _objective(train: Watched, fidelity: Fidelity | str) -> prunetune.tuning.own_search.ProxyObjective:
     return prunetune.proxy_objective(
         net, train, SPACE, example_inputs=IMAGES, epochs=4, pruning=HALF, fidelity=fidelity, direction="maximize"
     )

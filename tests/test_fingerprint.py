@@ -21,16 +21,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import prunetune.fingerprint
-from prunetune.backends.trial import Report
-from prunetune.callables import described
-from prunetune.checking import check
+import prunetune.tuning.fingerprint
+from prunetune.backends.study.trial import Report
+from prunetune.checking.proxy_check import check
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, Notice
-from prunetune.fingerprint import Fingerprint
-from prunetune.runfolder import RunFolder
-from prunetune.tuner import tune
-from prunetune.workers import work
+from prunetune.record.folder import RunFolder
+from prunetune.tuning.callables import described
+from prunetune.tuning.fingerprint import Fingerprint
+from prunetune.tuning.tuner import tune
+from prunetune.tuning.worker import work
 from tiny_tune import HALF, INPUTS, SMALL, SPACE, interrupt, make_quick, net, read_record, tiny_tune, train
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -273,7 +273,7 @@ def test_the_fingerprint_is_the_same_in_every_process(tmp_path: Path) -> None:
 
 _SCRIPT = """
 import json
-from prunetune.callables import described
+from prunetune.tuning.callables import described
 
 NAMES, DECAY, losses = {"a", "b", "c", "d"}, 0.5, []
 
@@ -401,8 +401,8 @@ def test_other_inputs_are_refused(tmp_path: Path) -> None:
 
 def test_newer_versions_are_told_and_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_tune(tmp_path)
-    now = prunetune.record.versions()
-    monkeypatch.setattr(prunetune.record, "versions", lambda: {**now, "torch": "99.0"})
+    now = prunetune.tuning.parts.versions()
+    monkeypatch.setattr(prunetune.tuning.parts, "versions", lambda: {**now, "torch": "99.0"})
     events: list[Event] = []
     assert tiny_tune(tmp_path, observer=events.append).already_finished
     said = [event.message for event in events if isinstance(event, Notice)]

@@ -13,13 +13,13 @@ import pytest
 from torch import nn
 
 from prunetune.backends import Categorical, Float, Int, SearchSpace
-from prunetune.backends.loop import run_trials
-from prunetune.backends.narrow import narrowed
-from prunetune.backends.study import StudySettings, open_study
-from prunetune.backends.trial import Report
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.shrink_space import narrowed
+from prunetune.backends.study.study import StudySettings, open_study
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
 from prunetune.events import Event, PhaseStarted, Warned
-from prunetune.tuner import tune
+from prunetune.tuning.tuner import tune
 from tiny_tune import (
     HALF,
     INPUTS,

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunetune import fresh
-from prunetune.fresh import fresh_step_time
+from prunetune.pruning import isolated_timing as fresh
+from prunetune.pruning.isolated_timing import fresh_step_time
 
 
 class Marked(nn.Module):
@@ -71,7 +71,7 @@ def test_models_of_a_script_without_a_guard_or_a_module(tmp_path: Path) -> None:
             import warnings
             warnings.simplefilter("error")
             import torch
-            from prunetune.fresh import fresh_step_time
+            from prunetune.pruning.isolated_timing import fresh_step_time
             class Net(torch.nn.Module):
                 def __init__(self):
                     super().__init__()

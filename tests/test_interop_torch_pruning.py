@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from prunetune import prune
 from prunetune.engine import DependencyGraph
-from prunetune.engine.selection import Scores
+from prunetune.engine.selection.ranking import Scores
 from prunetune.errors import InputError
 from prunetune.interop.torch_pruning import FromTorchPruning, ToTorchPruning
 from prunetune.plugins.magnitude import Magnitude as OurMagnitude

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from benchmarks.signal_drill import alive
+from prunetune._utils.interrupts import OWNER, Interrupted, answered, check_interrupted, interruptible, uninterrupted
 from prunetune.errors import StorageError
-from prunetune.interrupts import OWNER, Interrupted, answered, check_interrupted, interruptible, uninterrupted
 
 LONG = 20.0  # nothing here waits that long unless it is broken
 
@@ -194,7 +194,7 @@ def test_in_another_thread_there_is_nothing_to_do() -> None:
 def test_a_fork_has_the_signals_that_it_had_without_us() -> None:
     code = (
         "import os, signal, time\n"
-        "from prunetune.interrupts import interruptible\n"
+        "from prunetune._utils.interrupts import interruptible\n"
         "with interruptible(signal.SIGTERM):\n"
         "    child = os.fork()\n"
         "    if child == 0:\n"
@@ -236,7 +236,7 @@ def test_a_worker_ends_with_its_owner_however_that_died(heeds: bool) -> None:
 
 
 def test_a_storage_is_not_waited_for_when_a_signal_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prunetune.backends import patient
+    from prunetune.backends.study import retrying_storage as patient
     from prunetune.events import silent
 
     class Gone:

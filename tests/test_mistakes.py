@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 import prunetune
 from prunetune.backends import Float
-from prunetune.backends.notes import direction_warning
-from prunetune.backends.trial import Report
-from prunetune.cli import app
+from prunetune.backends.study.notes import direction_warning
+from prunetune.backends.study.trial import Report
+from prunetune.cli.app import app
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, Warned
-from prunetune.tuner import Search, TuneResult, tune
 from prunetune.tuning.problem import build_base
+from prunetune.tuning.tuner import Search, TuneResult, tune
 from tiny_tune import HALF, INPUTS, make_quick, net, read_record
 
 TARGETS = torch.tensor([0, 1])

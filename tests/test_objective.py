@@ -14,7 +14,7 @@ from torch import nn
 
 import prunetune
 from prunetune import Categorical, Float, Int, Pruning, SearchSpace
-from prunetune.backends.trial import Report
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError, SearchError
 from prunetune.interop.nevergrad import from_nevergrad, to_nevergrad
 from prunetune.interop.skopt import from_skopt, to_skopt

@@ -14,14 +14,14 @@ from optuna.pruners import MedianPruner, NopPruner, ThresholdPruner
 from optuna.samplers import RandomSampler, TPESampler
 from torch import nn
 
-from prunetune.backends.trial import Report
+from prunetune.backends.study.trial import Report
 from prunetune.comparison.settings import Comparison
 from prunetune.errors import InputError
-from prunetune.pruning import prune
-from prunetune.runfolder import RunFolder
-from prunetune.settings import Pruning, Search
-from prunetune.tuner import tune
-from prunetune.workers import work
+from prunetune.pruning.cut import prune
+from prunetune.record.folder import RunFolder
+from prunetune.tuning.settings import Pruning, Search
+from prunetune.tuning.tuner import tune
+from prunetune.tuning.worker import work
 from tiny_tune import HALF, INPUTS, SMALL, SPACE, interrupt, make_quick, net, read_record, tiny_tune, train
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -100,7 +100,7 @@ def test_what_is_no_name_is_one_sentence(make: Callable[[], Any], sentence: str)
 
 
 def test_schedules_cannot_be_ended_at_rungs_that_nobody_knows() -> None:
-    from prunetune.settings import Settings
+    from prunetune.tuning.settings import Settings
 
     asked = Settings(SPACE, 9, HALF, _search(trial_pruner=MedianPruner(), rungs="reannealed"), 0)
     with pytest.raises(InputError, match="the trial pruner 'object MedianPruner' has no rungs"):

@@ -23,12 +23,12 @@ from torch import nn
 
 import prunetune
 from prunetune.backends import Float
-from prunetune.backends.trial import Report
+from prunetune.backends.study.trial import Report
+from prunetune.console.progress import show_progress
+from prunetune.console.summary import print_summary
 from prunetune.events import Event, TrialEnded, Warned
-from prunetune.params import ReadDict
-from prunetune.progress import show_progress
-from prunetune.summary import print_summary
-from prunetune.tuner import Search, TuneResult, tune
+from prunetune.tuning.params import ReadDict
+from prunetune.tuning.tuner import Search, TuneResult, tune
 from tiny_tune import HALF, INPUTS, SMALL, make_quick, net, read_record
 
 VALUES = {"lr": 0.1, "dropout": 0.5}

@@ -16,10 +16,10 @@ import prunetune
 from benchmarks.fault_drill import Drill, run
 from benchmarks.postgres import PASSWORD, NoPostgresError, Postgres, postgres
 from prunetune.backends import Float, SearchSpace
-from prunetune.backends.loop import run_trials
-from prunetune.backends.storage import database_url
-from prunetune.backends.study import StudySettings, finished_trials, open_study
-from prunetune.backends.trial import Report
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.storage import database_url
+from prunetune.backends.study.study import StudySettings, finished_trials, open_study
+from prunetune.backends.study.trial import Report
 from prunetune.errors import StorageError
 from prunetune.events import Event, Notice
 from tests.backends.test_storage import start_together

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import pytest
 from rich.console import Console
 
-from prunetune.backends.checks import Direction
+from prunetune._utils.checks import Direction
+from prunetune.console.progress import LiveProgress, PlainProgress, Tally, duration, show_progress
 from prunetune.events import EpochEnded, Event, Notice, OthersEnded, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
-from prunetune.progress import LiveProgress, PlainProgress, Tally, duration, show_progress
 
 
 class Clock:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from prunetune.ranks import Belief, RankCorrelation, chance_missed, chance_missed_at, pairs_in_order, spearman
+from prunetune.stats.ranks import Belief, RankCorrelation, chance_missed, chance_missed_at, pairs_in_order, spearman
 
 
 def normal_pairs(rho: float, shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:

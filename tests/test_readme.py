@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from prunetune.cli import app
-from prunetune.config import parse_config
+from prunetune.cli.app import app
+from prunetune.cli.config import parse_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from prunetune.record import command
+from prunetune.record.provenance import command
 
 
 @pytest.mark.parametrize(

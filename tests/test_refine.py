@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from prunetune.backends import Categorical, Float, Int, SearchSpace
-from prunetune.backends.narrow import holds, narrowed
-from prunetune.backends.trial import Report
+from prunetune.backends.study.shrink_space import holds, narrowed
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, PhaseStarted, TrialEnded
 from tiny_tune import SMALL, SPACE, make_quick, net, never, read_record, tiny_tune, touch, train, width
@@ -274,9 +274,9 @@ def test_a_longer_search_does_not_lose_a_refined_winner(tmp_path: Path) -> None:
 def test_one_killed_between_the_record_and_the_weights_finds_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prunetune.confirm
+    import prunetune.tuning.confirm
 
-    real, moves = prunetune.confirm.os.replace, []
+    real, moves = prunetune.tuning.confirm.os.replace, []
 
     def killed(source: Path, target: Path) -> None:
         moves.append(Path(source).name)
@@ -285,7 +285,7 @@ def test_one_killed_between_the_record_and_the_weights_finds_them(
         real(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(prunetune.confirm, "os", type("os", (), {"replace": staticmethod(killed)}))
+        patched.setattr(prunetune.tuning.confirm, "os", type("os", (), {"replace": staticmethod(killed)}))
         with pytest.raises(KeyboardInterrupt):
             tiny_tune(tmp_path, train=low_first, search=REFINED)
     assert any("weights-refine" in name for name in moves)

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from prunetune.backends import Int
-from prunetune.backends.trial import Report
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError, PlanError, SearchError
 from prunetune.events import Event, PhaseEnded
-from prunetune.tuner import Pruning, Search, tune
+from prunetune.tuning.tuner import Pruning, Search, tune
 from tiny_tune import (
     HALF,
     INPUTS,

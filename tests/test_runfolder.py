@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from prunetune.errors import InputError
-from prunetune.runfolder import RunFolder, load_weights, save_weights
+from prunetune.record.folder import RunFolder, load_weights, save_weights
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -101,7 +101,7 @@ def test_the_same_process_cannot_open_it_twice(tmp_path: Path) -> None:
 
 _HOLD = """
 import sys, time
-from prunetune.runfolder import RunFolder
+from prunetune.record.folder import RunFolder
 folder = RunFolder(sys.argv[1])
 print("open", flush=True)
 time.sleep(60)
@@ -122,7 +122,7 @@ def test_another_process_is_kept_out_until_it_is_killed(tmp_path: Path) -> None:
 
 _FORK = """
 import os, sys, time
-from prunetune.runfolder import RunFolder
+from prunetune.record.folder import RunFolder
 folder = RunFolder(sys.argv[1])
 if os.fork() == 0:  # a data loader's worker, which outlives its killed parent by a moment
     os.close(1)
@@ -146,7 +146,7 @@ def test_a_killed_runs_orphaned_workers_are_waited_for(tmp_path: Path) -> None:
 
 _CLOSE_BEFORE_WORKER = """
 import os, signal, sys, time
-from prunetune.runfolder import RunFolder
+from prunetune.record.folder import RunFolder
 folder = RunFolder(sys.argv[1])
 worker = os.fork()
 if worker == 0:
@@ -179,7 +179,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 _WRITE_FOREVER = """
 import sys
-from prunetune.runfolder import RunFolder
+from prunetune.record.folder import RunFolder
 folder = RunFolder(sys.argv[1])
 print("open", flush=True)
 number = 0

@@ -8,10 +8,11 @@ import pytest
 
 import prunetune.engine
 from prunetune.backends import Float, SearchSpace
-from prunetune.checking import check
+from prunetune.checking.proxy_check import check
 from prunetune.events import Event, Notice, PhaseStarted
-from prunetune.saving import did_not_pay, will_not_pay
-from prunetune.settings import Pruning, Search, Settings
+from prunetune.record.sentences import did_not_pay
+from prunetune.tuning.saving import will_not_pay
+from prunetune.tuning.settings import Pruning, Search, Settings
 from tiny_tune import HALF, INPUTS, SPACE, net, tiny_tune, train
 
 LR = SearchSpace({"lr": Float(0.1, 1.0)})

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from prunetune.backends.checks import real_number
-from prunetune.backends.trial import Report
+from prunetune._utils.checks import real_number
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
 from prunetune.events import Event, Warned
-from prunetune.watched import other_score_warning
+from prunetune.tuning.train_checks import other_score_warning
 from tiny_tune import make_quick, read_record, tiny_tune, touch
 
 

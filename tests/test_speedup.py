@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from prunetune import prune, shrinking
+from prunetune import prune
 from prunetune.engine import DependencyGraph
 from prunetune.engine.cost import cost_of
-from prunetune.engine.selection import Mask, Ranking
+from prunetune.engine.selection.ranking import Mask, Ranking
 from prunetune.errors import BudgetError, InputError
 from prunetune.events import Event, Notice
-from prunetune.pruned import Measurement
-from prunetune.speedup import ATTEMPTS, TOLERANCE, find_speedup
+from prunetune.pruning import fit as shrinking
+from prunetune.pruning.result import Measurement
+from prunetune.pruning.speedup import ATTEMPTS, TOLERANCE, find_speedup
 from prunetune.zoo import models as zoo
 
 BASE = 8.0

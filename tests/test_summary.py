@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from typer.testing import CliRunner
 
-from prunetune.cli import app
+from prunetune.cli.app import app
+from prunetune.console.summary import check_table, comparison_table, confirmation_table, number
 from prunetune.report.figures.comparison import headline
-from prunetune.summary import check_table, comparison_table, confirmation_table, number
 
 FOLDERS = Path(__file__).parent / "compatibility" / "format1"
 NAMES = [f"a_hyperparameter_with_a_long_name_{place}" for place in range(9)]

@@ -14,12 +14,12 @@ from optuna.trial import TrialState, create_trial
 from scipy import stats
 
 from prunetune.backends import Float, SearchSpace
-from prunetune.config import parse_config
+from prunetune.cli.config import parse_config
+from prunetune.cli.tables import Config
 from prunetune.errors import InputError
-from prunetune.runfolder import RunFolder
-from prunetune.settings import Pruning, Search, Settings
-from prunetune.tables import Config
-from prunetune.trust import AUTO_LIMIT, MISS_LEVEL, PRIOR, confirmations, trust_part
+from prunetune.record.folder import RunFolder
+from prunetune.tuning.confirmations import AUTO_LIMIT, MISS_LEVEL, PRIOR, confirmations, trust_part
+from prunetune.tuning.settings import Pruning, Search, Settings
 
 pytestmark = pytest.mark.filterwarnings("error")
 

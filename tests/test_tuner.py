@@ -22,10 +22,10 @@ import prunetune
 import prunetune.engine
 import prunetune.report
 import prunetune.tuning.objective
-from prunetune.backends.trial import Report
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError, SearchError, TraceError
 from prunetune.events import Event, PhaseEnded, PhaseStarted, TrialEnded, silent
-from prunetune.tuner import Pruning, Search, tune
+from prunetune.tuning.tuner import Pruning, Search, tune
 from tiny_tune import (
     HALF,
     INPUTS,

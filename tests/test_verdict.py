@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from prunetune.ranks import RankCorrelation, spearman
-from prunetune.verdict import configurations_for, too_few, verdict
+from prunetune.checking.verdict import configurations_for, too_few, verdict
+from prunetune.stats.ranks import RankCorrelation, spearman
 
 CEILING = RankCorrelation(0.95, 0.8, 0.99, 8)
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import prunetune
-from prunetune.backends.patient import PatientStorage
+from prunetune.backends.study.retrying_storage import PatientStorage
 from prunetune.events import Event, Observer, PhaseStarted
-from prunetune.watching import Watching
+from prunetune.tuning.watching import Watching
 from tiny_tune import HALF, INPUTS, SMALL, SPACE, interrupt, make_quick, net, tiny_tune, train
 
 

@@ -18,16 +18,16 @@ from torch import nn
 from typer.testing import CliRunner
 
 import prunetune
+import prunetune.cli.launch
 import prunetune.engine
-import prunetune.jobs.launch
 import prunetune.report
 from prunetune import Float, Int, Pruning, Search, SearchSpace, tune, work
-from prunetune.backends.study import open_study
-from prunetune.backends.trial import Report
-from prunetune.cli import app
+from prunetune.backends.study.study import open_study
+from prunetune.backends.study.trial import Report
+from prunetune.cli.app import app
 from prunetune.errors import InputError, PlanError, SearchError
 from prunetune.events import Event, Notice
-from prunetune.workers import PLAN
+from prunetune.tuning.worker import PLAN
 from tests.test_cli import CONFIG
 from tiny_tune import touch
 
@@ -119,7 +119,7 @@ def test_a_worker_needs_nothing_but_the_url_and_the_run_confirms(tmp_path: Path,
 
 
 def _settings() -> Any:
-    from prunetune.settings import Settings
+    from prunetune.tuning.settings import Settings
 
     asked = options("journal:///x")
     return Settings(SPACE, 2, asked["pruning"], asked["search"], 0).study()
@@ -248,7 +248,7 @@ def test_a_worker_that_is_stopped_records_its_trial_and_says_so(
         raise AssertionError("a signal is handled at once")
 
     monkeypatch.setattr(
-        prunetune.jobs.launch, "join", lambda storage, study, **_: work(net, stopped, storage, resume="anyway")
+        prunetune.cli.launch, "join", lambda storage, study, **_: work(net, stopped, storage, resume="anyway")
     )
     ended = CliRunner().invoke(app, ["worker", "--study", url])
     assert ended.exit_code == status, ended.output

@@ -14,8 +14,8 @@ from torch import nn
 import prunetune.engine
 import prunetune.report
 from prunetune.backends import Float, Int, SearchSpace
-from prunetune.backends.trial import Report
-from prunetune.tuner import Pruning, Search, TuneResult, tune
+from prunetune.backends.study.trial import Report
+from prunetune.tuning.tuner import Pruning, Search, TuneResult, tune
 
 INPUTS = torch.zeros(2, 6)
 SPACE = SearchSpace({"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)})

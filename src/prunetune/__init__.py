@@ -8,54 +8,58 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from prunetune._utils.moved import forward_moved
+from prunetune._version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from prunetune.allocator import keep_freed_memory
+    from prunetune._utils.caller import seed_all
+    from prunetune._utils.malloc import keep_freed_memory
     from prunetune.backends.space import Categorical, Float, Int, SearchSpace
-    from prunetune.backends.trial import Report
-    from prunetune.caller import seed_all
-    from prunetune.checking import CheckResult, check
+    from prunetune.backends.study.trial import Report
+    from prunetune.checking.proxy_check import CheckResult, check
     from prunetune.comparison.compare import CompareResult, compare
     from prunetune.comparison.settings import Comparison
     from prunetune.engine import DependencyGraph, PruningPlan
     from prunetune.events import silent
-    from prunetune.fidelity import Fidelity
-    from prunetune.objective import proxy_objective, proxy_of
-    from prunetune.pruned import PruneResult
-    from prunetune.pruning import prune
-    from prunetune.retraining import retrain
-    from prunetune.settings import Pruning, Search
-    from prunetune.tuner import TuneResult, tune
-    from prunetune.workers import work
+    from prunetune.pruning.cut import prune
+    from prunetune.pruning.result import PruneResult
+    from prunetune.tuning.fidelity import Fidelity
+    from prunetune.tuning.own_search import proxy_objective, proxy_of
+    from prunetune.tuning.retraining import retrain
+    from prunetune.tuning.settings import Pruning, Search
+    from prunetune.tuning.tuner import TuneResult, tune
+    from prunetune.tuning.worker import work
 
-__version__ = "0.1.0"
+
+forward_moved()
 
 _HOMES = {
     "Categorical": "prunetune.backends.space",
-    "CheckResult": "prunetune.checking",
+    "CheckResult": "prunetune.checking.proxy_check",
     "CompareResult": "prunetune.comparison.compare",
     "Comparison": "prunetune.comparison.settings",
     "DependencyGraph": "prunetune.engine",
-    "Fidelity": "prunetune.fidelity",
+    "Fidelity": "prunetune.tuning.fidelity",
     "Float": "prunetune.backends.space",
     "Int": "prunetune.backends.space",
-    "PruneResult": "prunetune.pruned",
-    "Pruning": "prunetune.settings",
+    "PruneResult": "prunetune.pruning.result",
+    "Pruning": "prunetune.tuning.settings",
     "PruningPlan": "prunetune.engine",
-    "Report": "prunetune.backends.trial",
-    "Search": "prunetune.settings",
+    "Report": "prunetune.backends.study.trial",
+    "Search": "prunetune.tuning.settings",
     "SearchSpace": "prunetune.backends.space",
-    "TuneResult": "prunetune.tuner",
-    "check": "prunetune.checking",
+    "TuneResult": "prunetune.tuning.tuner",
+    "check": "prunetune.checking.proxy_check",
     "compare": "prunetune.comparison.compare",
-    "keep_freed_memory": "prunetune.allocator",
-    "proxy_objective": "prunetune.objective",
-    "proxy_of": "prunetune.objective",
-    "prune": "prunetune.pruning",
-    "retrain": "prunetune.retraining",
-    "seed_all": "prunetune.caller",
+    "keep_freed_memory": "prunetune._utils.malloc",
+    "proxy_objective": "prunetune.tuning.own_search",
+    "proxy_of": "prunetune.tuning.own_search",
+    "prune": "prunetune.pruning.cut",
+    "retrain": "prunetune.tuning.retraining",
+    "seed_all": "prunetune._utils.caller",
     "silent": "prunetune.events",
-    "tune": "prunetune.tuner",
-    "work": "prunetune.workers",
+    "tune": "prunetune.tuning.tuner",
+    "work": "prunetune.tuning.worker",
 }
 
 __all__ = [

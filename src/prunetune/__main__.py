@@ -7,7 +7,7 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command takes care of it, and once it has ended
 
-from prunetune.interrupts import answered, interruptible
+from prunetune._utils.interrupts import answered, interruptible
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that has no such character shows a question mark
     try:
         with interruptible(signal.SIGINT, signal.SIGTERM):
-            from prunetune.cli import app
+            from prunetune.cli.app import app
 
             app()
     except KeyboardInterrupt as interrupt:

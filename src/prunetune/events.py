@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from prunetune.errors import warn_caller
 
 if TYPE_CHECKING:
-    from prunetune.backends.checks import Direction
+    from prunetune._utils.checks import Direction
 
 Phase: TypeAlias = Literal[
     "prune", "check-proxy", "check-base", "check-again", "search", "confirm", "train", "refine", "compare", "report"

@@ -19,15 +19,15 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from prunetune._utils.interrupts import uninterrupted
 from prunetune.backends import Float, Int, SearchSpace
-from prunetune.backends.crew import RETRIES, Crew
-from prunetune.backends.lives import BEAT, OWNER, Pulse, Watch, _start_of, beating, is_dead, this_process
-from prunetune.backends.loop import run_trials
-from prunetune.backends.study import StudySettings, finished_trials, open_study, outcome
-from prunetune.backends.texts import PIECE, read_text, write_text
-from prunetune.backends.trial import Report
+from prunetune.backends.study.chunked_attributes import PIECE, read_text, write_text
+from prunetune.backends.study.claims import RETRIES, Crew
+from prunetune.backends.study.heartbeat import BEAT, OWNER, Pulse, Watch, _start_of, beating, is_dead, this_process
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import StudySettings, finished_trials, open_study, outcome
+from prunetune.backends.study.trial import Report
 from prunetune.events import Event, Notice, OthersEnded, TrialEnded, silent
-from prunetune.interrupts import uninterrupted
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from prunetune.backends.cube import Cube, place_of, value_at
-from prunetune.backends.stateless import sobol
+from prunetune.backends.samplers.cube import Cube, place_of, value_at
+from prunetune.backends.samplers.stateless import sobol
 
 KINDS: dict[str, BaseDistribution] = {
     "float": FloatDistribution(-1.0, 3.0),

@@ -10,10 +10,10 @@ import optuna
 import pytest
 
 from prunetune.backends import Float, SearchSpace, trial_pruners
-from prunetune.backends.hyperband import describe, hyperband
-from prunetune.backends.loop import run_trials
-from prunetune.backends.study import StudySettings, open_study, outcome
-from prunetune.backends.trial import Report
+from prunetune.backends.pruners.hyperband import describe, hyperband
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import StudySettings, open_study, outcome
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -18,9 +18,9 @@ import torch
 from optuna.trial import TrialState
 
 from prunetune.backends import Float, SearchSpace
-from prunetune.backends.loop import run_trials
-from prunetune.backends.study import StudySettings, count_outcomes, open_study, outcome, top_trials
-from prunetune.backends.trial import Report
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import StudySettings, count_outcomes, open_study, outcome, top_trials
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError, SearchError
 from prunetune.events import EpochEnded, Event, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted, Warned, silent
 
@@ -401,8 +401,8 @@ def test_a_train_function_may_stop_a_trial_itself(tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from prunetune.backends import Float, SearchSpace
-from prunetune.backends.loop import run_trials
-from prunetune.backends.study import StudySettings, open_study
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import StudySettings, open_study
 
 settings = StudySettings(SearchSpace({"x": Float(0, 1)}), epochs=3, optimizer="tpe", trial_pruner="none")
 

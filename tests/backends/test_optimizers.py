@@ -20,14 +20,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from prunetune.backends import Float, SearchSpace, check_optimizer, optimizers
-from prunetune.backends.cmaes import Replayed
-from prunetune.backends.cube import Cube
-from prunetune.backends.grid import axis
-from prunetune.backends.loop import run_trials
-from prunetune.backends.nevergrad import BUDGET, WORKERS, NevergradSampler, make_optimizer
-from prunetune.backends.seeded import sampler
-from prunetune.backends.study import StudySettings, open_study, outcome
-from prunetune.backends.trial import Report
+from prunetune.backends.samplers.cmaes import Replayed
+from prunetune.backends.samplers.cube import Cube
+from prunetune.backends.samplers.grid import axis
+from prunetune.backends.samplers.nevergrad import BUDGET, WORKERS, NevergradSampler, make_optimizer
+from prunetune.backends.samplers.seeded import sampler
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import StudySettings, open_study, outcome
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
 
 RANGES = {"x": FloatDistribution(0, 1), "y": FloatDistribution(1e-3, 1, log=True), "n": IntDistribution(1, 9)}

@@ -12,11 +12,11 @@ import optuna
 import pytest
 
 from prunetune.backends import Float, SearchSpace
-from prunetune.backends.hyperband import describe
-from prunetune.backends.loop import run_trials
-from prunetune.backends.rungs import Rungs
-from prunetune.backends.study import StudySettings, join_study, open_study, outcome
-from prunetune.backends.trial import Report
+from prunetune.backends.pruners.hyperband import describe
+from prunetune.backends.pruners.rungs import Rungs
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import StudySettings, join_study, open_study, outcome
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError, SearchError
 from prunetune.events import EpochEnded, Event, PhaseStarted, silent
 

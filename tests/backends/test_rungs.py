@@ -10,9 +10,9 @@ import optuna
 import pytest
 
 from prunetune.backends import Categorical, Float, SearchSpace, trial_pruners
-from prunetune.backends.loop import run_trials
-from prunetune.backends.rungs import Rungs
-from prunetune.backends.study import StudySettings, open_study
+from prunetune.backends.pruners.rungs import Rungs
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import StudySettings, open_study
 from prunetune.events import Event, PhaseStarted
 
 CHOICES = {"norm": Categorical([True, False]), "act": Categorical(["relu", "gelu"]), "one": Categorical([1])}

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from prunetune._utils.seeds import derive_seed
 from prunetune.backends import full_name, optimizers
-from prunetune.backends.seeded import sampler
-from prunetune.backends.seeds import derive_seed
+from prunetune.backends.samplers.seeded import sampler
 from prunetune.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -42,6 +42,6 @@ def test_importing_the_package_imports_neither_optuna_nor_torch() -> None:
 
 
 def test_the_search_engine_does_not_know_what_a_neural_network_is() -> None:
-    code = "import sys, prunetune.backends.loop; print('torch' in sys.modules)"
+    code = "import sys, prunetune.backends.study.loop; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -26,11 +26,11 @@ from optuna.storages._grpc.server import make_server
 from sqlalchemy.exc import OperationalError
 
 from prunetune.backends import Float, SearchSpace
-from prunetune.backends.loop import run_trials
-from prunetune.backends.patient import PatientStorage
-from prunetune.backends.storage import _MendingLock, check_url, connected, without_password
-from prunetune.backends.study import StudySettings, finished_trials, open_study
-from prunetune.backends.trial import Report
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.retrying_storage import PatientStorage
+from prunetune.backends.study.storage import _MendingLock, check_url, connected, without_password
+from prunetune.backends.study.study import StudySettings, finished_trials, open_study
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Event, Notice
 
@@ -216,7 +216,7 @@ def noting(notices: list[str]) -> Any:
 
 
 def test_a_locked_database_is_waited_for_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunetune.backends.storage.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("prunetune.backends.study.storage.LOCK_SECONDS", 0.2)
     notices: list[str] = []
     url = f"sqlite:///{tmp_path}/s.db"
     with open_study(url, "search", SETTINGS, observer=noting(notices)) as study, holding(tmp_path / "s.db") as release:
@@ -228,8 +228,8 @@ def test_a_locked_database_is_waited_for_in_a_sentence(tmp_path: Path, monkeypat
 
 
 def test_one_that_is_locked_when_it_is_opened_is_soon_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunetune.backends.storage.LOCK_SECONDS", 0.4)
-    monkeypatch.setattr("prunetune.backends.storage.OPEN_SECONDS", 0.6)
+    monkeypatch.setattr("prunetune.backends.study.storage.LOCK_SECONDS", 0.4)
+    monkeypatch.setattr("prunetune.backends.study.storage.OPEN_SECONDS", 0.6)
     search(f"sqlite:///{tmp_path}/s.db", 1)
     begun = time.monotonic()
     with (
@@ -260,7 +260,7 @@ class Full:
 def test_it_is_said_for_what_and_how_long_whatever_thread_the_search_is_in(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prunetune.backends.patient.SAY_AFTER", 0.1)
+    monkeypatch.setattr("prunetune.backends.study.retrying_storage.SAY_AFTER", 0.1)
     notices: list[str] = []
 
     def run() -> None:
@@ -277,7 +277,7 @@ def test_it_is_said_for_what_and_how_long_whatever_thread_the_search_is_in(
 
 
 def test_a_heartbeat_that_waits_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunetune.backends.patient.SAY_AFTER", 0.1)
+    monkeypatch.setattr("prunetune.backends.study.retrying_storage.SAY_AFTER", 0.1)
     notices: list[str] = []
     storage = PatientStorage(Full(), "db", signature={}, observer=noting(notices), patience=600.0)  # type: ignore[arg-type]
     with ThreadPoolExecutor(1) as pool:
@@ -308,7 +308,7 @@ def test_what_is_queued_is_queued_once_though_the_answer_is_lost(tmp_path: Path)
 
 
 def test_one_that_stays_locked_is_an_error_that_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunetune.backends.storage.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("prunetune.backends.study.storage.LOCK_SECONDS", 0.1)
     url, locks = f"sqlite:///{tmp_path}/s.db", contextlib.ExitStack()
 
     def locked_in_the_middle(params: dict[str, Any], report: Report) -> float:
@@ -349,8 +349,8 @@ def holding(path: Path) -> Iterator[Any]:
 _FULL = """
 import os, resource, sys, threading
 from test_storage import SETTINGS, noting, score
-from prunetune.backends.loop import run_trials
-from prunetune.backends.study import finished_trials, open_study
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import finished_trials, open_study
 from prunetune.errors import StorageError
 
 url, patience, relief = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])

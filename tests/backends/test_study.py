@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from prunetune.backends import Float, Int, SearchSpace
-from prunetune.backends.study import (
+from prunetune.backends.study.study import (
     StudySettings,
     open_study,
     outcome,

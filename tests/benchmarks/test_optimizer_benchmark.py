@@ -22,7 +22,7 @@ from benchmarks.optimizer_tables import CHANCE, GRIDS, NAMES, Table, load
 from benchmarks.optimizer_training import RECIPES, encode, fresh, train_together
 from benchmarks.optimizer_training import load as load_images
 from benchmarks.optimizers import main
-from prunetune.jobs.schedules import step
+from prunetune.training.schedules import step
 
 FIVE = {"learning_rate": (0.01, 0.1), "lr_decay": (0.0, 1.0), "momentum": (0.0, 1.0)}
 GRID = {**FIVE, "weight_decay": (1e-4, 1e-2), "batch_size": (4.0, 64.0)}

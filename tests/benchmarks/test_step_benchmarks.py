@@ -14,7 +14,7 @@ from benchmarks import scorers, speedup, step_time
 from benchmarks.lines import results
 from benchmarks.processes import Report
 from prunetune import prune
-from prunetune.engine import calibration
+from prunetune.engine.timing import calibrate as calibration
 
 
 @pytest.fixture(autouse=True)

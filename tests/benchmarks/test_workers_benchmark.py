@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 from benchmarks.fault_drill import Found
 from benchmarks.workers import overlap
 from prunetune.backends import Float, SearchSpace
-from prunetune.backends.loop import run_trials
-from prunetune.backends.study import StudySettings, open_study, outcome
-from prunetune.backends.trial import Report
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import StudySettings, open_study, outcome
+from prunetune.backends.study.trial import Report
 
 SETTINGS = StudySettings(SearchSpace({"x": Float(0, 1)}), epochs=1, optimizer="random", trial_pruner="none")
 WORKERS = 4

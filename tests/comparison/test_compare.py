@@ -18,14 +18,14 @@ from torch import nn
 
 import prunetune.comparison.trainings
 from prunetune.backends import Categorical, Float, SearchSpace
-from prunetune.backends.trial import Report
+from prunetune.backends.study.trial import Report
 from prunetune.comparison.compare import CompareResult, compare
 from prunetune.comparison.judge import Row
 from prunetune.comparison.settings import Comparison
 from prunetune.errors import InputError
 from prunetune.report.comparison import results
 from prunetune.report.figures.comparison import pareto
-from prunetune.settings import Pruning
+from prunetune.tuning.settings import Pruning
 
 SPACE = SearchSpace({"x": Float(0.0, 1.0)})
 EPOCHS = 4

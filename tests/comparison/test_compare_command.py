@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from prunetune.cli import app
-from prunetune.config import parse_config
+from prunetune.cli.app import app
+from prunetune.cli.config import parse_config
 from prunetune.errors import InputError
 
 CONFIG = """

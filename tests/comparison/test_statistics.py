@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from prunetune.comparison.rivals import RIVALS, Cheaper, at_cost
-from prunetune.comparison.statistics import (
+from prunetune.errors import InputError
+from prunetune.stats.bootstrap import (
     confirmed,
     mean_truth,
     over_seeds,
@@ -17,7 +18,6 @@ from prunetune.comparison.statistics import (
     rank_correlations,
     ranking,
 )
-from prunetune.errors import InputError
 
 
 def test_rank_correlations_are_scipys() -> None:

@@ -22,12 +22,13 @@ from torch import nn
 
 import prunetune
 import prunetune.errors
-from prunetune.backends import lives, optimizers
-from prunetune.backends.loop import run_trials
+from prunetune.backends import optimizers
 from prunetune.backends.space import Categorical, Float, Int, SearchSpace
-from prunetune.backends.study import StudySettings, open_study
-from prunetune.config import read_config
-from prunetune.jobs.launch import launch, launch_check
+from prunetune.backends.study import heartbeat as lives
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import StudySettings, open_study
+from prunetune.cli.config import read_config
+from prunetune.cli.launch import launch, launch_check
 
 HERE = Path(__file__).parent
 SPACE = {"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)}

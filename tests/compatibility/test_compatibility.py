@@ -23,7 +23,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import prunetune
-from prunetune.cli import app
+from prunetune.cli.app import app
 from prunetune.engine import PruningPlan, apply
 
 HERE = Path(__file__).parent
@@ -148,6 +148,7 @@ def _alike(now: dict[str, Any], then: dict[str, Any]) -> bool:
     return now["kind"] == then["kind"] and all(now[n] == pytest.approx(then[n], rel=1e-6) for n in ("rate", "steps"))
 
 
+@pytest.mark.filterwarnings("ignore:prunetune.*now:DeprecationWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_documented_name_is_where_it_was(name: str) -> None:
     assert pkgutil.resolve_name(name) is not None

@@ -20,15 +20,15 @@ import torch
 import torchvision
 from typer.testing import CliRunner
 
-from prunetune.cli import app
-from prunetune.config import parse_config, with_download
+from prunetune.cli.app import app
+from prunetune.cli.config import parse_config, with_download
+from prunetune.cli.job import load_data
+from prunetune.cli.launch import keep_config
 from prunetune.data import Augmentation, Dataset, datasets
 from prunetune.data._files import Download, Published
 from prunetune.data.cifar import CIFAR10, CIFAR100, loader, read_batch
 from prunetune.data.fashion_mnist import FILES as FASHION_MNIST
 from prunetune.errors import InputError
-from prunetune.jobs.job import load_data
-from prunetune.jobs.launch import keep_config
 
 
 class Python2Pickler(pickle._Pickler):  # the one that is written in Python can be extended

@@ -12,11 +12,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunetune import prune
-from prunetune.budgets import Budget
 from prunetune.engine import DependencyGraph, PruningPlan, by_cost, by_percentile, cost
-from prunetune.engine.budget import position_within
-from prunetune.engine.selection import Ranking
+from prunetune.engine.selection.budget import position_within
+from prunetune.engine.selection.ranking import Ranking
 from prunetune.errors import BudgetError, InputError
+from prunetune.pruning.budget import Budget
 from prunetune.zoo import models as zoo
 
 X = torch.zeros(2, 3, 16, 16)

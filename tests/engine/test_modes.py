@@ -17,8 +17,8 @@ from prunetune import prune
 from prunetune.engine import DependencyGraph
 from prunetune.engine.analysis import analysed
 from prunetune.engine.dependency import _graph
-from prunetune.engine.recorder import Recorder
-from prunetune.engine.trace import traces
+from prunetune.engine.tracing.recorder import Recorder
+from prunetune.engine.tracing.trace import traces
 
 X = torch.zeros(2, 6)
 

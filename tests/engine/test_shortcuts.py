@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prunetune.engine.shortcuts import SHORTCUTS
+from prunetune.engine.tracing.shapes import SHORTCUTS
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prunetune.engine import DependencyGraph, PruningPlan, StepTimeModel, apply, calibrate, calibration
-from prunetune.engine.micro import Attention, Joined, shuffled, transformer
-from prunetune.engine.speed import demand, fit
+from prunetune.engine import DependencyGraph, PruningPlan, StepTimeModel, apply, calibrate
+from prunetune.engine.timing import calibrate as calibration
+from prunetune.engine.timing.micro_networks import Attention, Joined, shuffled, transformer
+from prunetune.engine.timing.model import demand, fit
 from prunetune.errors import InputError
 from prunetune.zoo import models as zoo
 

@@ -18,10 +18,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from prunetune import prune, pruning, shrinking
+from prunetune import prune
 from prunetune.engine import DependencyGraph, PruningPlan, apply, by_ratio
 from prunetune.errors import InputError, PlanError, TraceError
 from prunetune.plugins.base import ChannelScores, Context, Scorer
+from prunetune.pruning import cut as pruning
+from prunetune.pruning import fit as shrinking
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own making

@@ -18,7 +18,7 @@ from oracle import largest_error, randomise
 from torch import Tensor, nn
 
 from prunetune import prune
-from prunetune.engine.copies import copy_with
+from prunetune.engine.tracing.copies import copy_with
 
 X = torch.randn(3, 4, dtype=torch.float64)
 

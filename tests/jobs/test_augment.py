@@ -13,7 +13,7 @@ from torchvision import transforms
 from torchvision.transforms import functional as tv
 
 from prunetune.data import Augmentation
-from prunetune.jobs.augment import augment, crop, flip, random_crop, random_flip, random_rotation, rotate
+from prunetune.training.augment import augment, crop, flip, random_crop, random_flip, random_rotation, rotate
 
 UNLIKELY = 1e-4
 """A distribution is another one if what is seen would be rarer than this; seeds are fixed."""

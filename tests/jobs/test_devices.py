@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from prunetune.config import parse_config
+from prunetune.cli.config import parse_config
+from prunetune.cli.local_workers import LocalWorkers
 from prunetune.errors import InputError
 from prunetune.events import PhaseEnded, PhaseStarted, silent
-from prunetune.jobs.devices import choose_device, share_devices
-from prunetune.jobs.local_workers import LocalWorkers
+from prunetune.training.devices import choose_device, share_devices
 
 
 @pytest.mark.parametrize(

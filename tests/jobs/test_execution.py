@@ -12,10 +12,10 @@ from torch import nn
 
 from prunetune.data import ImageData, datasets
 from prunetune.errors import InputError
-from prunetune.jobs import Execution, ImageClassification
-from prunetune.jobs.execution import deterministic
-from prunetune.jobs.image_classification import accuracy
-from prunetune.runfolder import RunFolder
+from prunetune.record.folder import RunFolder
+from prunetune.training import Execution, ImageClassification
+from prunetune.training.execution import deterministic
+from prunetune.training.image_classification import accuracy
 from prunetune.zoo import models
 
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ from torch import nn
 
 from prunetune.data import ImageData, datasets
 from prunetune.errors import InputError
-from prunetune.jobs import Hyperparameters, ImageClassification
-from prunetune.jobs.image_classification import accuracy
-from prunetune.jobs.schedules import SCHEDULES, cosine, step
+from prunetune.training import Hyperparameters, ImageClassification
+from prunetune.training.image_classification import accuracy
+from prunetune.training.schedules import SCHEDULES, cosine, step
 from prunetune.zoo import models
 
 

@@ -16,12 +16,12 @@ from torch import nn
 from typer.testing import CliRunner
 
 from prunetune.backends import Categorical, Float, Int
-from prunetune.cli import app
-from prunetune.config import parse_config, read_config, search_space
+from prunetune.cli.app import app
+from prunetune.cli.config import parse_config, read_config, search_space
+from prunetune.cli.job import prepare
+from prunetune.cli.local_workers import LocalWorkers
 from prunetune.errors import InputError
 from prunetune.events import PhaseStarted, silent
-from prunetune.jobs.job import prepare
-from prunetune.jobs.local_workers import LocalWorkers
 
 MODULE = """
 import torch

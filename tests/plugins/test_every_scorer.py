@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunetune import prune
-from prunetune.budgets import Budget
 from prunetune.engine import PruningPlan, apply
 from prunetune.errors import InputError
 from prunetune.plugins import make_scorer, scorers
 from prunetune.plugins.base import Batch, Scorer
 from prunetune.plugins.scoring import score
 from prunetune.plugins.synflow_iterative import IterativeSynFlow
+from prunetune.pruning.budget import Budget
 from prunetune.zoo import mobilenetv2
 from prunetune.zoo import models as zoo
 from prunetune.zoo.densenet import DenseNet

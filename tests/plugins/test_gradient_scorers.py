@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from prunetune.engine import DependencyGraph
-from prunetune.engine.selection import Scores
+from prunetune.engine.selection.ranking import Scores
 from prunetune.errors import InputError
 from prunetune.plugins import make_scorer
 from prunetune.plugins.base import Scorer

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prunetune import prune
 from prunetune.engine import DependencyGraph
-from prunetune.engine.selection import Scores
+from prunetune.engine.selection.ranking import Scores
 from prunetune.errors import InputError
 from prunetune.plugins import make_scorer
 from prunetune.plugins.parts import by_group_mean, lamp

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from prunetune.console.summary import summary
 from prunetune.report import load_run, tables
 from prunetune.report.figures.cost import phase_seconds
 from prunetune.report.page import render
 from prunetune.report.prose import lead, raced, refinement, tuning_seconds
-from prunetune.summary import summary
 
 MakeRun = Callable[..., Path]
 

@@ -10,9 +10,10 @@ import pytest
 from synthetic_runs import RESULT, four_trials, write_run
 
 from prunetune.errors import InputError
+from prunetune.record.schema import Correlation, Result, Trust
 from prunetune.report import load_run
 from prunetune.report.page import render
-from prunetune.report.run import Correlation, Result, Run, Trust
+from prunetune.report.run import Run
 from prunetune.report.trust import trust_sentences
 
 TRUST = Trust(

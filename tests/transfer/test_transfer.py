@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import prunetune
-from prunetune.backends.loop import Report
+from prunetune.backends.study.loop import Report
 from prunetune.engine import PruningPlan, fresh_proxy
 from prunetune.errors import InputError
 from prunetune.events import Event, Notice

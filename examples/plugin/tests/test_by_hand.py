@@ -9,7 +9,7 @@ from scipy.stats import qmc
 from torch import nn
 
 import prunetune
-from prunetune.backends.seeded import sampler
+from prunetune.backends.samplers.seeded import sampler
 
 
 def test_apoz_by_hand():

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from prunetune.backends.rungs import RUNGS, RungsForm
+from prunetune.backends.pruners.rungs import RUNGS, RungsForm
 from prunetune.backends.space import Categorical, Distribution, Float, Int, SearchSpace, resolve_space, spaces
 from prunetune.registry import Registry
 
@@ -54,16 +54,18 @@ _NEVERGRADS: Final = ("DE", "DiagonalCMA", "LhsDE", "NGOpt", "OldCMA", "OnePlusO
 _NEVERGRADS_BROKEN: Final = ("CSEC10", "Carola3", "MetaModel", "NgIoh4", "NgIohTuned", "Wiz")
 
 for _name, _place in _OPTIMIZERS.items():
-    optimizers.register_lazy(_name, f"prunetune.backends.{_place}")
+    optimizers.register_lazy(_name, f"prunetune.backends.samplers.{_place}")
 for _name in _NEVERGRADS:
-    optimizers.register_lazy(f"nevergrad:{_name}", f"prunetune.backends.nevergrad:{_name}")
+    optimizers.register_lazy(f"nevergrad:{_name}", f"prunetune.backends.samplers.nevergrad:{_name}")
 for _name in _NEVERGRADS_BROKEN:
-    optimizers.register_lazy(f"nevergrad:{_name}", f"prunetune.backends.nevergrad:{_name}", listed=False)
+    optimizers.register_lazy(f"nevergrad:{_name}", f"prunetune.backends.samplers.nevergrad:{_name}", listed=False)
 for _name, _full in ALIASES.items():
-    optimizers.register_lazy(_name, f"prunetune.backends.{_OPTIMIZERS[_full]}")
+    optimizers.register_lazy(_name, f"prunetune.backends.samplers.{_OPTIMIZERS[_full]}")
 for _name in ("asha", "hyperband", "median", "none"):
-    trial_pruners.register_lazy(_name, f"prunetune.backends.{_name}:{_name}")
-trial_pruners.register_lazy("race", "prunetune.backends.race:race", listed=False)  # of the full network's trainings
+    trial_pruners.register_lazy(_name, f"prunetune.backends.pruners.{_name}:{_name}")
+trial_pruners.register_lazy(
+    "race", "prunetune.backends.pruners.race:race", listed=False
+)  # of the full network's trainings
 
 
 def full_name(optimizer: str) -> str:
@@ -77,7 +79,7 @@ def full_name(optimizer: str) -> str:
 
 def check_optimizer(name: str) -> None:
     """Raise InputError for what cannot be used: an unknown name, a missing library, what its library has broken."""
-    from prunetune.backends.seeded import sampler
+    from prunetune.backends.samplers.seeded import sampler
 
     sampler(name, seed=0)
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from prunetune import record as parts
-from prunetune.allocator import freed_memory_kept
-from prunetune.arguments import check_options, names_checked
+from prunetune._utils.arguments import names_checked
+from prunetune._utils.caller import given_back
+from prunetune._utils.checks import Direction
+from prunetune._utils.interrupts import interruptible
+from prunetune._utils.malloc import freed_memory_kept
 from prunetune.backends import Distribution
-from prunetune.backends.checks import Direction
-from prunetune.backends.study import StudySettings
-from prunetune.caller import given_back
-from prunetune.checking import draw_configurations
+from prunetune.backends.study.study import StudySettings
 from prunetune.comparison.judge import (
     RANDOM,
     Reference,
@@ -36,14 +35,15 @@ from prunetune.comparison.settings import BASE, FEWEST, Comparison, Way
 from prunetune.comparison.trainings import Trained, Trainings, key
 from prunetune.errors import InputError
 from prunetune.events import Observer
-from prunetune.fingerprint import Resume, check_resume, continued, sentences
-from prunetune.interrupts import interruptible
-from prunetune.record import Record
-from prunetune.runfolder import FORMAT, RunFolder
+from prunetune.record import provenance
+from prunetune.record.folder import FORMAT, RunFolder
+from prunetune.record.provenance import Record
+from prunetune.tuning.configurations import draw_configurations
+from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
-from prunetune.watching import Watching
-from prunetune.workers import digest
+from prunetune.tuning.watching import Watching
+from prunetune.tuning.worker import digest
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
@@ -142,7 +142,6 @@ def compare(
         loss=loss,
         smaller=smaller,
     )
-    check_options("comparison", comparison, Comparison)
     check_resume(resume)
     settings = StudySettings(problem.space, problem.epochs, problem.direction, RANDOM, "none", problem.seed)
     base, _ = problem.full_network()
@@ -155,7 +154,7 @@ def compare(
         trainings = Trainings(folder, settings, problem, watching)
         trainings.notes += sentences(continued(folder, fingerprint, resume=resume, observer=watching))
         result = _Comparing(comparison, trainings, points).go()
-        written = _written(result, folder, settings, comparison, parts.machine(model_fn()))
+        written = _written(result, folder, settings, comparison, provenance.machine(model_fn()))
     watching.sum_up("comparison", written.run_dir)
     return written
 
@@ -253,7 +252,7 @@ def _written(
         "space": settings.space.to_dict(),
         "comparison": comparison.to_record(),
         "machine": machine,
-        "versions": parts.versions(),
+        "versions": provenance.versions(),
         "seconds_of_a_full_training": reference.seconds,
         "equal_cost": dict(result.costs),
         "random_pick_regret": pick,

@@ -10,7 +10,9 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from prunetune.comparison.settings import Way
-from prunetune.comparison.statistics import (
+from prunetune.comparison.trainings import Trained, key, top
+from prunetune.errors import SearchError
+from prunetune.stats.bootstrap import (
     Estimate,
     Scores,
     confirmed,
@@ -19,8 +21,6 @@ from prunetune.comparison.statistics import (
     rank_correlation,
     ranking,
 )
-from prunetune.comparison.trainings import Trained, key, top
-from prunetune.errors import SearchError
 
 Kind = Literal["ceiling", "proxy", "rival"]
 RANDOM: Final = "random"

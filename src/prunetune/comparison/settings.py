@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
+from prunetune._utils.checks import real_number, whole_number
 from prunetune.backends import check_optimizer
-from prunetune.backends.checks import real_number, whole_number
 from prunetune.comparison.rivals import HAVE_THEIR_OWN_COST, Cheaper, at_cost, check_rival
 from prunetune.errors import InputError
 from prunetune.plugins import check_scorer
-from prunetune.settings import Pruning
 from prunetune.transfer import transfers as rules
+from prunetune.tuning.settings import Pruning
 
 Size: TypeAlias = float | Literal["paper"]
 PAPER: Final = "paper"

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from prunetune import record as parts
-from prunetune.backends.seeds import derive_seed
+from prunetune._utils.seeds import derive_seed
 from prunetune.comparison.settings import Way
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer
-from prunetune.runfolder import RunFolder
+from prunetune.record.folder import RunFolder
+from prunetune.tuning import parts
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.proxy_factory import proxy_of
 from prunetune.tuning.types import TrainFunction
-from prunetune.workers import digest, kept_plan
+from prunetune.tuning.worker import digest, kept_plan
 
 if TYPE_CHECKING:
     import optuna
     from torch import nn
 
-    from prunetune.backends.study import StudySettings
-    from prunetune.backends.trial import Report
+    from prunetune.backends.study.study import StudySettings
+    from prunetune.backends.study.trial import Report
     from prunetune.engine import PruningPlan
 
 WHICH: Final = "configuration"  # user attribute of a trial: ``key`` of its hyperparameters
@@ -100,7 +100,7 @@ class Trainings:
         with self._study(way, seed, "random") as (study, settings):
             from optuna.trial import TrialState
 
-            from prunetune.backends.study import finished_trials
+            from prunetune.backends.study.study import finished_trials
 
             waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             known = {*_usable(study), *(trial.user_attrs[WHICH] for trial in waiting)}
@@ -114,7 +114,7 @@ class Trainings:
 
     def search(self, way: Way, seed: str, optimizer: str, trials: int) -> list[Trained]:
         """The trials of a search in that way, in the order in which they were run."""
-        from prunetune.backends.study import finished_trials
+        from prunetune.backends.study.study import finished_trials
 
         with self._study(way, seed, optimizer) as (study, settings):
             if len(finished_trials(study)) < trials:
@@ -124,7 +124,7 @@ class Trainings:
 
     @contextlib.contextmanager
     def _study(self, way: Way, seed: str, optimizer: str) -> Iterator[tuple[optuna.Study, StudySettings]]:
-        from prunetune.backends.study import open_study
+        from prunetune.backends.study.study import open_study
 
         epochs = self.settings.epochs if way.cheaper is None else way.cheaper.epochs
         settings = replace(self.settings, epochs=epochs, optimizer=optimizer, trial_pruner="none")
@@ -134,7 +134,7 @@ class Trainings:
             yield study, settings
 
     def _run(self, study: optuna.Study, settings: StudySettings, way: Way, seed: str, total: int) -> None:
-        from prunetune.backends.loop import run_trials
+        from prunetune.backends.study.loop import run_trials
 
         self.observer(Notice(f"{way.name}, seed {seed}"))
         objective = self._objective(study, way, seed.partition(",")[0])
@@ -184,7 +184,7 @@ class Trainings:
             self.observer(Notice(f"warning: {sentence}"))
 
     def _trained(self, params: dict[str, Any], trial: optuna.trial.FrozenTrial | None) -> Trained:
-        from prunetune.backends.study import outcome
+        from prunetune.backends.study.study import outcome
 
         if trial is None:
             return Trained(params, "failed", -math.inf, -math.inf, math.nan)
@@ -247,7 +247,7 @@ def _failed(study: optuna.Study) -> dict[str, optuna.trial.FrozenTrial]:
 
 
 def _with(study: optuna.Study, outcomes: Sequence[str]) -> dict[str, optuna.trial.FrozenTrial]:
-    from prunetune.backends.study import outcome
+    from prunetune.backends.study.study import outcome
 
     trials = study.get_trials(deepcopy=False)
     return {t.user_attrs[WHICH]: t for t in trials if WHICH in t.user_attrs and outcome(t) in outcomes}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from prunetune._utils.images import pixels_of
 from prunetune.data._images import ImageData, resize, split_stratified
 from prunetune.errors import InputError
-from prunetune.fidelity import pixels_of
 
 
 def reduced(data: ImageData, *, resolution: float = 1.0, share: float = 1.0, seed: int = 0) -> ImageData:

@@ -3,21 +3,21 @@
 Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its errors.
 """
 
-from prunetune.engine.budget import by_cost
-from prunetune.engine.bypassed import Shortcut
-from prunetune.engine.calibration import calibrate
 from prunetune.engine.carry import carry_optimizer, cut_state_dict
 from prunetune.engine.cost import Cost, cost, flops_of_units, step_time
 from prunetune.engine.dependency import DependencyGraph, Frozen, Group, Heads
-from prunetune.engine.depth import Block, bypass, residual_blocks
+from prunetune.engine.depth.blocks import Block, bypass, residual_blocks
+from prunetune.engine.depth.shortcut import Shortcut
 from prunetune.engine.drawing import draw
-from prunetune.engine.names import groups_of
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
 from prunetune.engine.rules import Context, rule
-from prunetune.engine.selection import by_hand, by_percentile, by_ratio
-from prunetune.engine.speed import StepTimeModel
+from prunetune.engine.selection.budget import by_cost
+from prunetune.engine.selection.names import groups_of
+from prunetune.engine.selection.ranking import by_hand, by_percentile, by_ratio
 from prunetune.engine.surgery import apply
-from prunetune.engine.trace import ExampleInputs, call_arguments, check_runs, to_device, traces
+from prunetune.engine.timing.calibrate import calibrate
+from prunetune.engine.timing.model import StepTimeModel
+from prunetune.engine.tracing.trace import ExampleInputs, call_arguments, check_runs, to_device, traces
 from prunetune.engine.weights import fresh_proxy
 
 __all__ = [

@@ -11,12 +11,12 @@ import numpy as np
 from torch import fx
 
 from prunetune.engine.labels import Labelled, LabelSpace, Vec, tensors_in
-from prunetune.engine.placeholders import hidden
 from prunetune.engine.reductions import seen
 from prunetune.engine.rules import Context, rule_of, rule_of_module
 from prunetune.engine.rules.common import is_weight
 from prunetune.engine.rules.context import Operation
-from prunetune.engine.trace import Trace
+from prunetune.engine.tracing.placeholders import hidden
+from prunetune.engine.tracing.trace import Trace
 from prunetune.errors import InputError
 
 Heads: TypeAlias = Literal["auto", "dims", "whole"]

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunetune.engine.bypassed import enclosing
-from prunetune.engine.copies import named_tensors
+from prunetune.engine.depth.shortcut import enclosing
 from prunetune.engine.plan import PruningPlan, TensorCut
 from prunetune.engine.surgery import bypassed_modules, cut_tensor
+from prunetune.engine.tracing.copies import named_tensors
 from prunetune.errors import InputError, PlanError
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)

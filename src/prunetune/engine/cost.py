@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from prunetune.engine.bypassed import enclosing
-from prunetune.engine.copies import copy_with
 from prunetune.engine.dependency import DependencyGraph
+from prunetune.engine.depth.shortcut import enclosing
 from prunetune.engine.outputs import tensors_of
 from prunetune.engine.plan import PruningPlan
 from prunetune.engine.rules.context import Term
 from prunetune.engine.surroundings import set_aside
-from prunetune.engine.trace import ExampleInputs, call_arguments, to_device
+from prunetune.engine.tracing.copies import copy_with
+from prunetune.engine.tracing.trace import ExampleInputs, call_arguments, to_device
 from prunetune.errors import PlanError
 
 Clock: TypeAlias = Callable[[], float]

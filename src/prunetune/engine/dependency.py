@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prunetune.engine.analysis import NO_RULE, Analysis, Heads, analysed
-from prunetune.engine.collector import paused
-from prunetune.engine.copies import transient_buffers
 from prunetune.engine.labels import Axis, LabelSpace, Vec
 from prunetune.engine.reductions import Reduction, Seen
 from prunetune.engine.rules.context import Operation, Term
-from prunetune.engine.trace import ExampleInputs, traces
+from prunetune.engine.tracing.collector import paused
+from prunetune.engine.tracing.copies import transient_buffers
+from prunetune.engine.tracing.trace import ExampleInputs, traces
 from prunetune.engine.ways import Call, SizesAfter, predicted
 from prunetune.errors import InputError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from prunetune.engine.bypassed import check_bypasses, enclosing, inside, outermost
 from prunetune.engine.dependency import DependencyGraph
+from prunetune.engine.depth.shortcut import check_bypasses, enclosing, inside, outermost
 from prunetune.errors import PlanError
 
 FORMAT = 1

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunetune.engine.bypassed import Shortcut, shortcut_of
-from prunetune.engine.copies import copy_with, named_modules, named_tensors, parameter_like
+from prunetune.engine.depth.shortcut import Shortcut, shortcut_of
 from prunetune.engine.plan import PruningPlan, TensorCut
+from prunetune.engine.tracing.copies import copy_with, named_modules, named_tensors, parameter_like
 from prunetune.errors import PlanError
 
 

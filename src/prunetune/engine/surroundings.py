@@ -36,7 +36,7 @@ from prunetune.engine.contents import (
     is_foreign_name,
     seed_generators,
 )
-from prunetune.engine.copies import named_modules, own_attributes
+from prunetune.engine.tracing.copies import named_modules, own_attributes
 
 _ATOMS = frozenset((int, float, bool, str, bytes, complex, type(None), torch.dtype, torch.device, torch.Size))
 _LRU: Any = functools._lru_cache_wrapper

@@ -11,7 +11,7 @@ from prunetune.errors import InputError
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-    import prunetune.backends.trial
+    import prunetune.backends.study.trial
 
 
 class Report(Callback):
@@ -32,7 +32,7 @@ class Report(Callback):
         return trainer.callback_metrics["accuracy"].item()
     """
 
-    def __init__(self, report: prunetune.backends.trial.Report, metric: str) -> None:
+    def __init__(self, report: prunetune.backends.study.trial.Report, metric: str) -> None:
         self._report = report
         self._metric = metric
         self._validated = False

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunetune.engine import DependencyGraph, ExampleInputs, Group
-from prunetune.engine.copies import named_modules, named_tensors
 from prunetune.engine.labels import Axis, Vec
-from prunetune.engine.selection import Scores
+from prunetune.engine.selection.ranking import Scores
+from prunetune.engine.tracing.copies import named_modules, named_tensors
 from prunetune.errors import InputError
 from prunetune.plugins import make_scorer
 from prunetune.plugins.base import ChannelScores, Context, Scorer

@@ -11,7 +11,7 @@ from prunetune.errors import InputError
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    import prunetune.backends.trial
+    import prunetune.backends.study.trial
 
 
 class Report(TrainerCallback):
@@ -33,7 +33,7 @@ class Report(TrainerCallback):
         return trainer.evaluate()["eval_loss"]
     """
 
-    def __init__(self, report: prunetune.backends.trial.Report, metric: str) -> None:
+    def __init__(self, report: prunetune.backends.study.trial.Report, metric: str) -> None:
         self._report = report
         self._metric = metric
 

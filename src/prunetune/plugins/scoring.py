@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from prunetune.engine import DependencyGraph, ExampleInputs, to_device
-from prunetune.engine.copies import copy_with
-from prunetune.engine.selection import Scores
+from prunetune.engine.selection.ranking import Scores
 from prunetune.engine.surroundings import set_aside
+from prunetune.engine.tracing.copies import copy_with
 from prunetune.errors import InputError
 from prunetune.plugins.base import Batch, Context, Loss, Need, Scorer
 

@@ -45,7 +45,7 @@ def write_report(run_dir: str | Path, *, storage: str | None = None) -> Path:
     InputError
         The folder has no ``result.json``, or one that prunetune did not write.
     """
+    from prunetune.record.folder import whole_path
     from prunetune.report.page import write_page
-    from prunetune.runfolder import whole_path
 
     return write_page(load_run(run_dir, storage=storage), whole_path("the run folder", run_dir) / "report.html")

@@ -34,7 +34,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from prunetune import __version__
+from prunetune._version import __version__
 from prunetune.report import figures, tables, words
 from prunetune.report.prose import headline, lead, raced, refinement
 from prunetune.report.run import Run

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunetune.backends.checks import BETTER
+from prunetune._utils.checks import BETTER
+from prunetune.record.sentences import PHASES, transfer_sentence
 from prunetune.report.run import Run
 from prunetune.report.words import NONE, clip, duration, number, percent, ratio
-from prunetune.saving import PHASES
-from prunetune.transfer.notes import transfer_sentence
 
 STATUS = {
     "searching": "This run has not finished: it is still searching, or was stopped while it did.",

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prunetune.backends.checks import BETTER
+from prunetune._utils.checks import BETTER
+from prunetune.record.schema import Training
 from prunetune.report.figures import NothingToShow
 from prunetune.report.figures.base import LOOKS, thinned
 from prunetune.report.figures.cost import MEASURES, phase_seconds
 from prunetune.report.figures.rungs import ended_at
 from prunetune.report.figures.search import importance_values
-from prunetune.report.run import Run, Training
+from prunetune.report.run import Run
 from prunetune.report.trials import Trial, parameters
 from prunetune.report.words import NONE, clip, duration, number, percent, ratio
 

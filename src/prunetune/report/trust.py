@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from prunetune.report.run import Run, Trust
+from prunetune.record.schema import Trust
+from prunetune.report.run import Run
 from prunetune.report.words import clip, number, percent
 
 

@@ -16,13 +16,13 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from prunetune._utils.checks import Direction
 from prunetune.backends import Categorical, Float, Int, SearchSpace, optimizers, trial_pruners
-from prunetune.backends.checks import Direction
-from prunetune.backends.lives import OWNER, this_process
-from prunetune.backends.loop import run_trials
-from prunetune.backends.seeded import sampler
-from prunetune.backends.study import StudySettings, finished_trials, open_study, outcome
-from prunetune.backends.trial import Report
+from prunetune.backends.samplers.seeded import sampler
+from prunetune.backends.study.heartbeat import OWNER, this_process
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import StudySettings, finished_trials, open_study, outcome
+from prunetune.backends.study.trial import Report
 from prunetune.registry import build
 
 Points: TypeAlias = list[dict[str, Any]]

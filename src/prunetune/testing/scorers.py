@@ -16,7 +16,7 @@ from prunetune.errors import InputError
 from prunetune.plugins import ScorerFactory, make_scorer
 from prunetune.plugins.base import Context, Need, Scorer, batch_norms
 from prunetune.plugins.scoring import score
-from prunetune.pruning import PruneResult, prune
+from prunetune.pruning.cut import PruneResult, prune
 from prunetune.testing.networks import CASES, Case
 
 Subject: TypeAlias = "str | ScorerFactory"

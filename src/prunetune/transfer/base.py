@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias, get_args
 from torch import nn
 
 from prunetune.engine import PruningPlan
-from prunetune.engine.copies import named_modules
+from prunetune.engine.tracing.copies import named_modules
 
 OptimizerKind: TypeAlias = Literal["sgd", "adam"]
 """``"sgd"``, with or without momentum, or ``"adam"``: an update whose size does not depend on the gradient's."""

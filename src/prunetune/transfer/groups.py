@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from prunetune.backends.checks import real_number
+from prunetune._utils.checks import real_number
 from prunetune.engine import PruningPlan
 from prunetune.engine.weights import Weights
 from prunetune.errors import InputError, unknown_name

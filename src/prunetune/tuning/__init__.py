@@ -1,1 +1,1 @@
-"""What ``tune``, ``check``, ``compare`` and ``work`` are made of: the problem, and one training of one network."""
+"""``tune`` and ``work``, and what ``check`` and ``compare`` share with them: the problem, one training of a network."""

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from torch import nn
 
-from prunetune.allocator import give_back_at_times
-from prunetune.caller import seed_all
+from prunetune._utils.caller import seed_all
+from prunetune._utils.malloc import give_back_at_times
 from prunetune.events import Notice, Observer, silent
 from prunetune.transfer.groups import plain_groups, proxy_groups
-from prunetune.transfer.notes import never_asked
+from prunetune.tuning.train_checks import watched
+from prunetune.tuning.transfer_notes import never_asked
 from prunetune.tuning.types import ModelFunction, TrainFunction
-from prunetune.watched import watched
 
 if TYPE_CHECKING:
     import optuna
 
-    from prunetune.backends.trial import GroupsFunction, Report
+    from prunetune.backends.study.trial import GroupsFunction, Report
     from prunetune.engine import PruningPlan
-    from prunetune.settings import Weights
+    from prunetune.tuning.settings import Weights
 
 UNREAD: Final = "unread"  # user attribute of a trial: which properties of its report nothing looked at
 

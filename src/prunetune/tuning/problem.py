@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Self
 
 from torch import nn
 
+from prunetune._utils.caller import seed_all
+from prunetune._utils.checks import Direction, known_direction, whole_number
 from prunetune.backends import Distribution, SearchSpace, resolve_space
-from prunetune.backends.checks import Direction, known_direction, whole_number
-from prunetune.caller import seed_all
 from prunetune.errors import InputError
-from prunetune.fingerprint import EVALUATE, Fingerprint
-from prunetune.mistakes import check_full_network, check_model_fn, check_train, pretrained_warning
-from prunetune.runfolder import check_saveable
-from prunetune.settings import checked_seed
+from prunetune.pruning.checks import check_full_network, check_model_fn, check_train, pretrained_warning
+from prunetune.record.folder import check_saveable
+from prunetune.tuning.fingerprint import EVALUATE, Fingerprint
 from prunetune.tuning.proxy_factory import ProxyFactory, ScoringData
+from prunetune.tuning.settings import checked_seed
 from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
 
 if TYPE_CHECKING:

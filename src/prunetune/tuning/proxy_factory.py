@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
-from prunetune.mistakes import check_full_network, check_model_fn, check_unmasked
-from prunetune.pruned import PruneResult
-from prunetune.pruning import prune
-from prunetune.settings import Pruning
+from prunetune.pruning.checks import check_full_network, check_model_fn, check_unmasked
+from prunetune.pruning.cut import prune
+from prunetune.pruning.result import PruneResult
 from prunetune.transfer.groups import ProxyGroups, proxy_groups
+from prunetune.tuning.settings import Pruning
 from prunetune.tuning.types import ModelFunction
 
 if TYPE_CHECKING:

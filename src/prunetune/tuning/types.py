@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import nn
 
 if TYPE_CHECKING:
-    from prunetune.backends.trial import Report
+    from prunetune.backends.study.trial import Report
 
 ModelFunction: TypeAlias = Callable[[], nn.Module]
 TrainFunction: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"

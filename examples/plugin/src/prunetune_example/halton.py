@@ -10,7 +10,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
-from prunetune.backends.stateless import StatelessSampler
+from prunetune.backends.samplers.stateless import StatelessSampler
 
 
 class Halton(StatelessSampler):

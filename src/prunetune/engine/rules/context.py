@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import fx, nn
 
-from prunetune.engine.copies import named_tensors
 from prunetune.engine.labels import Axis, Labelled, LabelSpace, LinearForm, Vec, plain, sizes_in
+from prunetune.engine.tracing.copies import named_tensors
 from prunetune.errors import InputError
 
 Rule: TypeAlias = Callable[..., Any]

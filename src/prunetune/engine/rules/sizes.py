@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from prunetune.engine.labels import Labelled, LinearForm, Relation, plain, tensors_in
-from prunetune.engine.placeholders import alias, asked, attribute, constant, decided, hidden, left, pinned
 from prunetune.engine.rules.common import moved
 from prunetune.engine.rules.context import Context
 from prunetune.engine.rules.table import rule
+from prunetune.engine.tracing.placeholders import alias, asked, attribute, constant, decided, hidden, left, pinned
 
 Size = LinearForm | int
 

@@ -6,9 +6,10 @@ import math
 
 import plotly.graph_objects as go
 
+from prunetune.record.schema import Confirmation
 from prunetune.report.figures.base import NothingToShow, blank
 from prunetune.report.figures.curves import draw_curves
-from prunetune.report.run import Confirmation, Run
+from prunetune.report.run import Run
 from prunetune.report.theme import LIGHT
 from prunetune.report.words import number, plot_text
 

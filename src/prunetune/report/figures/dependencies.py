@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import plotly.graph_objects as go
 
+from prunetune.record.schema import Group
 from prunetune.report.figures.base import MAX_POINTS_DRAWN, NothingToShow, blank, thinned
-from prunetune.report.run import Group, Run
+from prunetune.report.run import Run
 from prunetune.report.theme import LIGHT
 from prunetune.report.words import percent, plot_text, short_names
 

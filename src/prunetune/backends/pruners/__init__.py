@@ -1,0 +1,1 @@
+"""Trial pruners: which trial is worth finishing."""

@@ -1,0 +1,1 @@
+"""Samplers: which hyperparameters are tried next."""

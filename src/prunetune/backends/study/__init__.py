@@ -1,0 +1,1 @@
+"""Studies: trials that are claimed, run, judged and recorded, whoever dies."""

@@ -1,0 +1,460 @@
+"""The command ``prunetune``. Whatever is heavy is imported inside the commands, so that ``--help`` is there at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from prunetune._utils.interrupts import answered, end_with_owner, interruptible
+from prunetune._version import __version__
+from prunetune.errors import PrunetuneError
+from prunetune.events import Event, Notice
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from prunetune.cli.tables import Config
+    from prunetune.tuning.fingerprint import Resume
+
+BAD_INPUT = 2
+
+app = typer.Typer(
+    name="prunetune",
+    help="Prune small, tune fast, train full: find a network's hyperparameters on a small pruned proxy of it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def main() -> None:
+    """Run the command line, for scripts that were installed before it began in ``__main__``."""
+    from prunetune.__main__ import main as begin  # it minds signals from its import on
+
+    begin()
+
+
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Anyway: TypeAlias = Annotated[
+    bool, typer.Option("--anyway", help="Go on though the network or its training has changed since the start.")
+]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print nothing but the result, as JSON.", show_default=False)
+]
+
+
+class Kind(StrEnum):
+    """What ``prunetune list`` can list."""
+
+    SCORERS = "scorers"
+    REDUCTIONS = "reductions"
+    NORMALISERS = "normalisers"
+    TRANSFERS = "transfers"
+    OPTIMIZERS = "optimizers"
+    TRIAL_PRUNERS = "trial-pruners"
+    SPACES = "spaces"
+    FIDELITIES = "fidelities"
+    MODELS = "models"
+    DATASETS = "datasets"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"prunetune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def prunetune(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Prune small, tune fast, train full: find a network's hyperparameters on a small pruned proxy of it."""
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="A TOML file; examples/run.toml has every key.", show_default=False)],
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes that search, on this machine.")] = 1,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+    ] = False,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Measure electricity and CO2, which needs codecarbon.")
+    ] = False,
+    anyway: Anyway = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Do the whole job that CONFIG describes; the same command again continues a run that was stopped.
+
+    Example: prunetune run examples/run.toml --workers 2
+    """
+    with _exit_statuses(
+        f"prunetune run {config}"
+        + (f" --workers {workers}" if workers > 1 else "")
+        + " --download" * download
+        + " --energy" * energy
+        + " --anyway" * anyway
+    ):
+        from prunetune.cli.config import read_config, with_download, with_energy
+
+        asked = read_config(config)
+        asked = with_download(asked) if download else asked
+        _run(with_energy(asked) if energy else asked, workers, resume=_resume(anyway), quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="The configuration of the run.", show_default=False)],
+    configurations: Annotated[int, typer.Option(min=4, max=1024, help="So many are trained on both networks.")] = 8,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How long each is trained.", show_default="an eighth of search.epochs")
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+    ] = False,
+    anyway: Anyway = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether the proxy of CONFIG is good enough to search on: it and the full network are trained a few times.
+
+    The run folder keeps what was measured, and `prunetune run` uses it. The same command again goes on after a stop,
+    and trains only what is new for more configurations or another proxy.
+
+    Example: prunetune check examples/run.toml
+    """
+    again = f"prunetune check {config} --configurations {configurations}"
+    with _exit_statuses(
+        again + (f" --epochs {epochs}" if epochs else "") + " --download" * download + " --anyway" * anyway
+    ):
+        from prunetune.cli.config import read_config, with_download
+        from prunetune.cli.launch import launch_check
+        from prunetune.console.display import Terminal
+        from prunetune.console.progress import show_progress
+        from prunetune.console.summary import print_check
+
+        asked = read_config(config)
+        console = Terminal(quiet=quiet or as_json)
+        with show_progress(console) as progress:
+            result = launch_check(
+                with_download(asked) if download else asked,
+                configurations=configurations,
+                epochs=epochs,
+                resume=_resume(anyway),
+                observer=progress,
+                say=lambda sentence: _say(console, sentence),
+            )
+        if as_json:
+            typer.echo((result.run_dir / "check.json").read_text(encoding="utf-8"), nl=False)
+        else:
+            print_check(console, result.run_dir)
+
+
+@app.command()
+def compare(
+    config: Annotated[Path, typer.Argument(help="The configuration, with a [compare].", show_default=False)],
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+    ] = False,
+    anyway: Anyway = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare scorers, sizes of proxies, optimizers, and rivals at equal cost on the network and the data of CONFIG.
+
+    Long: the full network is trained on every configuration with several seeds. The same command again goes on after a
+    stop, and trains only what is new in [compare]. Writes compare.html and compare.json into the run folder.
+
+    Example: prunetune compare examples/run.toml
+    """
+    with _exit_statuses(f"prunetune compare {config}" + " --download" * download + " --anyway" * anyway):
+        from prunetune.cli.config import read_config, with_download
+        from prunetune.cli.launch import launch_compare
+        from prunetune.console.display import Terminal
+        from prunetune.console.progress import show_progress
+        from prunetune.console.summary import print_comparison
+
+        asked = read_config(config)
+        console = Terminal(quiet=quiet or as_json)
+        with show_progress(console) as progress:
+            result = launch_compare(
+                with_download(asked) if download else asked,
+                resume=_resume(anyway),
+                observer=progress,
+                say=lambda sentence: _say(console, sentence),
+            )
+        if as_json:
+            typer.echo((result.run_dir / "compare.json").read_text(encoding="utf-8"), nl=False)
+        else:
+            print_comparison(console, result.run_dir)
+
+
+@app.command()
+def worker(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CONFIG|FOLDER]",
+            help="The run's configuration or folder, if this machine has it.",
+            show_default=False,
+        ),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PRUNETUNE_STUDY",
+            show_envvar=True,
+            metavar="URL",
+            help="The storage that the search is in: postgresql://USER@HOST/NAME, journal:///FILE, grpc://HOST:PORT …",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Which search, of several in there.", show_default=False)] = None,
+    device: Annotated[str, typer.Option(help="The device to train on.")] = "auto",
+    root: Annotated[
+        str | None, typer.Option(help="The folder of the data, if not the run's.", show_default=False)
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the search to begin.")] = 600.0,
+    anyway: Anyway = False,
+) -> None:
+    """Join the search of a run as one more process, on this or another machine, until the search has all its trials.
+
+    Everything but the data comes out of the storage. Trials of workers that die are run again; the run itself confirms
+    the best.
+
+    Example: prunetune worker examples/run.toml
+    """
+    end_with_owner()
+    with _exit_statuses("prunetune worker, with the same arguments"):
+        from prunetune.cli.launch import join, search_of
+        from prunetune.console.display import Terminal
+        from prunetune.console.progress import show_progress
+
+        console = Terminal()
+        url, called = search_of(source, study, name)
+        with show_progress(console) as progress:
+            ran = join(
+                url,
+                called,
+                device=device,
+                root=root,
+                wait=wait,
+                resume=_resume(anyway),
+                source=source,
+                observer=progress,
+            )
+        _say(console, f"The search has all its trials; {ran} of them were run here.")
+
+
+def _scorers(incomplete: str) -> list[str]:
+    """Names for the shell's completion."""
+    from prunetune.plugins import scorers
+
+    return [name for name in scorers.names() if name.startswith(incomplete)]
+
+
+@app.command()
+def prune(
+    model: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="What builds it.", show_default=False)],
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="SHAPE",
+            help="1,3,224,224, or 2,128:int64 for indices; one for each argument.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006  # typer copies it
+    scorer: Annotated[str, typer.Option(help="See prunetune list scorers.", autocompletion=_scorers)] = "synflow",
+    percentile: Annotated[float | None, typer.Option(help="The paper's p; 85 without any budget.")] = None,
+    ratio: Annotated[float | None, typer.Option(help="The share of every group's channels that stays.")] = None,
+    flops: Annotated[float | None, typer.Option(help="The share of the FLOPs that may be left.")] = None,
+    params: Annotated[float | None, typer.Option(help="The share of the parameters that may be left.")] = None,
+    speedup: Annotated[float | None, typer.Option(help="So many times faster a training step, measured.")] = None,
+    floor: Annotated[float | None, typer.Option(help="The share of a group that stays at least; 0.15.")] = None,
+    depth: Annotated[bool, typer.Option("--depth", help="Residual blocks may be bypassed, too.")] = False,
+    protect: Annotated[list[str], typer.Option(metavar="LAYER", help="Stays as it is.", show_default=False)] = [],  # noqa: B006
+    multiple_of: Annotated[int, typer.Option(min=1, help="Layers keep a multiple of so many channels.")] = 1,
+    seed: Annotated[int, typer.Option(help="For the initial weights, and scorers that draw.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the plan here.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Cut any network that can be imported, and say what is left of it. No budget: the paper's 85th percentile.
+
+    Example: prunetune prune torchvision.models:resnet18 --input 1,3,224,224 --flops 0.1 -o plan.json
+    """
+    with _exit_statuses("prunetune prune, with the same arguments"):
+        import torch
+
+        from prunetune.cli import commands
+
+        torch.manual_seed(seed)
+        options = {
+            "scorer": scorer, "percentile": percentile, "ratio": ratio, "flops": flops, "params": params,
+            "speedup": speedup, "floor": floor, "depth": depth, "protect": protect, "multiple_of": multiple_of,
+            "seed": seed, "observer": None if as_json else _tell,
+        }  # fmt: skip
+        result = commands.cut(commands.Asked(model, tuple(inputs), options))
+        typer.echo(commands.as_json(result) if as_json else result.summary())
+        if output is not None:
+            result.plan.save(output)
+            if not as_json:
+                typer.echo(f"The plan is in {output}: prunetune.engine.apply(PruningPlan.load({str(output)!r}), model)")
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="The configuration to begin.")] = Path("prunetune.toml"),
+) -> None:
+    """Write a configuration with every key and what it means, ready to be changed and run.
+
+    Example: prunetune init
+    """
+    with _exit_statuses("prunetune init"):
+        from prunetune.cli.commands import write_template
+
+        write_template(file)
+        typer.echo(f"{file} is written; change it, then: prunetune run {file}")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="The run folder, finished or not.", show_default=False)],
+    study: Annotated[
+        str | None, typer.Option(metavar="URL", help="The storage, if the run's is shared.", show_default=False)
+    ] = None,
+) -> None:
+    """Write the report of a run again, of one that is still going on, say.
+
+    Example: prunetune report runs/demo
+    """
+    with _exit_statuses("prunetune report, with the same arguments"):
+        from prunetune.report import write_report
+
+        typer.echo(str(write_report(folder, storage=study)))
+
+
+@app.command()
+def dashboard(
+    folder: Annotated[Path, typer.Argument(help="The run folder, finished or not.", show_default=False)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes a free one.")] = 8080,
+    study: Annotated[
+        str | None, typer.Option(metavar="URL", help="The storage, if the run's is shared.", show_default=False)
+    ] = None,
+) -> None:
+    """Show a run live in optuna-dashboard, on this machine, until Ctrl-C.
+
+    Example: prunetune dashboard runs/demo --port 8080
+    """
+    with _exit_statuses("prunetune dashboard, with the same arguments"):
+        from prunetune.cli.dashboard import Dashboard, check_installed, storage_of
+
+        url = storage_of(folder, study)
+        check_installed()
+        from prunetune.backends.study.storage import connected
+
+        with connected(url) as storage:
+            board = Dashboard(storage, port)
+            typer.echo(f"The dashboard is at {board.url}; Ctrl-C ends it.")
+            sys.stdout.flush()
+            board.serve()
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Do the main job on scans of handwritten digits: VGG-16, a few minutes on two CPU cores, nothing to download.
+
+    Example: prunetune demo
+    """
+    with _exit_statuses("prunetune demo" if folder == Path("runs/demo") else f"prunetune demo --folder {folder}"):
+        from prunetune.cli.demo import demo_config
+
+        _run(demo_config(folder), quiet=quiet, as_json=as_json)
+
+
+@app.command(name="list")
+def list_names(
+    kind: Annotated[Kind | None, typer.Argument(help="Without it, all of them.", show_default=False)] = None,
+) -> None:
+    """List the names that a configuration can use; of one KIND, with what each needs, is, and who brings it.
+
+    Example: prunetune list scorers
+    """
+    from prunetune.cli.listing import print_rows, registries, rows
+
+    if kind is not None:
+        from prunetune.console.display import Terminal
+
+        print_rows(Terminal(), rows(kind.value))
+        return
+    for each, registry in registries().items():
+        typer.echo(f"{each}: {', '.join(registry.names())}")
+
+
+def _run(config: Config, workers: int = 1, *, resume: Resume = "same", quiet: bool, as_json: bool) -> None:
+    """Do the job with progress on the terminal, and print what came out: tables, nothing, or ``result.json``."""
+    from prunetune.cli.launch import launch
+    from prunetune.console.display import Terminal
+    from prunetune.console.progress import show_progress
+    from prunetune.console.summary import print_summary
+
+    console = Terminal(quiet=quiet or as_json)
+    with show_progress(console) as progress:
+        result = launch(
+            config, workers=workers, resume=resume, observer=progress, say=lambda sentence: _say(console, sentence)
+        )
+    if as_json:
+        typer.echo((result.run_dir / "result.json").read_text(encoding="utf-8"), nl=False)
+        return
+    if result.already_finished:
+        _say(
+            console,
+            f"The run in {result.run_dir} is finished already; for another, delete it or choose another folder.",
+        )
+    print_summary(console, result.run_dir)
+
+
+def _resume(anyway: bool) -> Resume:
+    return "anyway" if anyway else "same"
+
+
+def _tell(event: Event) -> None:
+    """Notices on standard error, for standard output is for the result."""
+    if isinstance(event, Notice):
+        typer.echo(event.message, err=True)
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _exit_statuses(command: str) -> Iterator[None]:
+    """Errors on purpose become their sentence and status 2; Ctrl-C and SIGTERM become a hint to go on."""
+    try:
+        with interruptible(signal.SIGINT, signal.SIGTERM):
+            yield
+    except PrunetuneError as error:
+        typer.echo(f"prunetune: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    except KeyboardInterrupt as interrupt:
+        status = answered(interrupt)
+        typer.echo(f"\nStopped; what is finished is kept. Go on with: {command}", err=True)
+        raise typer.Exit(status) from None

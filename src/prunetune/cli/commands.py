@@ -1,0 +1,65 @@
+"""Commands that need no run: cut a network of one's own, begin a configuration, write a report again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from prunetune.errors import InputError
+
+if TYPE_CHECKING:
+    from prunetune.pruning.result import PruneResult
+
+TEMPLATE: Final = "run.toml"  # in this package
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What ``prunetune prune`` was asked for, as the command line has it."""
+
+    model: str
+    inputs: tuple[str, ...]
+    options: dict[str, Any]
+    """Arguments of ``prunetune.prune``; None: not given."""
+
+
+def cut(asked: Asked) -> PruneResult:
+    """The network cut as asked; raises InputError for what cannot be imported, read or cut."""
+    from prunetune.cli.own_code import example_input, network
+    from prunetune.pruning.cut import prune
+
+    model = network(asked.model)
+    inputs = tuple(example_input(text) for text in asked.inputs)
+    if not inputs:
+        raise InputError("which input? give the shape of one batch, for example --input 1,3,224,224")
+    options = {name: value for name, value in asked.options.items() if value is not None}
+    return prune(model, inputs if len(inputs) > 1 else inputs[0], **options)
+
+
+def as_json(result: PruneResult) -> str:
+    """What was cut and what that saves, for machines."""
+    return json.dumps(
+        {
+            "cost": {"base": asdict(result.cost.base), "proxy": asdict(result.cost.proxy)},
+            "layers": [asdict(layer) for layer in result.layers],
+            "groups": [asdict(group) for group in result.groups],
+            "bypassed": list(result.bypassed),
+            "frozen": [{"node": each.node, "reason": each.reason, "channels": each.channels} for each in result.frozen],
+            "measurements": [{**asdict(each), "speedup": each.speedup} for each in result.measurements],
+            "seconds": result.seconds,
+        },
+        indent=1,
+    )
+
+
+def write_template(path: Path) -> None:
+    """A configuration with every key and what it means. Raises InputError rather than overwrite anything."""
+    if path.exists():
+        raise InputError(f"{path} exists already; name another file, or remove it first")
+    try:
+        path.write_text((files("prunetune.cli") / TEMPLATE).read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error})") from error

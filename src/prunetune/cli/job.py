@@ -1,0 +1,183 @@
+"""What a configuration trains: its network, training and data, ready for ``tune``, ``check`` and ``compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from prunetune._utils.checks import Direction
+from prunetune.backends import Categorical, SearchSpace
+from prunetune.cli import own_code
+from prunetune.cli.config import fidelity_of, search_space
+from prunetune.cli.tables import Config
+from prunetune.data import ImageData, datasets
+from prunetune.data._files import Say, silently
+from prunetune.data._reduced import subset_size
+from prunetune.errors import InputError
+from prunetune.pruning.checks import check_model_fn, check_train
+from prunetune.record.folder import whole_path
+from prunetune.training.devices import choose_device
+from prunetune.training.execution import Execution
+from prunetune.training.image_classification import Hyperparameters, ImageClassification, check_batch_size
+from prunetune.training.schedules import SCHEDULES
+from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
+from prunetune.zoo import models
+
+if TYPE_CHECKING:
+    from prunetune.engine import ExampleInputs
+
+EXAMPLE_BATCH: Final = 128  # images that FLOPs are counted and a step is timed on
+
+
+@dataclass(frozen=True)
+class Job:
+    """What comes of ``[model]``, ``[data]`` and ``[train]``, on the device of ``[run]``."""
+
+    model_fn: ModelFunction
+    train: TrainFunction
+    example_inputs: ExampleInputs
+    direction: Direction
+    evaluate: EvaluateFunction | None
+    batches: ScoringBatches | None
+    """For scorers that need data; None where the train function brings its own."""
+    builder: Callable[[str], ModelFunction]
+    """What builds another network, by its name, for the same data."""
+
+
+def prepare(config: Config, say: Say = silently) -> Job:
+    """The job that ``config`` describes. Raises InputError if code, data, device or batch sizes do not fit."""
+    return _own(config) if config.data is None else _built_in(config, say)
+
+
+def _own(config: Config) -> Job:
+    """A training of somebody's own, whose network and inputs are put on the device."""
+    name, inputs, evaluate = config.train.function, config.model.inputs, config.train.evaluate
+    assert name is not None
+    assert inputs is not None
+    assert config.search.direction is not None
+    device = choose_device(config.run.device)
+    train = own_code.imported(name, "train.function", "my_project:train")
+    check_train(train, name)
+    move = partial(_moved, device=device)
+    return Job(
+        _builder(config.model.name, device),
+        train,
+        pytree.tree_map(move, own_code.batch(inputs)),
+        config.search.direction,
+        None if evaluate is None else own_code.imported(evaluate, "train.evaluate", "my_project:evaluate"),
+        None,
+        partial(_builder, device=device),
+    )
+
+
+def _built_in(config: Config, say: Say) -> Job:
+    """The built-in training of image classifiers, on the data of ``config``."""
+    device = choose_device(config.run.device)
+    data = load_data(config, say)
+    _check_batch_sizes(config, search_space(config), data, fidelity_of(config).data)
+    data = data.to(device)
+    train, seed = config.train, config.search.seed
+    execution = Execution(train.amp, train.channels_last, train.compile)
+    job = ImageClassification(
+        data, Hyperparameters().updated(train.fixed()), SCHEDULES[train.schedule], execution, seed
+    )
+    build = partial(_builder, device=device, data=data)
+    model_fn = build(config.model.name)
+    inputs = data.normalize(data.train_images[:EXAMPLE_BATCH])
+    if config.model.is_own:
+        _check_classes(config.model.name, model_fn, inputs[:2], data.num_classes)
+    return Job(model_fn, job, inputs, "maximize", job.evaluate, ScoringBatches(data, seed), build)
+
+
+def _builder(name: str, device: torch.device, data: ImageData | None = None) -> ModelFunction:
+    """What builds the network ``name`` on the device: somebody's own code, or the zoo's for that data."""
+    if ":" in name:
+        build = own_code.imported(name, "model.name")
+        check_model_fn(build)
+    else:
+        assert data is not None
+        build = partial(models[name], data.num_classes, data.channels)
+
+    def model_fn() -> nn.Module:
+        model: nn.Module = _moved(build(), device)  # or what somebody took for one, of which tune complains
+        return model
+
+    return model_fn
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor | nn.Module) else value
+
+
+def _check_classes(name: str, model_fn: ModelFunction, images: torch.Tensor, classes: int) -> None:
+    """Raise InputError unless the network has an output for each class of the data."""
+    model = model_fn()
+    if not isinstance(model, nn.Module):
+        return  # whoever builds it for the search says so
+    try:
+        with torch.no_grad():
+            found = model.eval()(images)
+    except Exception as error:
+        raise InputError(
+            f"{name} does not run on images of the shape {tuple(images.shape)} ({type(error).__name__}: {error}); "
+            "build it for these, or set data.image_size"
+        ) from error
+    shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    if shape != (len(images), classes):
+        raise InputError(
+            f"{name} gives {shape} for {len(images)} images, but the built-in training wants {classes} numbers for "
+            "each, one for each class of the data"
+        )
+
+
+@dataclass(frozen=True)
+class ScoringBatches:
+    """Batches of training images and their labels, drawn without replacement, the same for the same seed."""
+
+    data: ImageData
+    seed: int
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        images, labels = self.data.train_images, self.data.train_labels
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed)).to(images.device)
+        for part in torch.split(order, EXAMPLE_BATCH):
+            yield self.data.normalize(images[part]), labels[part]
+
+
+def load_data(config: Config, say: Say = silently) -> ImageData:
+    """The images that ``config`` names, on the CPU, with the augmentation that it asks for. Raises InputError."""
+    asked = config.data
+    assert asked is not None
+    dataset = datasets[asked.name]
+    root = None if asked.root is None else whole_path("data.root", asked.root)
+    if asked.download and dataset.fetch is not None:
+        dataset.fetch(root, say)
+    data = dataset.load(asked.image_size, root, asked.seed)
+    return replace(data, augmentation=replace(data.augmentation, **config.train.augmentation()))
+
+
+def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData, share: float) -> None:
+    """Raise InputError unless every batch size that may be tried fits into that share of the training set."""
+    distribution = space.get("batch_size")
+    if distribution is None:
+        sizes = [("train.batch_size", Hyperparameters().updated(config.train.fixed()).batch_size)]
+    else:
+        ends = distribution.choices if isinstance(distribution, Categorical) else (distribution.low, distribution.high)
+        sizes = [("search.space.batch_size", int(str(end))) for end in ends]
+    for key, size in sizes:
+        try:
+            check_batch_size(size, data)
+        except InputError as error:
+            raise InputError(f"{key}: {error}") from None
+        if size > (kept := subset_size(len(data.train_labels), share)):
+            raise InputError(
+                f"{key}: batch_size {size} is impossible in trials, for which fidelity.data "
+                f"{'= ' if config.fidelity.cost is None else 'may leave '}{share:.3g} of the "
+                f"{len(data.train_labels)} training images, {kept}; raise fidelity.data, or lower the batch size"
+            )

@@ -1,0 +1,348 @@
+"""The tables of a configuration and their keys, with the bounds of each: what ``prunetune run`` reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    Tag,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from prunetune._utils.checks import Direction
+from prunetune.pruning.budget import BUDGETS
+
+
+def _number(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """A number as it was written: 1 stays a whole number, 1.0 does not become one."""
+    checked = check(value)
+    return value if isinstance(value, int) else checked
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise PydanticCustomError("scalar", "a number, text in quotes, true or false")
+
+
+def _form(value: object) -> str | None:
+    kinds: dict[type, str] = {str: "<name>", dict: "<table>", list: "<list>", tuple: "<list>"}
+    return kinds.get(type(value))
+
+
+Names: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
+Number: TypeAlias = Annotated[float, WrapValidator(_number), PlainSerializer(_as_is)]
+Scalar: TypeAlias = Annotated[Any, PlainValidator(_scalar)]
+Inputs: TypeAlias = Annotated[
+    Annotated[str, Tag("<name>")] | Annotated[Names, Field(min_length=1), Tag("<list>")],
+    Discriminator(
+        _form, custom_error_type="inputs_form", custom_error_message="a list of shapes, or module:function as text"
+    ),
+]
+
+
+class Section(BaseModel):
+    """A table of the file: immutable, and every key in it is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Model(Section):
+    """``[model]``: the full network, by its name, or by the ``module:function`` that builds it.
+
+    ``inputs``, for a train function of one's own, is one batch as the network takes it: the shape of each argument,
+    "64,1,28,28" or "64,128:int64", or the ``module:function`` that gives it.
+    """
+
+    name: str
+    inputs: Inputs | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether somebody's code builds it."""
+        return ":" in self.name
+
+
+class Data(Section):
+    """``[data]``: the images. Without ``image_size`` they keep their own; ``seed`` is that of the split.
+
+    With ``download`` files that are missing are fetched, into ``root`` where that is given.
+    """
+
+    name: str
+    image_size: int | None = Field(default=None, ge=8, le=1024)
+    root: str | None = None
+    download: bool = False
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class Pruning(Section):
+    """``[pruning]``: how the proxy is cut. ``percentile`` and ``floor`` are the paper's p and γ.
+
+    Instead of ``percentile`` one of: ``ratio`` of every group's channels, a share of the ``flops`` or ``params``, or
+    ``speedup`` of a training step.
+    """
+
+    scorer: str = "synflow"
+    percentile: float | None = Field(default=None, gt=0, lt=100)
+    ratio: float | None = Field(default=None, gt=0, le=1)
+    flops: float | None = Field(default=None, gt=0, le=1)
+    params: float | None = Field(default=None, gt=0, le=1)
+    speedup: float | None = Field(default=None, ge=1)
+    depth: bool = False
+    floor: float | None = Field(default=None, gt=0, le=1)
+    protect: tuple[str, ...] = Field(default=(), strict=False)
+    multiple_of: int = Field(default=1, ge=1)
+    heads: Literal["auto", "dims", "whole"] = "auto"
+    weights: Literal["redraw", "reset", "sliced"] = "redraw"
+    transfer: str = "mup"
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
+        if self.ratio is not None and self.floor is not None:
+            given.append("floor")
+        if len(given) > 1:
+            raise ValueError(
+                f"pruning.{given[0]} and pruning.{given[1]} are both given, but only one can decide; drop one"
+            )
+        return self
+
+
+class Fidelity(Section):
+    """``[fidelity]``: what makes trials cheap besides the narrower proxy; all whole without it.
+
+    A ``name``; or shares of the full images' ``resolution``, of the ``epochs`` and of the training ``data``; or the
+    ``cost`` of a trial as a share of a full training, the shares then being the least that may come of it.
+    """
+
+    name: str | None = None
+    resolution: float | None = Field(default=None, gt=0, le=1)
+    epochs: float | None = Field(default=None, gt=0, le=1)
+    data: float | None = Field(default=None, gt=0, le=1)
+    cost: float | None = Field(default=None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _name_or_shares(self) -> Self:
+        given = self.shares() if self.cost is None else {"cost": self.cost}
+        if self.name is not None and given:
+            raise ValueError(
+                f"fidelity.name and fidelity.{next(iter(given))} are both given, but only one can decide; drop one"
+            )
+        return self
+
+    def shares(self) -> dict[str, float]:
+        """The shares that were given."""
+        return self.model_dump(include={"resolution", "epochs", "data"}, exclude_none=True)
+
+
+class Dimension(Section):
+    """``[search.space.NAME]``: ``low`` to ``high``, logarithmic if ``log``, or only every ``step``; or ``choices``."""
+
+    low: Number | None = None
+    high: Number | None = None
+    log: bool = False
+    step: Number | None = Field(default=None, gt=0)
+    choices: tuple[Scalar, ...] | None = Field(default=None, min_length=1, strict=False)
+
+    @model_validator(mode="after")
+    def _range_or_choices(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or self.step is not None:
+                raise ValueError("has choices as well as a range (low, high, log, step), but can have only one of them")
+            for value in self.choices:
+                if self.choices.count(value) > 1:
+                    raise ValueError(f"has the choice {value!r} twice")
+        elif self.low is None or self.high is None:
+            raise ValueError("needs low and high, or choices")
+        elif not self.low < self.high:
+            raise ValueError(f"goes from low = {self.low:g} to high = {self.high:g}, but low must be below high")
+        elif self.log and self.low <= 0:
+            raise ValueError(f"has log = true and low = {self.low:g}, but a logarithmic range must begin above 0")
+        return self
+
+
+Space: TypeAlias = Annotated[
+    Annotated[str, Tag("<name>")] | Annotated[dict[str, Dimension], Field(min_length=1), Tag("<table>")],
+    Discriminator(
+        _form,
+        custom_error_type="space_form",
+        custom_error_message="a name or tables such as [search.space.learning_rate]",
+    ),
+]
+
+
+class Search(Section):
+    """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best, or "auto", are
+    trained in full.
+
+    ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it. With
+    ``race`` full trainings that are clearly behind are stopped; ``refine`` more trials follow on the full network.
+    ``direction`` is that of the score of a train function of one's own; an accuracy is maximized.
+    """
+
+    optimizer: str = "optuna:cmaes"
+    trial_pruner: str = "asha"
+    rungs: Literal["truncated", "reannealed"] = "truncated"
+    n_trials: int = Field(default=50, ge=1, le=1_000_000)
+    epochs: int = Field(default=160, ge=1, le=1_000_000)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    confirm: int | Literal["auto"] = 3
+    space: Space = "paper"
+    storage: str | None = Field(default=None, repr=False)
+    study: str | None = Field(default=None, min_length=1, max_length=200)
+    race: bool = True
+    refine: int = Field(default=0, ge=0, le=1_000_000)
+    first: tuple[dict[str, Scalar], ...] = Field(default=(), strict=False)
+    direction: Direction | None = None
+
+    @field_validator("confirm", mode="plain")
+    @classmethod
+    def _count_or_auto(cls, confirm: object) -> object:
+        if confirm == "auto" or (isinstance(confirm, int) and not isinstance(confirm, bool) and confirm >= 0):
+            return confirm
+        raise ValueError(f"search.confirm is {confirm!r}, but it must be 'auto' or a whole number of at least 0")
+
+    @model_validator(mode="after")
+    def _confirm_trials(self) -> Self:
+        if "confirm" in self.model_fields_set and self.confirm != "auto" and self.confirm > self.n_trials:
+            raise ValueError(
+                f"search.confirm is {self.confirm}, but there are only search.n_trials = {self.n_trials} to confirm"
+            )
+        return self
+
+
+class Train(Section):
+    """``[train]``: the learning-rate schedule, hyperparameters that are fixed instead of searched, and the loop.
+
+    ``flip``, ``rotation`` (degrees to either side) and ``padding`` (pixels) are those of the dataset unless given;
+    ``amp``, ``channels_last`` and ``compile`` say how the device computes.
+
+    ``function`` is the ``module:function`` of one's own that trains instead, ``evaluate`` the one that evaluates the
+    winner.
+    """
+
+    schedule: Literal["cosine", "step"] = "step"
+    learning_rate: float | None = Field(default=None, gt=0)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    batch_size: int | None = Field(default=None, ge=2)
+    lr_decay: float | None = Field(default=None, gt=0, le=1)
+    flip: bool | None = None
+    rotation: float | None = Field(default=None, ge=0, le=180)
+    padding: int | None = Field(default=None, ge=0, le=128)
+    amp: Literal["auto", "off", "bf16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    function: str | None = None
+    evaluate: str | None = None
+
+    def fixed(self) -> dict[str, Any]:
+        """The hyperparameters that were given a value."""
+        return self.model_dump(include=set(HYPERPARAMETERS), exclude_none=True)
+
+    def augmentation(self) -> dict[str, Any]:
+        """What of the dataset's augmentation was given another value."""
+        return self.model_dump(include={"flip", "rotation", "padding"}, exclude_none=True)
+
+
+HYPERPARAMETERS: Final = ("batch_size", "learning_rate", "lr_decay", "momentum", "weight_decay")
+"""What a search may set: those that ``[train]`` can fix."""
+
+
+class Compare(Section):
+    """``[compare]``: what ``prunetune compare`` compares, see ``prunetune.Comparison``.
+
+    The proxy of a ``[pruning]`` that the file has is compared, too, as "configured"; ``smaller`` are models of the zoo.
+    """
+
+    scorers: Names = ("synflow", "uniform")
+    sizes: Annotated[tuple[Any, ...], Field(strict=False)] = (0.1,)  # numbers and "paper"
+    transfers: Names = ("mup",)
+    optimizers: Names = ("random",)
+    rivals: Names = ("fewer-epochs", "less-data")
+    smaller: Names = ()
+    configurations: int = Field(default=24, ge=4, le=4096)
+    seeds: int = Field(default=3, ge=1, le=1024)
+    truth_seeds: int = Field(default=2, ge=1, le=1024)
+    confirm: int = Field(default=3, ge=1, le=1024)
+    cost: float | None = Field(default=None, gt=0, le=1)
+
+    def settings(self) -> dict[str, Any]:
+        """What of it is a setting of ``prunetune.Comparison``, as far as it is given."""
+        return self.model_dump(exclude={"smaller"}, exclude_none=True)
+
+
+class Run(Section):
+    """``[run]``: the folder that everything is written to, and the device (auto: a GPU if there is one).
+
+    Processes of ``run --workers`` have the GPUs in turn: all, or those of a list, "cuda:0,cuda:2".
+
+    ``energy``: whether electricity is measured (unless given, where codecarbon is installed), and CO2, if codecarbon
+    knows the grid of the ``country``, a three-letter ISO code.
+    """
+
+    folder: str
+    device: str = "auto"
+    energy: bool | None = None
+    country: str | None = None
+
+    @field_validator("country")
+    @classmethod
+    def _country_code(cls, country: str | None) -> str | None:
+        if country is not None and not re.fullmatch("[A-Z]{3}", country):
+            raise ValueError(
+                f"run.country is {country!r}, but it must be a three-letter ISO code, such as 'KOR' or 'DEU'"
+            )
+        return country
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda|cuda:\d+(,cuda:\d+)*", device):
+            raise ValueError(f"run.device is {device!r}, but it must be 'auto', 'cpu', 'cuda', 'cuda:1' (…) or 'mps'")
+        return device
+
+
+class Config(Section):
+    """A whole configuration file."""
+
+    model: Model
+    data: Data | None = None
+    pruning: Pruning = Pruning()
+    search: Search = Search()
+    fidelity: Fidelity = Fidelity()
+    train: Train = Train()
+    compare: Compare = Compare()
+    run: Run
+
+    _source: Path | None = PrivateAttr(default=None)
+
+    @property
+    def source(self) -> Path | None:
+        """The file that it was read from."""
+        return self._source
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Each ``module:function`` that is imported and called."""
+        inputs = self.model.inputs if isinstance(self.model.inputs, str) else None
+        named = (self.model.name if self.model.is_own else None, inputs, self.train.function, self.train.evaluate)
+        return tuple(name for name in (*named, *(each for each in self.compare.smaller if ":" in each)) if name)

@@ -1,0 +1,1 @@
+"""What the terminal shows: progress while something runs, tables at its end."""

@@ -1,0 +1,1 @@
+"""Residual blocks, and what bypassing one takes."""

@@ -1,0 +1,1 @@
+"""Which channels stay: the ranking, the budget, layers by name."""

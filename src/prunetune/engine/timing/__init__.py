@@ -1,0 +1,1 @@
+"""Times of training steps, measured and predicted."""

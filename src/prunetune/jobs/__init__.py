@@ -1,8 +1,0 @@
-"""Built-in jobs: train functions for those who bring no training loop of their own."""
-
-from __future__ import annotations
-
-from prunetune.jobs.execution import Execution
-from prunetune.jobs.image_classification import Hyperparameters, ImageClassification
-
-__all__ = ["Execution", "Hyperparameters", "ImageClassification"]

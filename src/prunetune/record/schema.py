@@ -1,0 +1,304 @@
+"""The contents of ``result.json`` as frozen dataclasses. What a run has not come to yet is None or empty."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+Params: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's weight: its shape in the base and in the proxy."""
+
+    name: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Weights in the base and in the proxy."""
+        return math.prod(self.before), math.prod(self.after)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that are pruned together: how many the base and the proxy have, and the layers that they tie together.
+
+    ``made_by`` and ``read_by`` are places in ``Pruning.layers``.
+    """
+
+    name: str
+    before: int
+    after: int
+    made_by: tuple[int, ...] = ()
+    read_by: tuple[int, ...] = ()
+
+    def rows(self, layers: int) -> list[int]:
+        """Places of all its layers, in order; those that ``layers`` has no room for are not of this run."""
+        return sorted({row for row in (*self.made_by, *self.read_by) if 0 <= row < layers})
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A node of the traced graph that made channels stay, why, and how many."""
+
+    node: str
+    reason: str
+    channels: int | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A candidate for the proxy that was measured beside the base: seconds of a training step."""
+
+    base_seconds: float
+    proxy_seconds: float
+    speedup: float
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How the proxy was made, and what it left."""
+
+    scorer: str | None = None
+    percentile: float | None = None
+    floor: float | None = None
+    ratio: float | None = None
+    flops: float | None = None
+    params: float | None = None
+    speedup: float | None = None
+    depth: bool | None = None
+    protect: tuple[str, ...] = ()
+    multiple_of: int | None = None
+    heads: str | None = None
+    weights: str | None = None
+    transfer: str | None = None
+    seconds: float | None = None
+    measurements: tuple[Measurement, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    groups: tuple[Group, ...] = ()
+    frozen: tuple[Frozen, ...] = ()
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What one network costs: parameters, FLOPs of one forward pass, measured seconds of one training step."""
+
+    parameters: float | None = None
+    flops: float | None = None
+    step_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What trials had besides the narrower network, as shares; or the cost that was asked for."""
+
+    resolution: float | None = None
+    epochs: float | None = None
+    data: float | None = None
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialShares:
+    """What a trial costs as a share of a full training, and the factors that it is the product of."""
+
+    total: float | None = None
+    step: float | None = None
+    epochs: float | None = None
+    data: float | None = None
+    configurations: int | None = None
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """The cost of a trial: predicted before the search, measured after the confirmation."""
+
+    fidelity: Fidelity | None = None
+    predicted: TrialShares | None = None
+    measured: TrialShares | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The base's cost beside the proxy's, and a trial's."""
+
+    base: NetworkCost | None = None
+    proxy: NetworkCost | None = None
+    trial: TrialCost | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A trial of the search with its hyperparameters; ``score`` is the one that it was chosen by.
+
+    Or one of the refinement, ``refine_trial``.
+    """
+
+    trial: int | None = None
+    params: Params = field(default_factory=dict)
+    score: float | None = None
+    refine_trial: int | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """Totals of the search on the proxy."""
+
+    seconds: float | None = None
+    epochs: float | None = None
+    trials: dict[str, int] = field(default_factory=dict)
+    best: Choice | None = None
+    param_groups: int | None = None
+    """How many complete trials asked for parameter groups."""
+    not_read: tuple[str, ...] = ()
+    """Hyperparameters that the train function read in no trial."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One configuration trained on the base, and how that ended."""
+
+    params: Params = field(default_factory=dict)
+    base_score: float | None = None
+    outcome: str | None = None
+    message: str = ""
+    seconds: float | None = None
+    epochs: float | None = None
+    seed: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation(Training):
+    """One of the best of the search, with the score that it had on the proxy."""
+
+    trial: int
+    proxy_score: float | None = None
+
+
+@dataclass(frozen=True)
+class Raced:
+    """What the race saved on the full network: trainings that it stopped, their epochs and (an estimate) seconds."""
+
+    stopped: int = 0
+    epochs_saved: float = 0
+    seconds_saved: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refined(Training):
+    """One trial of the refinement."""
+
+    refine_trial: int
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """More trials on the base: in which ranges, how many others the optimizer was told of, and how they ended."""
+
+    space: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, int] = field(default_factory=dict)
+    trials: tuple[Refined, ...] = ()
+    raced: Raced | None = None
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A rank correlation of ``n`` pairs, or one that is believed, with the limits of its 95 % interval."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What may have been missed, and what the confirmation revealed of the proxy; see ``tuning.confirmations``."""
+
+    searched: int | None = None
+    confirmed: int | None = None
+    missed: float | None = None
+    missed_by_full_network: float | None = None
+    level: float | None = None
+    basis: str = ""
+    believed: Correlation | None = None
+    verdict: str | None = None
+    compared: int | None = None
+    correlation: Correlation | None = None
+    pairs_in_order: int | None = None
+    pairs: int | None = None
+    transfer_regret: float | None = None
+    transfer_outcome: str | None = None
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds by phase, and the estimate of what the same search would have taken on the base."""
+
+    prune: float | None = None
+    measure: float | None = None
+    search: float | None = None
+    confirm: float | None = None
+    refine: float | None = None
+    total: float | None = None
+    search_on_base_estimate: float | None = None
+    estimate_basis: str | None = None
+
+
+@dataclass(frozen=True)
+class PhaseEnergy:
+    """Electricity of a phase, and CO2 where the grid is known."""
+
+    kwh: float
+    co2_kg: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What a run took, who measured it, and by which country's grid."""
+
+    by: str
+    country: str | None = None
+    search: PhaseEnergy | None = None
+    confirm: PhaseEnergy | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The contents of ``result.json``. What a run has not come to yet is None or empty."""
+
+    format: int
+    status: str = "searching"
+    error: str | None = None
+    seed: Any = None
+    direction: Literal["maximize", "minimize"] = "maximize"
+    command: str | None = None
+    versions: dict[str, Any] | None = None
+    machine: dict[str, Any] | None = None
+    space: dict[str, Any] | None = None
+    optimizer: str | None = None
+    trial_pruner: str | None = None
+    n_trials: int | None = None
+    epochs: float | None = None
+    confirm: int | str | None = None
+    rungs: str | None = None
+    fidelity: Fidelity | None = None
+    pruning: Pruning | None = None
+    cost: Cost | None = None
+    search: Search | None = None
+    confirmation: tuple[Confirmation, ...] | None = None
+    race: bool | None = None
+    raced: Raced | None = None
+    refine: int | None = None
+    refinement: Refinement | None = None
+    winner: Choice | None = None
+    trust: Trust | None = None
+    time: Time | None = None
+    energy: Energy | None = None
+    test: dict[str, float | None] | None = None

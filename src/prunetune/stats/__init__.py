@@ -1,0 +1,1 @@
+"""Statistics: rank correlation, the bootstrap."""

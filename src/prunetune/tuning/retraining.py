@@ -1,0 +1,107 @@
+"""``retrain``: the winner of a finished run, trained again as it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from prunetune._utils.caller import given_back, seed_all
+from prunetune._utils.checks import real_number, whole_number
+from prunetune.errors import InputError
+from prunetune.events import Observer, silent
+from prunetune.pruning.checks import check_train
+from prunetune.record.folder import RunFolder
+from prunetune.tuning.fingerprint import Fingerprint, Resume, continued
+from prunetune.tuning.objective import Objective
+from prunetune.tuning.problem import check_full_builder
+from prunetune.tuning.types import ModelFunction, TrainFunction
+
+if TYPE_CHECKING:
+    from prunetune.backends.study.trial import Report
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """The full network, trained with the winner's hyperparameters."""
+
+    model: nn.Module
+    score: float
+    params: dict[str, Any]
+    seed: int
+    """That of the training: the winner's, unless another was asked for."""
+    recorded: float
+    """The winner's score in the run."""
+
+
+@given_back()
+def retrain(
+    run_dir: str | Path,
+    model_fn: ModelFunction,
+    train: TrainFunction,
+    *,
+    seed: int | None = None,
+    resume: Resume = "same",
+    observer: Observer = silent,
+) -> Retrained:
+    """Train the full network once more with the hyperparameters, the epochs and the seed of the winner in ``run_dir``.
+
+    Where the train function is deterministic, score and weights are those of the run, bit for bit. With another
+    ``seed`` it is one more training with the winner's hyperparameters.
+
+    Parameters
+    ----------
+    model_fn, train, resume
+        As for ``tune``, in which the run was made.
+
+    Raises
+    ------
+    InputError
+        There is no winner in the folder yet, or the network or the train function is another than the run's.
+
+    Example
+    -------
+    How much of the winner's score is luck? ::
+
+        scores = [prunetune.retrain("runs/my", MyNet, train, seed=seed).score for seed in range(3)]
+    """
+    check_full_builder(model_fn)
+    check_train(train)
+    with RunFolder(run_dir) as folder:
+        record = folder.read_json(folder.result)
+        winner = record.get("winner") if isinstance(record, dict) else None
+        if not winner:
+            raise InputError(f"the run in {folder.path} has no winner yet; end it with tune, or choose another folder")
+        training = _training_of(record, folder.path)
+        chosen = training["seed"] if seed is None else whole_number("seed", seed, minimum=0)
+        seed_all(chosen)
+        model = model_fn()
+        now = Fingerprint.of({"network": model}, {"model_fn": model_fn, "train": train})
+        continued(folder, now, resume=resume, observer=observer, known=1)
+    report = _report(training["params"], chosen, record["epochs"], observer)
+    model, returned = Objective(model_fn, train).trained(training["params"], report)
+    score = real_number("the train function's return value, its final score,", returned)
+    return Retrained(model, score, training["params"], chosen, winner["score"])
+
+
+def _training_of(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The training of the full network that won. Raises InputError for a damaged record."""
+    try:
+        winner = record["winner"]
+        trained = [*record["confirmation"], *(record.get("refinement") or {}).get("trials", ())]
+        mine = "refine_trial" if "refine_trial" in winner else "trial"
+        found = [e for e in trained if e.get(mine) == winner[mine] and e["base_score"] == winner["score"]]
+        return {"params": dict(found[-1]["params"]), "seed": int(found[-1]["seed"])}
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{folder / 'result.json'} is damaged ({error!r}); choose another run folder") from None
+
+
+def _report(params: dict[str, Any], seed: int, epochs: int, observer: Observer) -> Report:
+    from optuna.trial import FixedTrial
+
+    from prunetune.backends.study.trial import Report
+
+    trial: Any = FixedTrial(params)
+    return Report(trial, seed=seed, epochs=epochs, phase="train", observer=observer)

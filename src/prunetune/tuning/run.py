@@ -1,0 +1,382 @@
+"""One run from start or restart to end: what ``prunetune.tune`` does once its arguments are checked."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from torch import nn
+
+from prunetune.errors import InputError, SearchError, StorageError
+from prunetune.events import (
+    Event,
+    Notice,
+    Observer,
+    OthersEnded,
+    Phase,
+    PhaseEnded,
+    PhaseStarted,
+    TrialEnded,
+    counts_in_words,
+)
+from prunetune.record import provenance
+from prunetune.record.folder import FORMAT, RunFolder, load_weights, read_text
+from prunetune.record.provenance import Record
+from prunetune.record.stored import read_record
+from prunetune.tuning import parts
+from prunetune.tuning.confirm import SEARCH_STUDY, confirm
+from prunetune.tuning.energy import Meter
+from prunetune.tuning.fidelity import AXES, FULL, Fidelity
+from prunetune.tuning.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
+from prunetune.tuning.objective import Objective, unread_notes
+from prunetune.tuning.problem import Problem
+from prunetune.tuning.refine import refine
+from prunetune.tuning.result import TuneResult
+from prunetune.tuning.saving import full_trainings, will_not_pay
+from prunetune.tuning.settings import Settings
+from prunetune.tuning.train_checks import not_read_note
+from prunetune.tuning.worker import Order, digest, owner_of, publish
+
+if TYPE_CHECKING:
+    import optuna
+
+    from prunetune.engine import PruningPlan
+
+FIRST: Final = "first"  # user attribute of a trial: the hyperparameters that the user said to begin with
+ASKED: Final = ("n_trials", "refine", "confirm")
+"""What may be raised later."""
+
+
+class Run:
+    """One run from start or restart to end; ``record`` is what ``result.json`` holds."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        folder: RunFolder,
+        observer: Observer,
+        meter: Meter,
+        first: Sequence[Mapping[str, Any]] = (),
+        remarks: Sequence[str] = (),
+    ) -> None:
+        self.problem = problem
+        self.settings = settings
+        self.folder = folder
+        self.observer = observer
+        self.meter = meter
+        self.first = [dict(point) for point in first]
+        self.record: Record = {}
+        self.remarks = remarks
+        """What is to be said of the network, beside the notes on the search."""
+        self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
+        self.clock = time.perf_counter()
+
+    def go(self, base: nn.Module, resume: Resume = "same") -> TuneResult:
+        """Do what is left of the run."""
+        stored = read_record(self.folder.result)
+        if stored is not None:
+            self.settings.check_same(stored, self.folder.path)
+            self.record = stored
+            self.seconds = {name: stored["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
+        different = self._compared(base, resume)
+        asked = {name: getattr(self.settings.search, name) for name in ASKED}
+        if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
+            return self._finished_before(different)
+        plan = self._stored_plan() if self.record else self._prune(base)
+        self.settings = replace(self.settings, fidelity=self._chosen_fidelity())
+        self.record.update(asked)
+        self._note_differences(different)
+        self.record.setdefault("id", uuid.uuid4().hex)
+        with self._recording():
+            with self._metered("search"):
+                self._search(plan)
+            with self._metered("confirm"):
+                confirm(self)
+                refine(self)
+            self._test()
+            self.record["status"] = "finished"
+        self._write_report()
+        return self._result(already_finished=False)
+
+    def _compared(self, base: nn.Module, resume: Resume) -> dict[str, str]:
+        """What is different from what the run was started with, and was let pass."""
+        self.given = self.problem.fingerprint(base)
+        trials = (self.record.get("search") or {}).get("trials") or {}
+        known = sum(trials.get(each, 0) for each in ("complete", "pruned", "diverged"))
+        return continued(self.folder, self.given, resume=resume, observer=self.observer, known=known, evaluate=True)
+
+    def _note_differences(self, different: Mapping[str, str]) -> None:
+        if noted := sentences({name: each for name, each in different.items() if name != EVALUATE}):
+            self.record["anyway"] = [*self.record.get("anyway", []), *noted]
+
+    def _prune(self, base: nn.Module) -> PruningPlan:
+        from prunetune.engine import step_time
+        from prunetune.pruning.cut import prune
+        from prunetune.tuning.resolution import check_resolution, choose_fidelity
+
+        settings, example_inputs = self.settings, self.problem.example_inputs
+        if settings.fidelity.cost is None:
+            check_resolution(base, example_inputs, settings.fidelity.resolution)
+        with self._phase("prune") as say:
+            asked_for = settings.pruning.budget()
+            result = prune(
+                base,
+                example_inputs,
+                scorer=settings.pruning.scorer,
+                **{each.name: getattr(asked_for, each.name) for each in fields(asked_for)},
+                heads=settings.pruning.heads,
+                **self.problem.scoring.arguments(),
+                seed=settings.seed,
+                observer=self.observer,
+            )
+            self.lap("prune")
+            steps = step_time({"base": base, "proxy": result.model}, example_inputs)
+            ratio = steps["proxy"] / steps["base"]
+            fidelity, predicted = choose_fidelity(
+                settings.fidelity, base, result.model, example_inputs, epochs=settings.epochs, ratio=ratio
+            )
+            self.lap("measure")
+            flops = result.cost.proxy.flops / max(1, result.cost.base.flops)
+            trial = "" if fidelity == FULL else f"; a trial costs {predicted.total:.2g} of a full training"
+            say(f"the proxy has {flops:.1%} of the FLOPs, its step takes {ratio:.1%} of the time{trial}")
+        plan_text = result.plan.to_json()
+        asked = settings.to_record()
+        self.record = {
+            "format": FORMAT,
+            "status": "searching",
+            **asked,
+            "command": provenance.command(),
+            "versions": provenance.versions(),
+            "machine": provenance.machine(base),
+            "pruning": {**asked["pruning"], **parts.pruning_part(result), "plan_sha256": digest(plan_text)},
+            "cost": parts.cost_part(result, steps, fidelity, predicted),
+            "search": None,
+            "confirmation": [],
+            "winner": None,
+            "time": {"search_on_base_estimate": None, "estimate_basis": "not known yet"},
+            "test": {},
+        }
+        self.folder.write_text(self.folder.plan, plan_text)
+        self.save()
+        return result.plan
+
+    def _chosen_fidelity(self) -> Fidelity:
+        """That of the trials: what was asked for, or what came of the cost that was, when the proxy was measured."""
+        trial = self.record["cost"].setdefault("trial", {"fidelity": {}, "predicted": None, "measured": None})
+        return Fidelity(**{axis: trial["fidelity"][axis] for axis in AXES if axis in trial["fidelity"]})
+
+    def _stored_plan(self) -> PruningPlan:
+        from prunetune.engine import PruningPlan, fresh_proxy
+
+        text = read_text(self.folder.plan) or ""
+        if digest(text) != self.record["pruning"]["plan_sha256"]:
+            raise InputError(f"{self.folder.plan} is missing or was changed since the run began; choose another folder")
+        plan = PruningPlan.from_json(text)
+        fresh_proxy(self.problem.model_fn, plan)  # raises PlanError here and now if it is another network
+        return plan
+
+    def _search(self, plan: PruningPlan) -> None:
+        from prunetune.backends.study.loop import run_trials
+        from prunetune.backends.study.notes import direction_warning, study_notes
+        from prunetune.backends.study.study import copy_study, open_study, top_trials
+        from prunetune.tuning.transfer_notes import transfer_note
+
+        def update() -> None:
+            self.lap("search")
+            mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
+            extra = (transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
+            before = (*study_notes(study, settings, asked.n_trials), not_paying, *self.remarks)
+            notes = (*before, *extra, direction_warning(study))
+            self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
+
+        asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
+        name = asked.study_name(self.folder.path)
+        not_paying = self._not_paying()
+        if not_paying and self.record["search"] is None:  # it was said when the search began
+            self.observer(Notice(not_paying))
+        owner = owner_of(self.record["id"], str(self.folder.path.absolute()))
+        storage = asked.storage or self.folder.storage
+        order = self._order(plan)
+        objective = Objective.on_proxy(
+            self.problem.model_fn,
+            self.problem.train,
+            plan,
+            pruning.weights,
+            pruning.transfer,
+            resolution=order.resolution,
+            data=order.data,
+            observer=self.observer,
+        )
+        with open_study(storage, name, settings, owner=owner, observer=self.observer) as study:
+            self._check_not_lost(study)
+            publish(study, order)
+            publish_given(study, self.given)
+            self._enqueue_first(study)
+            self.set_status("searching")
+            observer = self.after_trials(update)
+            try:
+                run_trials(
+                    study,
+                    objective,
+                    settings,
+                    n_trials=asked.n_trials,
+                    observer=observer,
+                    after=self._work_after_search(),
+                    distinct=True,
+                )
+            finally:
+                with contextlib.suppress(StorageError):  # the record has what was known before it was gone
+                    update()
+            if asked.storage is not None:  # so that the folder holds all that the report and the confirmation need
+                copy_study(study, self.folder.storage, SEARCH_STUDY, settings, observer=self.observer)
+            if not top_trials(study, 1):
+                counts = counts_in_words(self.record["search"]["trials"])
+                raise SearchError(f"no trial on the proxy came to a score; {counts}")
+        self.write_best("proxy", self.record["search"]["best"])
+
+    def _enqueue_first(self, study: optuna.Study) -> None:
+        """Queue the points that the search is to begin with and that it has not had yet."""
+        there = [trial.user_attrs[FIRST] for trial in study.get_trials(deepcopy=False) if FIRST in trial.user_attrs]
+        for point in self.first:
+            if point not in there:
+                study.enqueue_trial(point, user_attrs={FIRST: point})
+
+    def _work_after_search(self) -> float:
+        """The trainings of the full network, in epochs of the proxy; "auto" is taken to be the most that it may be."""
+        predicted = self.record["cost"]["trial"]["predicted"]
+        if predicted is None:  # a record of an earlier version
+            return 0.0
+        return float(full_trainings(self.settings.search) * self.settings.study().epochs / predicted["total"])
+
+    def _not_paying(self) -> str:
+        """What to know of a search that is not expected to pay."""
+        predicted = self.record["cost"]["trial"]["predicted"]
+        return "" if predicted is None else will_not_pay(self.settings, predicted["total"])
+
+    def _order(self, plan: PruningPlan) -> Order:
+        """What workers need; the job is there if the run was started from a configuration."""
+        job = self.folder.read_json(self.folder.config)
+        settings, pruning, fidelity = self.settings, self.settings.pruning, self.settings.fidelity
+        return Order(
+            settings.search.n_trials,
+            pruning.weights,
+            plan.to_json(),
+            pruning.transfer,
+            job,
+            resolution=fidelity.resolution,
+            data=fidelity.data,
+        )
+
+    def _check_not_lost(self, study: optuna.Study) -> None:
+        """Raise SearchError if the record knows of trials and the study, which may be new, does not."""
+        known = sum(((self.record["search"] or {}).get("trials") or {}).values())
+        if known and not study.get_trials(deepcopy=False):
+            raise SearchError(
+                f"the run in {self.folder.path} has had {known} trials, but the study {study.study_name!r} in its "
+                "storage has none; give the storage that it was started with, or choose another folder"
+            )
+
+    def _test(self) -> None:
+        evaluate = self.problem.evaluate
+        if evaluate is not None:
+            model = self.problem.model_fn()
+            load_weights(model, self.folder.weights)
+            returned = evaluate(model.eval())
+            try:
+                self.record["test"] = parts.tested(returned)
+            except InputError as error:
+                raise InputError(
+                    f"{error}; all else is done and in {self.folder.path}, and the same call with another goes on"
+                ) from None
+
+    def after_trials(self, update: Callable[[], None]) -> Observer:
+        def observe(event: Event) -> None:
+            if isinstance(event, TrialEnded | OthersEnded):
+                update()
+                self.save()
+            self.observer(event)
+
+        return observe
+
+    def lap(self, name: str) -> None:
+        """Add the time since the last lap to phase ``name`` and to the total; both go on over restarts."""
+        now = time.perf_counter()
+        for each in {name, "total"}:
+            self.seconds[each] += now - self.clock
+        self.clock = now
+
+    @contextlib.contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Whatever ends the block, what is known by then is in ``result.json``."""
+        self.record.pop("error", None)
+        try:
+            yield
+        except Exception as error:
+            self.record.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self.lap("total")
+            self.save()
+
+    @contextlib.contextmanager
+    def _phase(self, phase: Phase) -> Iterator[Callable[[str], None]]:
+        """Events around the block; what it hands to the function that it gets is the message of the last."""
+        messages = [""]
+        started = time.perf_counter()
+        self.observer(PhaseStarted(phase))
+        yield messages.append
+        self.observer(PhaseEnded(phase, time.perf_counter() - started, messages[-1]))
+
+    @contextlib.contextmanager
+    def _metered(self, phase: str) -> Iterator[None]:
+        """The energy of the block, where it is measured, in the record; what starting that takes is no training."""
+        with self.meter.measured(self.record, phase):
+            self.lap("measure")
+            yield
+
+    def set_status(self, status: str) -> None:
+        self.record["status"] = status
+        self.save()
+
+    def save(self) -> None:
+        """Write ``result.json``."""
+        self.record["time"].update(self.seconds)
+        self.folder.write_json(self.folder.result, self.record)
+
+    def write_best(self, network: str, best: Record) -> None:
+        params = provenance.read_params(self.record, best["params"])
+        unread = {name: value for name, value in best["params"].items() if name not in params}
+        apart = {"params": params, **({"not_read": unread} if unread else {})}
+        self.folder.write_json(self.folder.best, {"format": FORMAT, "network": network, **best, **apart})
+
+    def _write_report(self) -> None:
+        """A page that cannot be written is no reason to lose a run: the last event says why."""
+        from prunetune.report import write_report
+
+        with self._phase("report") as say:
+            try:
+                say(str(write_report(self.folder.path)))
+            except Exception as error:
+                say(f"the report could not be written ({type(error).__name__}: {error}); everything else is there")
+
+    def _finished_before(self, different: Mapping[str, str]) -> TuneResult:
+        """What there is; the winner is tested again where that is done by another function now."""
+        self._note_differences(different)
+        if EVALUATE in different:
+            self._test()
+        if different:
+            self.save()
+        if different or not self.folder.report.exists():
+            self._write_report()
+        self.observer(PhaseEnded("report", 0.0, f"the run in {self.folder.path} is finished already"))
+        return self._result(already_finished=True)
+
+    def _result(self, *, already_finished: bool) -> TuneResult:
+        winner = self.record["winner"]
+        params = provenance.read_params(self.record, winner["params"])
+        return TuneResult(self.folder.path, params, winner["score"], self.record, already_finished)

@@ -1,0 +1,265 @@
+"""What a run is: the settings that it is started with and can only be continued with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from prunetune._utils.arguments import check_options
+from prunetune._utils.checks import Direction, known_direction, real_number, whole_number
+from prunetune.backends import RUNGS, RungsForm, SearchSpace, full_name
+from prunetune.backends.given import Optimizer, TrialPruner, optimizer_name, trial_pruner_name
+from prunetune.errors import InputError, unknown_name
+from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR, Budget
+from prunetune.transfer import transfers
+from prunetune.tuning.fidelity import FULL, Fidelity
+
+if TYPE_CHECKING:
+    from prunetune.backends.study.study import StudySettings
+    from prunetune.engine import Heads
+
+Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
+WEIGHTS: Final = ("redraw", "reset", "sliced")
+
+
+SEED_LIMIT: Final = 2**63
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How the proxy is cut: the arguments of ``prunetune.prune``, ``scorer`` by name.
+
+    ``weights`` says what every trial begins with, see ``prunetune.engine.fresh_proxy``; ``transfer`` what the proxy
+    makes of hyperparameters that are right for the full network, see ``Report.param_groups``.
+    """
+
+    scorer: str = "synflow"
+    percentile: float | None = None
+    ratio: float | None = None
+    flops: float | None = None
+    params: float | None = None
+    speedup: float | None = None
+    depth: bool = False
+    floor: float = PAPER_FLOOR
+    protect: tuple[str, ...] = ()
+    multiple_of: int = 1
+    heads: Heads = "auto"
+    weights: Weights = "redraw"
+    transfer: str = "mup"
+
+    def __post_init__(self) -> None:
+        for name in (*BUDGETS, "floor"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, real_number(name, getattr(self, name)))
+        if isinstance(self.protect, str):
+            raise InputError(f"protect must be several patterns; got {self.protect!r}: put it into a list")
+        object.__setattr__(self, "protect", tuple(self.protect))
+        if self.weights not in WEIGHTS:
+            raise unknown_name("way to fresh weights", str(self.weights), WEIGHTS)
+        transfers.check(self.transfer)
+        if not isinstance(self.scorer, str):
+            raise InputError(
+                f"the scorer must be a name; got {type(self.scorer).__name__}, which prunetune.prune takes"
+            )
+        self.budget()
+
+    def budget(self) -> Budget:
+        """How small the proxy is to be. Raises InputError for several budgets."""
+        return Budget(**{field.name: getattr(self, field.name) for field in fields(Budget)})
+
+    def to_record(self) -> dict[str, Any]:
+        """What was asked for, defaults filled in."""
+        record = {**asdict(self), "protect": list(self.protect), "percentile": self.budget().percentile}
+        if self.ratio is not None:
+            record["floor"] = None  # it has no part in it
+        return record
+
+
+@dataclass(frozen=True)
+class Search:
+    """How hyperparameters are searched on the proxy and confirmed on the full network.
+
+    ``direction`` is "maximize" where a higher score is better, as of an accuracy, and "minimize" where a lower one is,
+    as of a loss. It must be given: nothing else tells what your train function returns.
+
+    ``n_trials`` are finished on the proxy, then the ``confirm`` best are trained on the full network and the best of
+    them wins. With ``confirm=0`` the proxy's best is trained without comparison: the paper's plain transfer. With
+    ``confirm="auto"`` it is so many that the full network's best is missed less often than once in ten, as far as
+    ``prunetune.check`` measured or a prior tells, and at most 8.
+
+    With ``race`` a training on the full network is stopped when it is clearly behind the best that has finished. Then
+    ``refine`` more trials are run on the full network, in narrowed ranges around the proxy's best, and the winner is
+    the best of all.
+
+    The study is in the run folder, or in a ``storage`` that other machines reach: ``postgresql://USER@HOST/NAME``,
+    ``mysql://USER@HOST/NAME``, ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). There it is
+    called ``study``, or as the run folder. A password in the URL is shown and written nowhere.
+
+    ``optimizer`` and ``trial_pruner`` are names (``prunetune list optimizers``), or a sampler and a pruner of Optuna's;
+    a search with such objects cannot be joined, and once stopped goes on with their random state begun anew.
+
+    ``rungs`` says how a trial comes to the epochs at which the trial pruner judges it, 1, 3, 9, … with ASHA: on
+    the way through its schedule ("truncated"), or each time in a training of its own with so many epochs, whose
+    schedule is finished ("reannealed"), as long as the train function trains for ``report.epochs``.
+    """
+
+    n_trials: int = 50
+    confirm: int | Literal["auto"] = 3
+    optimizer: Optimizer = "optuna:cmaes"
+    trial_pruner: TrialPruner = "asha"
+    direction: Direction | None = None
+    rungs: RungsForm = "truncated"
+    storage: str | None = field(default=None, repr=False)
+    study: str | None = None
+    race: bool = True
+    refine: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "optimizer", optimizer_name(self.optimizer))
+        object.__setattr__(self, "trial_pruner", trial_pruner_name(self.trial_pruner))
+        if self.storage is not None:
+            object.__setattr__(self, "storage", absolute_url(self.storage))
+        object.__setattr__(self, "n_trials", whole_number("n_trials", self.n_trials, minimum=1))
+        if isinstance(self.confirm, str):
+            if self.confirm != "auto":
+                raise InputError(f"confirm is {self.confirm!r}, but it must be 'auto' or a whole number of at least 0")
+        else:
+            object.__setattr__(self, "confirm", whole_number("confirm", self.confirm, minimum=0))
+        if self.rungs not in RUNGS:
+            raise unknown_name("form of rungs", str(self.rungs), RUNGS)
+        object.__setattr__(self, "refine", whole_number("refine", self.refine, minimum=0))
+        if not isinstance(self.race, bool):
+            raise InputError(f"race is {self.race!r}, but it must be True or False")
+        if self.study is not None and not isinstance(self.study, str):
+            raise InputError(f"study must be a name; got {type(self.study).__name__}")
+        if self.study is not None and self.storage is None:
+            raise InputError(
+                f"study is {self.study!r}, but the study in a run folder has no other name; give a storage"
+            )
+
+    def study_name(self, folder: Path) -> str:
+        """What the search of the run in ``folder`` is called in its storage."""
+        return "search" if self.storage is None else self.study or folder.resolve().name
+
+    def to_record(self) -> dict[str, Any]:
+        """What was asked for, without a password."""
+        from prunetune.backends.study.storage import without_password
+
+        shown = None if self.storage is None else without_password(self.storage)
+        return {**asdict(self), "storage": shown}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run."""
+
+    space: SearchSpace
+    epochs: int
+    pruning: Pruning
+    search: Search
+    seed: int
+    fidelity: Fidelity = FULL
+
+    def __post_init__(self) -> None:
+        check_options("pruning", self.pruning, Pruning)
+        check_options("search", self.search, Search)
+        object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
+        object.__setattr__(self, "seed", checked_seed(self.seed))
+
+    def study(self) -> StudySettings:
+        """Those of the search on the proxy. Raises InputError for unknown names and storages."""
+        from prunetune.backends.study.storage import check_url
+        from prunetune.backends.study.study import StudySettings
+
+        search = self.search
+        if search.storage is not None:
+            check_url(search.storage)
+        return StudySettings(
+            self.space,
+            self.fidelity.of_epochs(self.epochs),
+            known_direction(search.direction, "search=prunetune.Search({})"),
+            optimizer_name(search.optimizer),
+            trial_pruner_name(search.trial_pruner),
+            self.seed,
+            search.rungs,
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """The part of ``result.json`` that says what was asked for."""
+        return {
+            "seed": self.seed,
+            "epochs": self.epochs,
+            **self.search.to_record(),
+            "space": self.space.to_dict(),
+            "fidelity": self.fidelity.to_record(),
+            "pruning": self.pruning.to_record(),
+        }
+
+    def check_same(self, record: Mapping[str, Any], folder: Path) -> None:
+        """Raise InputError, naming the first setting that differs, if ``record`` is of a run with other settings.
+
+        There may be more trials than before; where the study is kept is looked at when it is opened.
+        """
+        for name in ("n_trials", "refine", "confirm"):
+            before, now = record.get(name, 0), getattr(self.search, name)
+            if "auto" not in (before, now) and now < before:
+                raise InputError(
+                    f"the run in {folder} was started with {name} = {before}, which can be raised, but now it is {now};"
+                    " choose another folder"
+                )
+        old, new = _flat(record), _flat(self.to_record())
+        for name, value in new.items():
+            if name == "confirm" and "auto" not in (old[name], value):  # looked at above
+                continue
+            if old.get(name) != value and name.startswith("space."):
+                raise InputError(
+                    f"the run in {folder} was started with {name} = {old.get(name)!r}, now it is {value!r}, and a "
+                    f"search keeps its space; {_ANOTHER_SPACE}"
+                )
+            if old.get(name) != value:
+                raise InputError(
+                    f"the run in {folder} was started with {name} = {old.get(name)!r}, now it is {value!r}; "
+                    "continue it with the same settings, or choose another folder"
+                )
+        for name in old:
+            if name.startswith("space.") and name not in new:
+                raise InputError(
+                    f"the run in {folder} searches {name.removeprefix('space.')!r} too, which is not in the space now; "
+                    f"{_ANOTHER_SPACE}"
+                )
+
+
+def checked_seed(seed: int) -> int:
+    """The seed, if it is one. Raises InputError."""
+    checked = whole_number("seed", seed, minimum=0)
+    if checked >= SEED_LIMIT:
+        raise InputError(f"seed is {checked}, but it must be below 2**63")
+    return checked
+
+
+_ANOTHER_SPACE: Final = (
+    "continue it with the same space, or choose another folder and begin there with the best of this run: "
+    "tune(…, first=[…])"
+)
+
+
+def absolute_url(storage: object) -> str:
+    """The URL of a storage, whose file, if it is one, is found from any folder. Raises InputError unless it is text."""
+    from prunetune.backends.study.storage import absolute
+
+    if not isinstance(storage, str):
+        raise InputError(f"storage must be a URL; got {type(storage).__name__}: write 'journal:///FILE', say")
+    return absolute(storage)
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {name: record.get(name) for name in ("seed", "epochs", "confirm", "trial_pruner", "direction")}
+    parts["race"] = record.get("race", False)  # what runs were before there was a choice; and so the transfer
+    asked = {"transfer": "identity", **record["pruning"]}
+    pruning = {f"pruning.{field.name}": asked.get(field.name) for field in fields(Pruning)}
+    space = {f"space.{name}": each for name, each in record["space"].items()}
+    fidelity = {f"fidelity.{name}": each for name, each in record.get("fidelity", FULL.to_record()).items()}
+    added = {"rungs": record.get("rungs", "truncated"), "optimizer": full_name(record["optimizer"])}
+    return {**parts, **added, **fidelity, **pruning, **space}

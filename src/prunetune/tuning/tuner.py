@@ -1,0 +1,155 @@
+"""``tune``, the whole job: cut a proxy, search on it, confirm on the full network, keep the winner's weights."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunetune._utils.arguments import names_checked
+from prunetune._utils.caller import given_back
+from prunetune._utils.interrupts import interruptible
+from prunetune._utils.malloc import freed_memory_kept
+from prunetune.backends import Distribution, check_optimizer
+from prunetune.backends.given import optimizer_name
+from prunetune.backends.space import check_points
+from prunetune.events import Observer, Warned
+from prunetune.pruning.checks import check_unmasked
+from prunetune.record.folder import RunFolder
+from prunetune.tuning.energy import Meter
+from prunetune.tuning.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.tuning.fingerprint import Resume, check_resume
+from prunetune.tuning.problem import Problem
+from prunetune.tuning.result import TuneResult
+from prunetune.tuning.run import Run
+from prunetune.tuning.settings import Pruning, Search, Settings
+from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
+from prunetune.tuning.watching import Watching
+
+if TYPE_CHECKING:
+    from prunetune.engine import ExampleInputs
+    from prunetune.plugins.base import Batch, Loss
+
+
+@names_checked(by_name=["fidelity"], search=Search, pruning=Pruning, fidelity=Fidelity)
+@interruptible(signal.SIGINT)
+@given_back()
+def tune(
+    model_fn: ModelFunction,
+    train: TrainFunction,
+    space: str | Mapping[str, Distribution] = "paper",
+    *,
+    example_inputs: ExampleInputs,
+    epochs: int,
+    run_dir: str | Path = "runs/tune",
+    resume: Resume = "same",
+    pruning: Pruning = Pruning(),  # noqa: B008  # frozen
+    search: Search = Search(),  # noqa: B008  # frozen
+    fidelity: Fidelity | str = FULL,
+    first: Sequence[Mapping[str, Any]] = (),
+    seed: int = 0,
+    evaluate: EvaluateFunction | None = None,
+    data: Iterable[Batch] | None = None,
+    loss: Loss | None = None,
+    energy: bool | None = None,
+    country: str | None = None,
+    observer: Observer | None = None,
+) -> TuneResult:
+    """Find the hyperparameters of a network on its pruned proxy, and train the full network with the best.
+
+    A run that was stopped goes on where it was when called again with the same arguments, and one that is finished
+    returns its result at once; more trials than before are added to those that there are. With ``Search(storage=…)``
+    others can join the search, see ``prunetune.work``. Every training is seeded; the random generators of ``random``,
+    ``numpy.random`` and ``torch`` are as before when this returns.
+
+    Parameters
+    ----------
+    model_fn
+        Builds the full network anew at each call; every trial starts from fresh weights.
+    train
+        ``train(model, params, report) -> score`` trains the model in place for ``report.epochs`` epochs. It should
+        call ``report(score, epoch)`` after each, which may raise to end the trial. ``report.seed`` is the trial's;
+        ``report.resolution`` and ``report.data`` are to be heeded where ``fidelity`` asks for less than all.
+    space
+        The name of a search space ("paper", "paper-extra"), or names with their ``Float``, ``Int``, ``Categorical``.
+    example_inputs
+        What the model is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
+    epochs
+        How long a trial trains, and the training of the full network.
+    fidelity
+        What makes trials on the proxy cheap besides, or the name of one ("fast"); the full network is trained in full.
+    first
+        Hyperparameters to begin with, ``[{"lr": 0.1}]``: what is known to be good. The optimizer chooses those that a
+        point leaves out. When a run goes on, what it has not had yet is added.
+    evaluate
+        ``evaluate(model) -> {"accuracy": 0.9}``, or a number, of the winner in evaluation mode, on data that chose
+        nothing.
+    data, loss
+        For scorers that need them, see ``prunetune.prune``.
+    energy, country
+        Whether to measure electricity and CO2; None is where codecarbon is installed. ``country`` ("KOR") is whose grid
+        it is, see ``prunetune.tuning.energy.Meter``.
+    run_dir
+        The run folder; see ``RunFolder``.
+    observer
+        Hears of all that happens, see ``prunetune.events``; None is the view on the terminal, as the command line has
+        it, and ``prunetune.silent`` shows nothing.
+    resume
+        A run only goes on ("same") with the network, the functions and the inputs that it was started with, as far as
+        they can be compared; "anyway" goes on whatever has changed, and the record says what that was.
+
+    Raises
+    ------
+    InputError
+        An argument is impossible, the run folder cannot be used or belongs to a run with other settings, another
+        network or another train function, or energy is to be measured without codecarbon.
+    TraceError
+        The model does not run on the example inputs.
+    SearchError
+        All trials failed, on the proxy or on the full network.
+
+    Example
+    -------
+    Your own model and train function::
+
+        def train(model, params, report):
+            ...  # train for report.epochs epochs, call report(accuracy, epoch) after each
+            return accuracy
+
+        images, search = torch.zeros(64, 3, 32, 32), prunetune.Search(direction="maximize")
+        result = prunetune.tune(MyNet, train, example_inputs=images, epochs=10, search=search, run_dir="runs/my")
+    """
+    problem = Problem.of(
+        model_fn,
+        train,
+        space,
+        example_inputs=example_inputs,
+        epochs=epochs,
+        direction=search.direction,
+        seed=seed,
+        evaluate=evaluate,
+        data=data,
+        loss=loss,
+        write="search=prunetune.Search({})",
+    )
+    settings = Settings(problem.space, problem.epochs, pruning, search, problem.seed, resolve_fidelity(fidelity))
+    settings.study()
+    meter = Meter(energy, country)
+    check_optimizer(optimizer_name(search.optimizer))
+    check_resume(resume)
+    points = check_points("first", first, problem.space)
+    base, pretrained = problem.full_network()
+    remarks = (pretrained,) if pretrained and pruning.ratio != 1 else ()
+    if pruning.weights != "sliced":
+        check_unmasked(base)
+    goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"
+    with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
+        for remark in remarks:
+            watching(Warned(remark))
+        result = Run(problem, settings, folder, watching, meter, points, remarks).go(base, resume)
+    watching.sum_up("summary", result.run_dir)
+    return result
+
+
+__all__ = ["Fidelity", "Pruning", "Search", "TrainFunction", "TuneResult", "tune"]

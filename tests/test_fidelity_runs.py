@@ -202,7 +202,7 @@ def test_the_report_and_the_summary_show_the_cost(tmp_path: Path) -> None:
     assert fact.note.endswith("predicted: 0.78 % = step 6.2 % × epochs 50.0 % × data 25.0 %")
     assert ("data of a trial", "25.0 %") in settings(run).rows
     console = Console(file=StringIO(), width=200)
-    console.print(summary(record, tmp_path))
+    console.print(summary(record))
     assert "a trial, predicted" in console.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import prunetune.record.provenance
 import prunetune.tuning.fingerprint
 from prunetune.backends.study.trial import Report
 from prunetune.checking.proxy_check import check
@@ -401,8 +402,8 @@ def test_other_inputs_are_refused(tmp_path: Path) -> None:
 
 def test_newer_versions_are_told_and_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_tune(tmp_path)
-    now = prunetune.tuning.parts.versions()
-    monkeypatch.setattr(prunetune.tuning.parts, "versions", lambda: {**now, "torch": "99.0"})
+    now = prunetune.record.provenance.versions()
+    monkeypatch.setattr(prunetune.record.provenance, "versions", lambda: {**now, "torch": "99.0"})
     events: list[Event] = []
     assert tiny_tune(tmp_path, observer=events.append).already_finished
     said = [event.message for event in events if isinstance(event, Notice)]

@@ -1,4 +1,4 @@
-"""The table of rooms in ARCHITECTURE.md, held against the imports of every module, those inside functions among them."""
+"""The table of rooms in ARCHITECTURE.md, held against the imports of every module, also those inside functions."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_a_run_without_either_says_nothing_of_them(make_run: MakeRun, result: di
 def test_the_terminal_has_both(refined: dict[str, Any], tmp_path: Path) -> None:
     refined["cost"]["trial"] = {"fidelity": {}, "predicted": None, "measured": None}
     said = io.StringIO()
-    Console(file=said, width=200).print(summary(refined, tmp_path))
+    Console(file=said, width=200).print(summary(refined))
     text = re.sub(r" +", " ", said.getvalue())
     assert "trial 2 0.6 stopped early, epoch 1 9.0 s lr 0.3" in text
     assert "trial 2, winner 0.97 9.0 s lr 0.22" in text

@@ -25,10 +25,11 @@ def print_summary(console: Console, run_dir: Path) -> None:
     """Print what a finished run in ``run_dir`` found, and what the proxy saved."""
     record = read_record(run_dir / "result.json")
     assert record is not None
-    console.print(summary(record, run_dir))
+    console.print(summary(record))
+    console.print(f"\nReport: {run_dir / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
-def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
+def summary(record: Mapping[str, Any]) -> Group:
     """The tables of a finished run, from the contents of its ``result.json``."""
     parts: list[RenderableType] = ["", cost_table(record), "", confirmation_table(record), ""]
     if record.get("refinement"):
@@ -36,7 +37,6 @@ def summary(record: Mapping[str, Any], run_dir: Path) -> Group:
     parts.append(outcome_table(record))
     if told := did_not_pay(record):
         parts += ["", Text(told)]
-    parts += ["", Text(f"Report: {run_dir / 'report.html'}", no_wrap=True, overflow="ignore")]
     return Group(*parts)
 
 

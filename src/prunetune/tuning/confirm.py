@@ -35,7 +35,7 @@ def confirm(run: Run) -> None:
     from prunetune.backends.study.study import open_study, top_trials
 
     def update() -> None:
-        run.lap("confirm")
+        run.journal.lap("confirm")
         run.record["confirmation"] = parts.confirmation_part(confirmed, run.settings.space)
         if asked.race:
             run.record["raced"] = parts.raced_part(confirmed, run.settings.epochs)
@@ -50,7 +50,7 @@ def confirm(run: Run) -> None:
         open_study(storage, SEARCH_STUDY, searched, observer=run.observer) as study,
         open_study(storage, CONFIRM_STUDY, settings, observer=run.observer, needs=CONFIRMED) as confirmed,
     ):
-        run.set_status("confirming")
+        run.journal.set_status("confirming")
         stretch = settings.epochs / searched.epochs if asked.race else None
         total = _enqueue(confirmed, top_trials(study, confirmations(run.settings, run.folder, study)), stretch=stretch)
         try:
@@ -60,7 +60,7 @@ def confirm(run: Run) -> None:
                 settings,
                 n_trials=total,
                 phase=phase,
-                observer=run.after_trials(update),
+                observer=run.journal.after_trials(update),
                 retries=0,  # what has no confirmation is queued above, at the next start
                 after=float(asked.refine * settings.epochs),
             )
@@ -75,7 +75,7 @@ def confirm(run: Run) -> None:
         run.record["cost"]["trial"]["measured"] = measured
         run.record["time"].update(parts.estimate_part(study, measured))
         run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
-        run.lap("confirm")
+        run.journal.lap("confirm")
     chosen = parts.choice(winner.user_attrs["search_trial"], winner, run.settings.space)
     if better(run, chosen, refined_winner(run.record)):
         promote(run, chosen, run.folder.trial_weights(winner.number))
@@ -118,8 +118,8 @@ def promote(run: Run, winner: provenance.Record, weights: Path) -> None:
     if not weights.exists() and not run.folder.weights.exists():
         raise SearchError(f"the winner's weights, {weights}, are gone; choose another run folder")
     run.record["winner"] = winner
-    run.save()
-    run.write_best("base", winner)
+    run.journal.save()
+    run.journal.write_best("base", winner)
     if weights.exists():
         os.replace(weights, run.folder.weights)
 

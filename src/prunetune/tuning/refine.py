@@ -33,7 +33,7 @@ def refine(run: Run) -> None:
     from prunetune.backends.study.study import open_study, top_trials
 
     def update() -> None:
-        run.lap("refine")
+        run.journal.lap("refine")
         run.record["refinement"].update(trials=parts.refined_part(refined, settings.space))
         if asked.race:
             run.record["refinement"].update(raced=parts.raced_part(refined, run.settings.epochs))
@@ -49,7 +49,7 @@ def refine(run: Run) -> None:
         open_study(storage, CONFIRM_STUDY, confirm_settings(run), observer=run.observer, needs=CONFIRMED) as confirmed,
     ):
         run.record.setdefault("refinement", {"space": refined_space(study, confirmed, run.settings.space).to_dict()})
-        run.set_status("refining")  # which writes the ranges down before there is a study with them
+        run.journal.set_status("refining")  # which writes the ranges down before there is a study with them
         settings = replace(
             confirm_settings(run),
             space=SearchSpace.from_dict(run.record["refinement"]["space"]),
@@ -67,7 +67,7 @@ def refine(run: Run) -> None:
                     n_trials=asked.refine,
                     phase="refine",
                     distinct=True,
-                    observer=run.after_trials(update),
+                    observer=run.journal.after_trials(update),
                 )
             finally:
                 update()

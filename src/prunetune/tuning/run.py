@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,14 +12,9 @@ from torch import nn
 
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import (
-    Event,
     Notice,
     Observer,
-    OthersEnded,
-    Phase,
     PhaseEnded,
-    PhaseStarted,
-    TrialEnded,
     counts_in_words,
 )
 from prunetune.record import provenance
@@ -32,6 +26,7 @@ from prunetune.tuning.confirm import SEARCH_STUDY, confirm
 from prunetune.tuning.energy import Meter
 from prunetune.tuning.fidelity import AXES, FULL, Fidelity
 from prunetune.tuning.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
+from prunetune.tuning.journal import Journal
 from prunetune.tuning.objective import Objective, unread_notes
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.refine import refine
@@ -52,7 +47,7 @@ ASKED: Final = ("n_trials", "refine", "confirm")
 
 
 class Run:
-    """One run from start or restart to end; ``record`` is what ``result.json`` holds."""
+    """One run from start or restart to end."""
 
     def __init__(
         self,
@@ -68,21 +63,22 @@ class Run:
         self.settings = settings
         self.folder = folder
         self.observer = observer
-        self.meter = meter
+        self.journal = Journal(folder, observer, meter)
         self.first = [dict(point) for point in first]
-        self.record: Record = {}
         self.remarks = remarks
         """What is to be said of the network, beside the notes on the search."""
-        self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
-        self.clock = time.perf_counter()
+
+    @property
+    def record(self) -> Record:
+        """What ``result.json`` holds."""
+        return self.journal.record
 
     def go(self, base: nn.Module, resume: Resume = "same") -> TuneResult:
         """Do what is left of the run."""
         stored = read_record(self.folder.result)
         if stored is not None:
             self.settings.check_same(stored, self.folder.path)
-            self.record = stored
-            self.seconds = {name: stored["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
+            self.journal.go_on_with(stored)
         different = self._compared(base, resume)
         asked = {name: getattr(self.settings.search, name) for name in ASKED}
         if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
@@ -92,10 +88,10 @@ class Run:
         self.record.update(asked)
         self._note_differences(different)
         self.record.setdefault("id", uuid.uuid4().hex)
-        with self._recording():
-            with self._metered("search"):
+        with self.journal.recording():
+            with self.journal.metered("search"):
                 self._search(plan)
-            with self._metered("confirm"):
+            with self.journal.metered("confirm"):
                 confirm(self)
                 refine(self)
             self._test()
@@ -122,7 +118,7 @@ class Run:
         settings, example_inputs = self.settings, self.problem.example_inputs
         if settings.fidelity.cost is None:
             check_resolution(base, example_inputs, settings.fidelity.resolution)
-        with self._phase("prune") as say:
+        with self.journal.phase("prune") as say:
             asked_for = settings.pruning.budget()
             result = prune(
                 base,
@@ -134,19 +130,19 @@ class Run:
                 seed=settings.seed,
                 observer=self.observer,
             )
-            self.lap("prune")
+            self.journal.lap("prune")
             steps = step_time({"base": base, "proxy": result.model}, example_inputs)
             ratio = steps["proxy"] / steps["base"]
             fidelity, predicted = choose_fidelity(
                 settings.fidelity, base, result.model, example_inputs, epochs=settings.epochs, ratio=ratio
             )
-            self.lap("measure")
+            self.journal.lap("measure")
             flops = result.cost.proxy.flops / max(1, result.cost.base.flops)
             trial = "" if fidelity == FULL else f"; a trial costs {predicted.total:.2g} of a full training"
             say(f"the proxy has {flops:.1%} of the FLOPs, its step takes {ratio:.1%} of the time{trial}")
         plan_text = result.plan.to_json()
         asked = settings.to_record()
-        self.record = {
+        self.journal.record = {
             "format": FORMAT,
             "status": "searching",
             **asked,
@@ -162,7 +158,7 @@ class Run:
             "test": {},
         }
         self.folder.write_text(self.folder.plan, plan_text)
-        self.save()
+        self.journal.save()
         return result.plan
 
     def _chosen_fidelity(self) -> Fidelity:
@@ -187,7 +183,7 @@ class Run:
         from prunetune.tuning.transfer_notes import transfer_note
 
         def update() -> None:
-            self.lap("search")
+            self.journal.lap("search")
             mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
             extra = (transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
             before = (*study_notes(study, settings, asked.n_trials), not_paying, *self.remarks)
@@ -217,8 +213,8 @@ class Run:
             publish(study, order)
             publish_given(study, self.given)
             self._enqueue_first(study)
-            self.set_status("searching")
-            observer = self.after_trials(update)
+            self.journal.set_status("searching")
+            observer = self.journal.after_trials(update)
             try:
                 run_trials(
                     study,
@@ -237,7 +233,7 @@ class Run:
             if not top_trials(study, 1):
                 counts = counts_in_words(self.record["search"]["trials"])
                 raise SearchError(f"no trial on the proxy came to a score; {counts}")
-        self.write_best("proxy", self.record["search"]["best"])
+        self.journal.write_best("proxy", self.record["search"]["best"])
 
     def _enqueue_first(self, study: optuna.Study) -> None:
         """Queue the points that the search is to begin with and that it has not had yet."""
@@ -294,71 +290,11 @@ class Run:
                     f"{error}; all else is done and in {self.folder.path}, and the same call with another goes on"
                 ) from None
 
-    def after_trials(self, update: Callable[[], None]) -> Observer:
-        def observe(event: Event) -> None:
-            if isinstance(event, TrialEnded | OthersEnded):
-                update()
-                self.save()
-            self.observer(event)
-
-        return observe
-
-    def lap(self, name: str) -> None:
-        """Add the time since the last lap to phase ``name`` and to the total; both go on over restarts."""
-        now = time.perf_counter()
-        for each in {name, "total"}:
-            self.seconds[each] += now - self.clock
-        self.clock = now
-
-    @contextlib.contextmanager
-    def _recording(self) -> Iterator[None]:
-        """Whatever ends the block, what is known by then is in ``result.json``."""
-        self.record.pop("error", None)
-        try:
-            yield
-        except Exception as error:
-            self.record.update(status="failed", error=f"{type(error).__name__}: {error}")
-            raise
-        finally:
-            self.lap("total")
-            self.save()
-
-    @contextlib.contextmanager
-    def _phase(self, phase: Phase) -> Iterator[Callable[[str], None]]:
-        """Events around the block; what it hands to the function that it gets is the message of the last."""
-        messages = [""]
-        started = time.perf_counter()
-        self.observer(PhaseStarted(phase))
-        yield messages.append
-        self.observer(PhaseEnded(phase, time.perf_counter() - started, messages[-1]))
-
-    @contextlib.contextmanager
-    def _metered(self, phase: str) -> Iterator[None]:
-        """The energy of the block, where it is measured, in the record; what starting that takes is no training."""
-        with self.meter.measured(self.record, phase):
-            self.lap("measure")
-            yield
-
-    def set_status(self, status: str) -> None:
-        self.record["status"] = status
-        self.save()
-
-    def save(self) -> None:
-        """Write ``result.json``."""
-        self.record["time"].update(self.seconds)
-        self.folder.write_json(self.folder.result, self.record)
-
-    def write_best(self, network: str, best: Record) -> None:
-        params = provenance.read_params(self.record, best["params"])
-        unread = {name: value for name, value in best["params"].items() if name not in params}
-        apart = {"params": params, **({"not_read": unread} if unread else {})}
-        self.folder.write_json(self.folder.best, {"format": FORMAT, "network": network, **best, **apart})
-
     def _write_report(self) -> None:
         """A page that cannot be written is no reason to lose a run: the last event says why."""
         from prunetune.report import write_report
 
-        with self._phase("report") as say:
+        with self.journal.phase("report") as say:
             try:
                 say(str(write_report(self.folder.path)))
             except Exception as error:
@@ -370,7 +306,7 @@ class Run:
         if EVALUATE in different:
             self._test()
         if different:
-            self.save()
+            self.journal.save()
         if different or not self.folder.report.exists():
             self._write_report()
         self.observer(PhaseEnded("report", 0.0, f"the run in {self.folder.path} is finished already"))

@@ -1,0 +1,93 @@
+"""What a run writes down: its record, the time and the energy of its phases, its folder, and who hears of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
+from prunetune.record.folder import FORMAT, RunFolder
+from prunetune.record.provenance import Record, read_params
+from prunetune.tuning.energy import Meter
+
+
+class Journal:
+    """The record of a run, which is what ``result.json`` holds, and all that is written beside it."""
+
+    def __init__(self, folder: RunFolder, observer: Observer, meter: Meter) -> None:
+        self.folder = folder
+        self.observer = observer
+        self.record: Record = {}
+        self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
+        self._meter = meter
+        self._clock = time.perf_counter()
+
+    def go_on_with(self, record: Record) -> None:
+        """Take up what an earlier start has written."""
+        self.record = record
+        self.seconds = {name: record["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
+
+    def after_trials(self, update: Callable[[], None]) -> Observer:
+        """An observer that hands on, and before that writes down what ``update`` makes of a trial that has ended."""
+
+        def observe(event: Event) -> None:
+            if isinstance(event, TrialEnded | OthersEnded):
+                update()
+                self.save()
+            self.observer(event)
+
+        return observe
+
+    def lap(self, name: str) -> None:
+        """Add the time since the last lap to phase ``name`` and to the total; both go on over restarts."""
+        now = time.perf_counter()
+        for each in {name, "total"}:
+            self.seconds[each] += now - self._clock
+        self._clock = now
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Whatever ends the block, what is known by then is in ``result.json``."""
+        self.record.pop("error", None)
+        try:
+            yield
+        except Exception as error:
+            self.record.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self.lap("total")
+            self.save()
+
+    @contextlib.contextmanager
+    def phase(self, phase: Phase) -> Iterator[Callable[[str], None]]:
+        """Events around the block; what it hands to the function that it gets is the message of the last."""
+        messages = [""]
+        started = time.perf_counter()
+        self.observer(PhaseStarted(phase))
+        yield messages.append
+        self.observer(PhaseEnded(phase, time.perf_counter() - started, messages[-1]))
+
+    @contextlib.contextmanager
+    def metered(self, phase: str) -> Iterator[None]:
+        """The energy of the block, where it is measured, in the record; what starting that takes is no training."""
+        with self._meter.measured(self.record, phase):
+            self.lap("measure")
+            yield
+
+    def set_status(self, status: str) -> None:
+        """Write down what the run is at."""
+        self.record["status"] = status
+        self.save()
+
+    def save(self) -> None:
+        """Write ``result.json``."""
+        self.record["time"].update(self.seconds)
+        self.folder.write_json(self.folder.result, self.record)
+
+    def write_best(self, network: str, best: Record) -> None:
+        """Write the best hyperparameters so far, and the ``network`` that says so."""
+        params = read_params(self.record, best["params"])
+        unread = {name: value for name, value in best["params"].items() if name not in params}
+        apart = {"params": params, **({"not_read": unread} if unread else {})}
+        self.folder.write_json(self.folder.best, {"format": FORMAT, "network": network, **best, **apart})

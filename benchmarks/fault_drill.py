@@ -31,12 +31,13 @@ from benchmarks.postgres import postgres
 from prunetune.backends import Float, SearchSpace
 from prunetune.backends.study import claims as crew
 from prunetune.backends.study import storage
+from prunetune.backends.study.attributes import RETRY
 from prunetune.backends.study.claims import RETRY_OF, is_finished
 from prunetune.backends.study.heartbeat import Pulse, this_process
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.storage import without_password
 from prunetune.backends.study.study import StudySettings, open_study, outcome
-from prunetune.backends.study.trial import RETRY, Report
+from prunetune.backends.study.trial import Report
 from prunetune.events import Event, TrialEnded
 from prunetune.record.provenance import machine, versions
 

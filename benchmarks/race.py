@@ -27,7 +27,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.optimizer_tables import CHANCE, Table, load
-from prunetune.backends.pruners.race import PROXY_CURVE, Race, Standing
+from prunetune.backends.pruners.race import Race, Standing
+from prunetune.backends.study.attributes import PROXY_CURVE
 from prunetune.record.provenance import machine, versions
 
 SEARCHED: Final = 50

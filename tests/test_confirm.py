@@ -14,8 +14,9 @@ from torch import nn
 
 import prunetune.tuning.objective
 from prunetune.backends import Categorical
-from prunetune.backends.pruners.race import PROXY_CURVE, Race, movement, score_at, stops
-from prunetune.backends.study.trial import TOLD, Report
+from prunetune.backends.pruners.race import Race, movement, score_at, stops
+from prunetune.backends.study.attributes import PROXY_CURVE, TOLD
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
 from prunetune.events import Event, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.tuning.tuner import Search, TuneResult, tune

@@ -22,12 +22,12 @@ import prunetune.cli.launch
 import prunetune.engine
 import prunetune.report
 from prunetune import Float, Int, Pruning, Search, SearchSpace, tune, work
+from prunetune.backends.study.attributes import PLAN
 from prunetune.backends.study.study import open_study
 from prunetune.backends.study.trial import Report
 from prunetune.cli.app import app
 from prunetune.errors import InputError, PlanError, SearchError
 from prunetune.events import Event, Notice
-from prunetune.tuning.worker import PLAN
 from tests.test_cli import CONFIG
 from tiny_tune import touch
 

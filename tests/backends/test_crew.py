@@ -21,9 +21,10 @@ from optuna.trial import TrialState
 
 from prunetune._utils.interrupts import uninterrupted
 from prunetune.backends import Float, Int, SearchSpace
+from prunetune.backends.study.attributes import BEAT, OWNER
 from prunetune.backends.study.chunked_attributes import PIECE, read_text, write_text
 from prunetune.backends.study.claims import RETRIES, Crew
-from prunetune.backends.study.heartbeat import BEAT, OWNER, Pulse, Watch, _start_of, beating, is_dead, this_process
+from prunetune.backends.study.heartbeat import Pulse, Watch, _start_of, beating, is_dead, this_process
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import StudySettings, finished_trials, open_study, outcome
 from prunetune.backends.study.trial import Report

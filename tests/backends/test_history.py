@@ -12,8 +12,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from prunetune.backends.samplers.history import DRAW, Told, claim_draw, common_space, tell_all
-from prunetune.backends.study.trial import GIVEN_UP, RETRY_OF
+from prunetune.backends.samplers.history import Told, claim_draw, common_space, tell_all
+from prunetune.backends.study.attributes import DRAW, GIVEN_UP, RETRY_OF
 from prunetune.errors import InputError
 
 X = FloatDistribution(0, 1)

@@ -19,6 +19,7 @@ from prunetune._utils.checks import whole_number
 from prunetune._utils.interrupts import interruptible
 from prunetune._utils.malloc import freed_memory_kept
 from prunetune.backends import Distribution
+from prunetune.backends.study.attributes import CONFIGURATION, PLAN
 from prunetune.checking.verdict import Verdict, too_few, verdict
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer, Phase, Warned
@@ -38,7 +39,7 @@ from prunetune.tuning.settings import Pruning, Search, Settings
 from prunetune.tuning.transfer_notes import transfer_note
 from prunetune.tuning.types import ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
-from prunetune.tuning.worker import PLAN, digest
+from prunetune.tuning.worker import digest
 
 if TYPE_CHECKING:
     import optuna
@@ -57,8 +58,6 @@ SHORT: Final = 8
 FULL_NETWORKS: Final = ("base", "again")
 NETWORKS: Final[dict[str, Phase]] = {"proxy": "check-proxy", "base": "check-base", "again": "check-again"}
 """What is trained, and the phase (and study) that it is trained in."""
-PLACE: Final = "configuration"
-"""User attribute of a trial: which of the configurations it has."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +258,7 @@ class _Check:
         from prunetune.backends.study.study import open_study
 
         return stack.enter_context(
-            open_study(self.folder.storage, name, settings, observer=self.observer, needs={PLACE: int})
+            open_study(self.folder.storage, name, settings, observer=self.observer, needs={CONFIGURATION: int})
         )
 
     def _train(self, study: optuna.Study, objective: Objective, settings: StudySettings, phase: Phase) -> None:
@@ -351,7 +350,7 @@ def _outcome(trial: optuna.trial.FrozenTrial) -> str | None:
 def _tried(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
     """The last trial of each configuration that came to a score or diverged."""
     trials = study.get_trials(deepcopy=False)
-    return {each.user_attrs[PLACE]: each for each in trials if _outcome(each) in ("complete", "diverged")}
+    return {each.user_attrs[CONFIGURATION]: each for each in trials if _outcome(each) in ("complete", "diverged")}
 
 
 def _enqueue(study: optuna.Study, points: Sequence[dict[str, Any]]) -> int:
@@ -364,10 +363,10 @@ def _enqueue(study: optuna.Study, points: Sequence[dict[str, Any]]) -> int:
     from prunetune.backends.study.study import finished_trials
 
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    known = {*_tried(study), *(trial.user_attrs[PLACE] for trial in waiting)}
+    known = {*_tried(study), *(trial.user_attrs[CONFIGURATION] for trial in waiting)}
     queued = [place for place in range(len(points)) if place not in known]
     for place in queued:
-        study.enqueue_trial(points[place], user_attrs={PLACE: place})
+        study.enqueue_trial(points[place], user_attrs={CONFIGURATION: place})
     return len(finished_trials(study)) + len(waiting) + len(queued)
 
 

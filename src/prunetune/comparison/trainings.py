@@ -8,11 +8,12 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from prunetune._utils.seeds import derive_seed
+from prunetune.backends.study.attributes import COMPARE_SECONDS, CONFIGURATION, TEST
 from prunetune.comparison.settings import Way
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
     from prunetune.backends.study.trial import Report
     from prunetune.engine import PruningPlan
-
-WHICH: Final = "configuration"  # user attribute of a trial: ``key`` of its hyperparameters
-SECONDS: Final = "compare_seconds"
-TEST: Final = "test"
 
 
 @dataclass(frozen=True)
@@ -103,10 +100,10 @@ class Trainings:
             from prunetune.backends.study.study import finished_trials
 
             waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-            known = {*_usable(study), *(trial.user_attrs[WHICH] for trial in waiting)}
+            known = {*_usable(study), *(trial.user_attrs[CONFIGURATION] for trial in waiting)}
             new = [name for name in wanted if name not in known]
             for name in new:
-                study.enqueue_trial(wanted[name], user_attrs={WHICH: name})
+                study.enqueue_trial(wanted[name], user_attrs={CONFIGURATION: name})
             if new or waiting:
                 self._run(study, settings, way, seed, len(finished_trials(study)) + len(waiting) + len(new))
             found = {**_failed(study), **_usable(study)}
@@ -189,7 +186,7 @@ class Trainings:
         if trial is None:
             return Trained(params, "failed", -math.inf, -math.inf, math.nan)
         ended = str(outcome(trial))
-        seconds = trial.user_attrs.get(SECONDS, math.nan)
+        seconds = trial.user_attrs.get(COMPARE_SECONDS, math.nan)
         if ended != "complete" or trial.value is None:
             return Trained(params, ended, -math.inf, -math.inf, seconds)
         return Trained(
@@ -228,7 +225,7 @@ def clocked(report: Report) -> Iterator[None]:
     try:
         yield
     finally:
-        report.note(SECONDS, clock() - started)
+        report.note(COMPARE_SECONDS, clock() - started)
 
 
 def _first(returned: object) -> float:
@@ -250,4 +247,4 @@ def _with(study: optuna.Study, outcomes: Sequence[str]) -> dict[str, optuna.tria
     from prunetune.backends.study.study import outcome
 
     trials = study.get_trials(deepcopy=False)
-    return {t.user_attrs[WHICH]: t for t in trials if WHICH in t.user_attrs and outcome(t) in outcomes}
+    return {t.user_attrs[CONFIGURATION]: t for t in trials if CONFIGURATION in t.user_attrs and outcome(t) in outcomes}

@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 from prunetune._utils.checks import Direction
 from prunetune.backends import Categorical, Float, Int, SearchSpace, optimizers, trial_pruners
 from prunetune.backends.samplers.seeded import sampler
-from prunetune.backends.study.heartbeat import OWNER, this_process
+from prunetune.backends.study.attributes import OWNER
+from prunetune.backends.study.heartbeat import this_process
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import StudySettings, finished_trials, open_study, outcome
 from prunetune.backends.study.trial import Report

@@ -134,7 +134,7 @@ def _enqueue(confirmed: optuna.Study, candidates: list[optuna.trial.FrozenTrial]
     """
     from optuna.trial import TrialState
 
-    from prunetune.backends.pruners.race import PROXY_CURVE
+    from prunetune.backends.study.attributes import PROXY_CURVE
     from prunetune.backends.study.study import finished_trials, top_trials
 
     finished = finished_trials(confirmed)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from prunetune.backends.study.attributes import GIVEN
 from prunetune.errors import InputError, unknown_name
 from prunetune.events import Notice, Observer
 from prunetune.record import provenance
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 Resume: TypeAlias = Literal["same", "anyway"]
 RESUMES: Final = ("same", "anyway")
 FINGERPRINT_FORMAT: Final = 1
-GIVEN: Final = "prunetune:given"  # attribute of a published study: the fingerprint of what its owner brought
 PYTHON: Final = "python"
 CLASSES: Final = "."
 """The code of a network's classes, beside its layers; no layer is called so."""

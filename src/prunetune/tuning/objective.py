@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 
 from prunetune._utils.caller import seed_all
 from prunetune._utils.malloc import give_back_at_times
+from prunetune.backends.study.attributes import UNREAD
 from prunetune.events import Notice, Observer, silent
 from prunetune.transfer.groups import plain_groups, proxy_groups
 from prunetune.tuning.train_checks import watched
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from prunetune.backends.study.trial import GroupsFunction, Report
     from prunetune.engine import PruningPlan
     from prunetune.tuning.settings import Weights
-
-UNREAD: Final = "unread"  # user attribute of a trial: which properties of its report nothing looked at
 
 
 @dataclass

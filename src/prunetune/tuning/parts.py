@@ -70,8 +70,8 @@ def search_part(study: optuna.Study, space: SearchSpace, notes: Sequence[str]) -
 
 def not_read(study: optuna.Study) -> list[str]:
     """The hyperparameters that the train function read in no trial: whatever was found for them means nothing."""
+    from prunetune.backends.study.attributes import NOT_READ
     from prunetune.backends.study.study import outcome
-    from prunetune.backends.study.trial import NOT_READ
 
     ended = [
         trial for trial in study.get_trials(deepcopy=False) if outcome(trial) in ("complete", "pruned", "diverged")
@@ -92,7 +92,7 @@ def choice(number: int, trial: optuna.trial.FrozenTrial, space: SearchSpace) -> 
 
 def trained(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
     """How one training of the full network ended."""
-    from prunetune.backends.pruners.race import BEHIND
+    from prunetune.backends.study.attributes import BEHIND
     from prunetune.backends.study.study import outcome
 
     ended, notes = outcome(trial), trial.user_attrs
@@ -141,7 +141,7 @@ def refined_choice(study: optuna.Study, trial: optuna.trial.FrozenTrial, space: 
 
 def raced_part(study: optuna.Study, epochs: int) -> Record:
     """How many trainings the race stopped, and the epochs and the time that they did not take, each at its own pace."""
-    from prunetune.backends.pruners.race import BEHIND
+    from prunetune.backends.study.attributes import BEHIND
     from prunetune.backends.study.study import outcome
 
     ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) == "pruned"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from prunetune.backends import SearchSpace
 from prunetune.backends.given import optimizer_name
-from prunetune.backends.study.trial import SAME_NETWORK
+from prunetune.backends.study.attributes import SAME_NETWORK
 from prunetune.tuning import parts
 from prunetune.tuning.confirm import CONFIRM_STUDY, CONFIRMED, SEARCH_STUDY, better, confirm_settings, on_base, promote
 
@@ -101,8 +101,8 @@ def tell(refined: optuna.Study, study: optuna.Study, confirmed: optuna.Study, sp
     """
     from optuna.trial import TrialState
 
+    from prunetune.backends.study.attributes import TOLD
     from prunetune.backends.study.study import outcome
-    from prunetune.backends.study.trial import TOLD
 
     ended = confirmed.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     both = [trial for trial in ended if outcome(trial) == "complete"]
@@ -128,9 +128,9 @@ def _add(
     """Add trials of the search's numbers, with these scores, that lie in ``space`` and are not there yet."""
     from optuna.trial import TrialState, create_trial
 
+    from prunetune.backends.study.attributes import TOLD
     from prunetune.backends.study.shrink_space import holds
     from prunetune.backends.study.study import outcome
-    from prunetune.backends.study.trial import TOLD
 
     there = {
         (trial.user_attrs[TOLD], trial.user_attrs["search_trial"])

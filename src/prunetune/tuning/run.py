@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 
+from prunetune.backends.study.attributes import FIRST
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import (
     Notice,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
     from prunetune.engine import PruningPlan
 
-FIRST: Final = "first"  # user attribute of a trial: the hyperparameters that the user said to begin with
 ASKED: Final = ("n_trials", "refine", "confirm")
 """What may be raised later."""
 

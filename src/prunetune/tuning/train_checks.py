@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunetune._utils.caller import as_the_caller
 from prunetune._utils.checks import real_number
-from prunetune.backends.study.trial import NOT_READ
+from prunetune.backends.study.attributes import NOT_READ
 from prunetune.errors import InputError
 from prunetune.tuning.params import ReadDict
 

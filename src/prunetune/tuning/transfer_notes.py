@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunetune.backends.study.trial import ASKED
+from prunetune.backends.study.attributes import ASKED
 from prunetune.record.sentences import transfer_sentence
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from prunetune._utils.caller import given_back, seed_all
 from prunetune._utils.interrupts import interruptible
 from prunetune._utils.malloc import freed_memory_kept
+from prunetune.backends.study.attributes import JOB, ORDER, PLAN
 from prunetune.errors import SearchError
 from prunetune.events import Observer
 from prunetune.pruning.checks import check_model_fn, check_train
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
     from prunetune.engine import PruningPlan
 
-ORDER: Final = "prunetune:order"
-PLAN: Final = "prunetune:plan"
-JOB: Final = "prunetune:job"
 WAIT_SECONDS: Final = 600.0
 
 

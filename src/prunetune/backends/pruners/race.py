@@ -12,15 +12,11 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from prunetune._utils.checks import whole_number
-from prunetune.backends.study.trial import TOLD
+from prunetune.backends.study.attributes import BEHIND, PROXY_CURVE, TOLD
 
 Curve: TypeAlias = Sequence[tuple[float, float]]
 """(epoch, score), in order."""
 
-PROXY_CURVE: Final = "proxy_curve"
-"""User attribute of a trial: the ``Curve`` of the same hyperparameters on a proxy, by the epochs of this network."""
-BEHIND: Final = "behind"
-"""User attribute of a trial that was stopped: how far behind it was, and by how much others still moved."""
 QUARTERS: Final = 4
 
 

@@ -12,12 +12,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.samplers.cube import Cube
+from prunetune.backends.study.attributes import FIXED, GIVEN_UP, INSTEAD_OF, SAME_NETWORK, TOLD
 from prunetune.backends.study.study import outcome
-from prunetune.backends.study.trial import GIVEN_UP, INSTEAD_OF, SAME_NETWORK, TOLD, repeated
+from prunetune.backends.study.trial import repeated
 
 MOST: Final = 4096
 """In a space with more points a search hardly comes to the same one twice."""
-FIXED: Final = "fixed_params"  # Optuna's system attribute of a trial that was enqueued
 
 Point: TypeAlias = tuple[float, ...]
 

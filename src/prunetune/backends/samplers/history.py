@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from prunetune.backends.study.trial import GIVEN_UP, RETRY_OF, WITHDRAWN
+from prunetune.backends.study.attributes import DRAW, GIVEN_UP, RETRY_OF, WITHDRAWN
 from prunetune.errors import InputError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
 
-DRAW: Final = "prunetune:draw"
-"""The system attribute of a trial that takes the place of another; without it the draw is the trial's number."""
 KILLS: Final = 2
 """Whose trials were killed so often is not drawn again: it may be what kills them."""
 

@@ -12,11 +12,11 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from prunetune.backends.samplers.finite import FIXED, Finite
+from prunetune.backends.samplers.finite import Finite
 from prunetune.backends.samplers.history import unrepeated
-from prunetune.backends.study.heartbeat import OWNER, Watch, describe, this_process
+from prunetune.backends.study.attributes import FIXED, GIVEN_UP, INSTEAD_OF, OWNER, RETRY, RETRY_OF, WITHDRAWN
+from prunetune.backends.study.heartbeat import Watch, describe, this_process
 from prunetune.backends.study.study import discounted, outcome, tally, top_trials
-from prunetune.backends.study.trial import GIVEN_UP, INSTEAD_OF, RETRY, RETRY_OF, WITHDRAWN
 from prunetune.events import Notice, Observer, OthersEnded, Phase
 
 if TYPE_CHECKING:

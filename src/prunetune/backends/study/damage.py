@@ -10,7 +10,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.space import SearchSpace
-from prunetune.backends.study.trial import RETRY, RETRY_OF, TOLD, WITHDRAWN, Outcome
+from prunetune.backends.study.attributes import RETRY, RETRY_OF, TOLD, WITHDRAWN
+from prunetune.backends.study.trial import Outcome
 from prunetune.errors import StorageError
 
 Kind: TypeAlias = type | tuple[type, ...]

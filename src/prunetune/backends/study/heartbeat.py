@@ -21,8 +21,8 @@ from typing import Any, Final
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-OWNER: Final = "prunetune:owner"  # system attributes of a trial
-BEAT: Final = "prunetune:beat"
+from prunetune.backends.study.attributes import BEAT, OWNER
+
 JOIN_SECONDS: Final = 5.0
 
 

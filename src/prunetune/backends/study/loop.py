@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from prunetune._utils.checks import whole_number
 from prunetune._utils.interrupts import check_interrupted, uninterrupted
 from prunetune._utils.seeds import derive_seed
-from prunetune.backends.samplers.finite import FIXED, Finite, size
+from prunetune.backends.samplers.finite import Finite, size
+from prunetune.backends.study.attributes import FIXED, WITHDRAWN
 from prunetune.backends.study.claims import RETRIES, Crew, is_finished
 from prunetune.backends.study.heartbeat import Pulse, Watch, beating
 from prunetune.backends.study.notes import direction_warning, study_notes
@@ -33,7 +34,7 @@ from prunetune.backends.study.study import (
     top_trials,
     worst_score,
 )
-from prunetune.backends.study.trial import WITHDRAWN, Ending, Report, attempt
+from prunetune.backends.study.trial import Ending, Report, attempt
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import (
     Notice,

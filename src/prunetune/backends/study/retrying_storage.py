@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from prunetune._utils.interrupts import is_ending
+from prunetune.backends.study.attributes import TOKEN
 from prunetune.errors import StorageError
 from prunetune.events import Notice, Observer
 
@@ -27,7 +28,6 @@ FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 10.0
 LONGEST_NAP: Final = 0.5  # after which a signal is seen that came meanwhile
 ENDING_SECONDS: Final = 5.0  # the patience of a process that a signal ends
-TOKEN: Final = "prunetune:token"  # system attribute of a trial that is queued: no other has the same
 SAY_AFTER: Final = 1.0  # locks of some moments are everyday, where several workers share a SQLite file
 
 _PASSING_SQLITE: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")

@@ -23,7 +23,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from prunetune.backends.study.heartbeat import OWNER, this_process
+from prunetune.backends.study.attributes import OWNER
+from prunetune.backends.study.heartbeat import this_process
 from prunetune.backends.study.retrying_storage import PATIENCE_SECONDS, PatientStorage
 from prunetune.errors import InputError, StorageError
 from prunetune.events import Observer, silent

@@ -22,10 +22,11 @@ from prunetune.backends import RungsForm, full_name, optimizers, trial_pruners
 from prunetune.backends.given import Given, check_at_hand
 from prunetune.backends.samplers.seeded import sampler
 from prunetune.backends.space import SearchSpace
+from prunetune.backends.study.attributes import DISCOUNTED, FINGERPRINT, GIVEN_UP, OWNER, TOLD, WITHDRAWN
 from prunetune.backends.study.damage import NOTHING, Kind, check_trials
 from prunetune.backends.study.retrying_storage import PATIENCE_SECONDS
 from prunetune.backends.study.storage import connected
-from prunetune.backends.study.trial import GIVEN_UP, TOLD, WITHDRAWN, Outcome
+from prunetune.backends.study.trial import Outcome
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Notice, Observer, silent
 from prunetune.registry import build
@@ -33,10 +34,7 @@ from prunetune.registry import build
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy
 
-FINGERPRINT: Final = "prunetune"
 FINGERPRINT_FORMAT: Final = 1
-OWNER: Final = "prunetune:owner"
-DISCOUNTED: Final = "prunetune:discounted"
 MAKER_SECONDS: Final = 5.0
 AWAIT_PAUSE: Final = 1.0
 _SPACE: Final = "space."

@@ -6,7 +6,7 @@ import math
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 import optuna
@@ -16,21 +16,15 @@ from optuna.trial import FrozenTrial
 
 from prunetune._utils.checks import real_number, whole_number
 from prunetune.backends.space import Params
+from prunetune.backends.study.attributes import (
+    ASKED,
+    RETRY_OF,
+)
 from prunetune.errors import InputError, StorageError
 from prunetune.events import EpochEnded, Observer, Phase, Warned
 
 Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
-GIVEN_UP: Final = "given_up"  # user attribute of a trial whose worker died
-RETRY_OF: Final = "retry_of"  # user attribute of the one that repeats its hyperparameters
-RETRY: Final = "retry"  # and another of it: how often they were tried again
-INSTEAD_OF: Final = "instead_of"  # user attribute of one with the next point of a finite space, for one that came twice
-TOLD: Final = "told"  # user attribute of a trial that ran elsewhere: the network that its score is of
-SAME_NETWORK: Final = "base"  # its value where that is the network that the study's own trials train
-NOT_READ: Final = "not_read"  # user attribute of a trial: which hyperparameters its train function never read
-WITHDRAWN: Final = "withdrawn"  # "outcome" of a trial that was asked for when there were enough
 
-
-ASKED: Final = "param_groups"  # user attribute of a trial whose objective asked for them
 
 GroupsFunction: TypeAlias = Callable[..., list[dict[str, Any]]]
 

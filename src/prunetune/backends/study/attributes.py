@@ -1,0 +1,63 @@
+"""The names of all attributes that are written into a study and its trials, beside those that ``loop`` notes of each.
+
+A study outlives the version that made it: what a name means here may not change.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# System attributes of a study
+FINGERPRINT: Final = "prunetune"
+OWNER: Final = "prunetune:owner"
+"""The run that the study belongs to; of a trial, the worker that runs it."""
+DISCOUNTED: Final = "prunetune:discounted"
+ORDER: Final = "prunetune:order"
+"""What a worker has to know, with the plan and the job apart, as they are long."""
+PLAN: Final = "prunetune:plan"
+JOB: Final = "prunetune:job"
+GIVEN: Final = "prunetune:given"
+"""The fingerprint of what the owner brought."""
+
+# System attributes of a trial
+BEAT: Final = "prunetune:beat"
+"""The last sign of life of its worker."""
+DRAW: Final = "prunetune:draw"
+"""The draw of a trial that takes the place of another; without it the draw is the trial's number."""
+TOKEN: Final = "prunetune:token"
+"""Of a trial that is queued: no other has the same."""
+FIXED: Final = "fixed_params"
+"""Optuna's own, of a trial that was enqueued."""
+
+# User attributes of a trial
+GIVEN_UP: Final = "given_up"
+"""Its worker died."""
+RETRY_OF: Final = "retry_of"
+"""The trial whose hyperparameters it repeats, since that one's worker died."""
+RETRY: Final = "retry"
+"""How often they were tried again."""
+INSTEAD_OF: Final = "instead_of"
+"""Of one with the next point of a finite space: the trial whose point came twice."""
+TOLD: Final = "told"
+"""Of a trial that ran elsewhere: the network that its score is of."""
+SAME_NETWORK: Final = "base"
+"""The value of ``TOLD`` where that is the network that the study's own trials train."""
+NOT_READ: Final = "not_read"
+"""The hyperparameters that its train function never read."""
+UNREAD: Final = "unread"
+"""The properties of its report that nothing looked at."""
+ASKED: Final = "param_groups"
+"""Its objective asked for parameter groups."""
+FIRST: Final = "first"
+"""The hyperparameters that the user said to begin with."""
+CONFIGURATION: Final = "configuration"
+"""Which of the fixed configurations of a check or a comparison it has."""
+COMPARE_SECONDS: Final = "compare_seconds"
+TEST: Final = "test"
+"""Its score on data that chose nothing."""
+PROXY_CURVE: Final = "proxy_curve"
+"""The curve of the same hyperparameters on a proxy, by the epochs of this network."""
+BEHIND: Final = "behind"
+"""Of a trial that was stopped: how far behind it was, and by how much others still moved."""
+WITHDRAWN: Final = "withdrawn"
+"""The "outcome" of a trial that was asked for when there were enough."""

@@ -211,7 +211,7 @@ def test_a_fork_has_the_signals_that_it_had_without_us() -> None:
 def test_a_worker_ends_with_its_owner_however_that_died(heeds: bool) -> None:
     worker = (
         "import signal, time\n"
-        "from prunetune import interrupts\n"
+        "from prunetune._utils import interrupts\n"
         "interrupts.GRACE_SECONDS = 0.5\n"
         f"signal.signal(signal.SIGTERM, signal.{'SIG_DFL' if heeds else 'SIG_IGN'})\n"
         "interrupts.end_with_owner()\n"

@@ -95,7 +95,7 @@ def test_an_interruption_is_told_in_a_sentence_with_a_traceback_of_the_users_cod
     assert str(caught.value) == f"the run in {tmp_path} was stopped; the same call goes on where it was"
     files = [Path(frame.filename).name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert [name for name in files if name != "contextlib.py"] == [
-        "test_watching.py", "tiny_tune.py", "tuner.py", "watching.py"
+        "test_watching.py", "tiny_tune.py", "arguments.py", "tuner.py", "watching.py"
     ]  # fmt: skip
     assert tiny_tune(tmp_path).record["status"] == "finished"
 

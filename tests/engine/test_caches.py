@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import gc
 import itertools
+import queue
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -298,3 +300,47 @@ def test_a_network_outside_of_the_model_is_not_changed() -> None:
 
     prune(Taught().double(), torch.randn(2, 3, 5).double(), scorer="synflow", ratio=0.5)
     assert teacher.training and all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+
+
+class Tracker:
+    """As a package for logging or tracking has it: a thread of its own works on what it holds."""
+
+    def __init__(self) -> None:
+        self.counted = 0
+        self.queue: queue.Queue[int] = queue.Queue()
+
+    def count(self) -> None:
+        self.counted += 1
+
+
+def test_what_other_threads_of_another_package_do_meanwhile_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tracker, "__module__", "a_tracking_package.core")
+    tracker = Tracker()
+
+    class Tracked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            in_another_thread = threading.Thread(target=tracker.count)  # it need not be the model's
+            in_another_thread.start()
+            in_another_thread.join()
+            return self.layers(x)  # type: ignore[no-any-return]
+
+    ran = tracker.counted
+    prune(Tracked(), torch.zeros(2, 4), scorer="uniform", ratio=0.5)
+    assert tracker.counted > ran
+
+
+def test_pytests_own_objects_are_not_looked_at() -> None:
+    """Every assert that it has rewritten names them, and its workers change them meanwhile."""
+    from prunetune.engine.surroundings import Surroundings
+
+    class Asserts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            assert x.shape[1] == 4
+            return x
+
+    looked_at = {type(each).__module__.partition(".")[0] for each in Surroundings(Asserts())._contents._kept}
+    assert not looked_at & {"_pytest", "pluggy", "xdist", "execnet"}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import operator
+import queue
 import random
 import sys
+import threading
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -14,8 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 
-_NOT_THEIRS = frozenset((*sys.stdlib_module_names, "torch", "numpy", "scipy", "prunetune", "torchgen", "triton"))
+_NOT_THEIRS = frozenset(
+    (
+        *(*sys.stdlib_module_names, "torch", "numpy", "scipy", "prunetune", "torchgen", "triton"),
+        *("_pytest", "pytest", "pluggy", "xdist", "execnet"),  # met by way of every assert that pytest has rewritten
+    )
+)
 """Top-level packages whose code keeps nothing that a recording could spoil."""
+OF_THREADS = (
+    *(type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Event, threading.Semaphore),
+    *(threading.Thread, queue.Queue, queue.SimpleQueue),
+)
+"""What an object has that is used by several threads."""
 CODE = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 """What is registered once, when a module is imported: it stays."""
 ABSENT = object()
@@ -249,6 +261,7 @@ __all__ = [
     "ABSENT",
     "CODE",
     "GENERATORS",
+    "OF_THREADS",
     "Attribute",
     "Cell",
     "Contents",

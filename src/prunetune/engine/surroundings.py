@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from prunetune.engine.contents import (
     ABSENT,
     GENERATORS,
+    OF_THREADS,
     Attribute,
     Cell,
     Contents,
@@ -85,6 +86,7 @@ class Surroundings:
         self._values += [generator_state(generator) for generator in global_generators()]
         modules = [module for _, module in named_modules(model)]
         self._of_model = {owner for kind in set(map(type, modules)) for owner in kind.__mro__}
+        self._packages = {owner.__module__.partition(".")[0] for owner in self._of_model}
         for module in modules:
             self._contents.new(module)
             self._see_module(module)
@@ -168,11 +170,20 @@ class Surroundings:
             self._see_module(value)
             inside = (value._parameters, value._buffers, value._modules)
             self._todo += [(item, None) for held in inside for item in held.values()]
-        elif not isinstance(value, types.ModuleType) and not is_foreign(kind):
+        elif not isinstance(value, types.ModuleType) and not is_foreign(kind) and not self._is_of_threads(value):
             self._see_class(kind)
             self._todo += [(item, None) for item in self._contents.note(value)]
         elif not isinstance(getattr(value, "__self__", None), types.ModuleType):  # a method that is not Python's code
             self._todo.append((getattr(value, "__self__", None), None))
+
+    def _is_of_threads(self, value: Any) -> bool:
+        """Whether another package's object works in threads, a logger's or a tracker's: they change it meanwhile, and
+        what they did would be undone.
+        """
+        state = getattr(value, "__dict__", None)
+        if type(state) is not dict or type(value).__module__.partition(".")[0] in self._packages:
+            return False
+        return any(isinstance(held, OF_THREADS) for held in list(state.values()))
 
     def _see_function(self, function: Any) -> None:
         if is_foreign(function):

@@ -44,6 +44,7 @@ space.batch_size = { choices = [64, 128] }
 """
 WORKERS = 2
 BARE_SECONDS = 0.5  # Python itself begins in this time, before a line of ours has run
+OF_PYTHON = "Fatal Python error: init"  # how it ends when Ctrl-C comes while it starts itself
 LIMIT = 15.0  # what a loaded machine takes to end in good order
 BEGIN_LIMIT = 120.0
 RUN_LIMIT = 240.0
@@ -81,7 +82,7 @@ def interrupt(config: Path, number: signal.Signals, after: float) -> Sent:
         _, complaint = process.communicate()
         return Sent(number.name, after, None, LIMIT, [f"it did not end: {complaint}"])
     found = Sent(number.name, after, process.returncode, time.monotonic() - sent)
-    bare = process.returncode == -number and after < BARE_SECONDS
+    bare = after < BARE_SECONDS and (process.returncode == -number or complaint.startswith(OF_PYTHON))
     if not bare and process.returncode != 128 + number:
         found.failures.append(f"its status is {process.returncode}: {complaint}")
     if not bare and len(complaint.splitlines()) > 2:  # an empty line, and a sentence

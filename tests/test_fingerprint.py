@@ -469,3 +469,12 @@ def test_a_worker_with_another_train_function_is_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match="the search 'x' was started with another network: layer '1' had class ReLU"):
         work(smooth, interrupt, url)
     assert work(net, train, url, resume="anyway") == 4
+
+
+def test_where_in_prunetune_a_train_function_of_its_own_is_counts_for_nothing() -> None:
+    """A version that moves it goes on with the runs of one before."""
+    from prunetune.training import ImageClassification
+    from prunetune.tuning.callables import CODE, described
+
+    trains = object.__new__(ImageClassification)
+    assert described(trains)[CODE] == "prunetune.ImageClassification"

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,3 +255,21 @@ def test_a_storage_is_not_waited_for_when_a_signal_has_come(monkeypatch: pytest.
     ours = interrupted(wait).__context__
     assert isinstance(ours, Interrupted)
     assert isinstance(ours.__context__, StorageError)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_while_torch_is_loaded_the_process_ends_at_once(number: signal.Signals, tmp_path: Path) -> None:
+    """An error in a callback of its C++ code would abort the process."""
+    (tmp_path / "torch.py").write_text(
+        "import os, time\n"
+        f"try:\n    os.kill(os.getpid(), {int(number)})\n    time.sleep(20)\n"
+        "except BaseException:\n    os.abort()\n"
+    )
+    code = (
+        f"from prunetune._utils.interrupts import interruptible\nwith interruptible({int(number)}):\n    import torch\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (128 + number, "Stopped before anything was begun.\n")

@@ -7,7 +7,7 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command takes care of it, and once it has ended
 
-from prunetune._utils.interrupts import answered, interruptible
+from prunetune._utils.interrupts import NOT_BEGUN, answered, interruptible
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
 
             app()
     except KeyboardInterrupt as interrupt:
-        sys.stderr.write("Stopped before anything was begun.\n")
+        sys.stderr.write(NOT_BEGUN)
         sys.exit(answered(interrupt))
 
 

@@ -23,6 +23,7 @@ PAUSE_SECONDS: Final = 0.05  # until what was lost is raised again: by then a fi
 OWNER_SECONDS: Final = 1.0  # how often a worker looks whether its owner is there
 GRACE_SECONDS: Final = 5.0  # for it to record what it was at when its owner has gone
 OWNER: Final = "PRUNETUNE_OWNER"  # environment variable: the process that a worker is to end with
+NOT_BEGUN: Final = "Stopped before anything was begun.\n"
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -52,6 +53,9 @@ class _Watch:
             signal.signal(number, self.before[number])
             signal.raise_signal(number)
             return
+        if _is_loading("torch"):  # nothing has begun, and its C++ code aborts where Python raises in it
+            os.write(2, NOT_BEGUN.encode())
+            os._exit(128 + number)
         self.came = number
         raise Interrupted(number, self)
 
@@ -197,6 +201,11 @@ def end_with_owner() -> None:
         os._exit(128 + signal.SIGTERM)
 
     threading.Thread(target=watch, name="prunetune-owner", daemon=True).start()
+
+
+def _is_loading(name: str) -> bool:
+    """Whether the module is being imported right now."""
+    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
 
 
 def _without_ours(hook: Any) -> Any:

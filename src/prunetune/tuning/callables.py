@@ -142,7 +142,7 @@ class _Parts:
         if functions:
             self.found[name or CODE] = _joined([_digests(each) for each in functions])
         elif not name:
-            self.found[CODE] = f"{kind.__module__}.{kind.__qualname__}"
+            self.found[CODE] = _full_name(kind)
         for function in functions:
             self._add_used(name, function, depth)
 
@@ -155,7 +155,7 @@ class _Parts:
         if _is_users(function):
             self.found[name or CODE] = _digests(function)
         elif not name:
-            self.found[CODE] = f"{function.__module__}.{function.__qualname__}"
+            self.found[CODE] = _full_name(function)
         self._add_used(name, function, depth)
 
     def _add_used(self, name: str, function: FunctionType, depth: int) -> None:
@@ -188,6 +188,12 @@ class _Parts:
             self.found[name] = type(value).__name__
             self.add_class(name, type(value), depth)
             self._add_state(name, value, depth)
+
+
+def _full_name(thing: Any) -> str:
+    """The module and name of what a library brings; where in prunetune its own things are counts for nothing."""
+    module = "prunetune" if str(thing.__module__).partition(".")[0] == "prunetune" else thing.__module__
+    return f"{module}.{thing.__qualname__}"
 
 
 def _used(function: FunctionType) -> dict[str, Any]:

@@ -368,7 +368,7 @@ def dashboard(
 
         with connected(url) as storage:
             board = Dashboard(storage, port)
-            typer.echo(f"The dashboard is at {board.url}; Ctrl-C ends it.")
+            typer.echo(f"The dashboard is at {board.url} (Ctrl-C ends it)")
             sys.stdout.flush()
             board.serve()
 
@@ -426,7 +426,7 @@ def _run(config: Config, workers: int = 1, *, resume: Resume = "same", quiet: bo
     if result.already_finished:
         _say(
             console,
-            f"The run in {result.run_dir} is finished already; for another, delete it or choose another folder.",
+            f"The run in {result.run_dir} is finished already; for more trials raise search.n_trials, for another run choose another folder.",
         )
     print_summary(console, result.run_dir)
 

@@ -426,7 +426,8 @@ def _run(config: Config, workers: int = 1, *, resume: Resume = "same", quiet: bo
     if result.already_finished:
         _say(
             console,
-            f"The run in {result.run_dir} is finished already; for more trials raise search.n_trials, for another run choose another folder.",
+            f"The run in {result.run_dir} is finished already; for more trials raise search.n_trials, for another run "
+            "choose another folder.",
         )
     print_summary(console, result.run_dir)
 

@@ -172,7 +172,8 @@ class OptimizerContract:
             study = new_study(settings(optimizer, direction))
             study.optimize(lambda trial: towards(direction)(SPACE.suggest(trial)), N_TRIALS, n_jobs=3)
         assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * N_TRIALS
-        assert len({str(trial.params) for trial in study.trials}) == N_TRIALS
+        # A thread that was overtaken by two others between its number and its point may get the point of one of them.
+        assert len({str(trial.params) for trial in study.trials}) >= N_TRIALS - 1
 
     def test_hyperparameters_may_depend_on_others(self, optimizer: str, direction: Direction) -> None:
         """Of a study whose objective asks for y only where c is "b"."""

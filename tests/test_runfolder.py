@@ -206,9 +206,11 @@ def test_a_kill_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "run.json", "run.lock"]
 
 
-def test_damaged_json_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"a": ', '{"a": NaN}', '{"a": [-Infinity]}', '{"a": 1e999}'])
+def test_damaged_json_is_one_sentence(text: str, tmp_path: Path) -> None:
+    """What could not be written again is not read either."""
     with RunFolder(tmp_path) as folder:
-        folder.result.write_text('{"a": ')
+        folder.result.write_text(text)
         with pytest.raises(InputError, match=r"result.json is damaged \(.*\); delete the run folder or choose another"):
             folder.read_json(folder.result)
 

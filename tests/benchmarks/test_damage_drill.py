@@ -77,6 +77,7 @@ FOUND: dict[str, tuple[Callable[[Path], None], str]] = {
     "binary result.json": (binary("result.json"), "result.json is damaged"),
     "binary config.json": (binary("config.json"), "config.json is damaged"),
     "deep result.json": (deep("result.json"), "result.json is damaged"),
+    "NaN": (edited("result.json", lambda record: record["versions"].update(prunetune=float("nan"))), "NaN is no JSON"),
     "deep config.json": (deep("config.json"), "config.json is damaged"),
     "bytes in study.db": (pages, "the storage .* (is damaged|cannot be)|cannot open the storage"),
     "no lr": (executed(f"DELETE FROM trial_params WHERE param_name = 'lr' AND trial_id = {SEARCH}"), "it has no lr"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections import OrderedDict
@@ -268,9 +269,17 @@ def read_json(path: Path) -> Any:
     """The JSON in a file of a run folder; None if there is no such file. Raises InputError if it is damaged."""
     text = read_text(path)
     try:
-        return None if text is None else json.loads(text)
+        return None if text is None else json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from None
+
+
+def _finite(text: str) -> float:
+    """The number, if it is one that can be written again: NaN and infinity, 1e999 say, are no JSON."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no JSON")
+    return number
 
 
 def read_tables(path: Path) -> dict[str, dict[str, Any]] | None:

@@ -63,9 +63,8 @@ for _name, _full in ALIASES.items():
     optimizers.register_lazy(_name, f"prunetune.backends.samplers.{_OPTIMIZERS[_full]}")
 for _name in ("asha", "hyperband", "median", "none"):
     trial_pruners.register_lazy(_name, f"prunetune.backends.pruners.{_name}:{_name}")
-trial_pruners.register_lazy(
-    "race", "prunetune.backends.pruners.race:race", listed=False
-)  # of the full network's trainings
+# Of the full network's trainings:
+trial_pruners.register_lazy("race", "prunetune.backends.pruners.race:race", listed=False)
 
 
 def full_name(optimizer: str) -> str:

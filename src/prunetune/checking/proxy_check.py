@@ -33,7 +33,6 @@ from prunetune.tuning.fidelity import AXES, FULL, Fidelity, resolve_fidelity
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.objective import Objective, unread_notes
 from prunetune.tuning.problem import Problem
-from prunetune.tuning.proxy_factory import proxy_of
 from prunetune.tuning.saving import will_not_pay
 from prunetune.tuning.settings import Pruning, Search, Settings
 from prunetune.tuning.transfer_notes import transfer_note
@@ -151,7 +150,7 @@ def check(
     base, pretrained = problem.full_network()
 
     def cut() -> tuple[PruningPlan, Fidelity, float]:
-        proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
+        proxy = problem.proxy(pruning)
         asked = settings.fidelity
         found, predicted = predicted_fidelity(asked, base, proxy(), example_inputs, epochs=settings.epochs)
         return proxy.plan, found, predicted.total

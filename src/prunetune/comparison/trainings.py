@@ -21,7 +21,6 @@ from prunetune.record.folder import RunFolder
 from prunetune.tuning import parts
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.problem import Problem
-from prunetune.tuning.proxy_factory import proxy_of
 from prunetune.tuning.types import TrainFunction
 from prunetune.tuning.worker import digest, kept_plan
 
@@ -161,12 +160,7 @@ class Trainings:
 
     def _cut(self, way: Way, stream: str) -> PruningPlan:
         assert way.pruning is not None
-        mine, draws = self.problem, derive_seed(self.problem.seed, f"compare-cut-{stream}", 0)
-        scoring = mine.scoring
-        cut = proxy_of(
-            mine.model_fn, mine.example_inputs, way.pruning, seed=draws, data=scoring.data, loss=scoring.loss
-        )
-        return cut.plan
+        return self.problem.proxy(way.pruning, derive_seed(self.problem.seed, f"compare-cut-{stream}", 0)).plan
 
     def _look_at(self, way: Way, report: Report, stop: int | None) -> None:
         """Note what the train function did not heed, since such a rival is none at equal cost."""

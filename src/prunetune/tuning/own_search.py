@@ -172,7 +172,7 @@ def proxy_objective(
         loss=loss,
     )
     asked = resolve_fidelity(fidelity)
-    proxy = proxy_of(model_fn, example_inputs, pruning, seed=seed, data=data, loss=loss)
+    proxy = problem.proxy(pruning)
     if asked != FULL:
         with torch.random.fork_rng():
             asked = measured_fidelity(asked, model_fn(), proxy(), example_inputs, epochs=problem.epochs)

@@ -15,8 +15,8 @@ from prunetune.errors import InputError
 from prunetune.pruning.checks import check_full_network, check_model_fn, check_train, pretrained_warning
 from prunetune.record.folder import check_saveable
 from prunetune.tuning.fingerprint import EVALUATE, Fingerprint
-from prunetune.tuning.proxy_factory import ProxyFactory, ScoringData
-from prunetune.tuning.settings import checked_seed
+from prunetune.tuning.proxy_factory import ProxyFactory, ScoringData, proxy_of
+from prunetune.tuning.settings import Pruning, checked_seed
 from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ class Problem:
     def full_network(self) -> tuple[nn.Module, str]:
         """A full network to look at, seeded, and a warning where it comes pretrained. Raises InputError."""
         return build_base(self.model_fn, self.seed)
+
+    def proxy(self, pruning: Pruning, seed: int | None = None) -> ProxyFactory:
+        """What builds proxies of the full network, cut as ``pruning`` says; see ``prunetune.proxy_of``."""
+        scoring, draws = self.scoring, self.seed if seed is None else seed
+        return proxy_of(self.model_fn, self.example_inputs, pruning, seed=draws, data=scoring.data, loss=scoring.loss)
 
     def fingerprint(self, base: nn.Module) -> Fingerprint:
         """What is kept with a run of this problem, of whose full networks ``base`` is one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,14 +96,6 @@ def proxy_of(
             check_full_network(base)
             if pruning.weights != "sliced":
                 check_unmasked(base)
-        budget = pruning.budget()
-        result = prune(
-            base,
-            example_inputs,
-            scorer=pruning.scorer,
-            **{field.name: getattr(budget, field.name) for field in fields(budget)},
-            heads=pruning.heads,
-            **ScoringData(data, loss).arguments(),
-            seed=seed,
-        )
+        scoring = ScoringData(data, loss).arguments()
+        result = prune(base, example_inputs, **pruning.arguments(), **scoring, seed=seed)
     return ProxyFactory(model_fn, result, pruning)

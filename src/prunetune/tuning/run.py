@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
@@ -119,17 +119,8 @@ class Run:
         if settings.fidelity.cost is None:
             check_resolution(base, example_inputs, settings.fidelity.resolution)
         with self.journal.phase("prune") as say:
-            asked_for = settings.pruning.budget()
-            result = prune(
-                base,
-                example_inputs,
-                scorer=settings.pruning.scorer,
-                **{each.name: getattr(asked_for, each.name) for each in fields(asked_for)},
-                heads=settings.pruning.heads,
-                **self.problem.scoring.arguments(),
-                seed=settings.seed,
-                observer=self.observer,
-            )
+            arguments = {**settings.pruning.arguments(), **self.problem.scoring.arguments()}
+            result = prune(base, example_inputs, **arguments, seed=settings.seed, observer=self.observer)
             self.journal.lap("prune")
             steps = step_time({"base": base, "proxy": result.model}, example_inputs)
             ratio = steps["proxy"] / steps["base"]

@@ -69,6 +69,12 @@ class Pruning:
         """How small the proxy is to be. Raises InputError for several budgets."""
         return Budget(**{field.name: getattr(self, field.name) for field in fields(Budget)})
 
+    def arguments(self) -> dict[str, Any]:
+        """What ``prunetune.prune`` is called with."""
+        budget = self.budget()
+        sizes = {each.name: getattr(budget, each.name) for each in fields(budget)}
+        return {"scorer": self.scorer, "heads": self.heads, **sizes}
+
     def to_record(self) -> dict[str, Any]:
         """What was asked for, defaults filled in."""
         record = {**asdict(self), "protect": list(self.protect), "percentile": self.budget().percentile}

@@ -1,0 +1,1 @@
+"""Networks that are hard to prune and that nobody needs by name: for benchmarks and tests."""

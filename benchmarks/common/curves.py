@@ -1,8 +1,8 @@
 """Tabulated objectives: learning curves of real trainings, over a grid of the paper's five hyperparameters.
 
-`benchmarks.optimizer_training` made them; `benchmarks/data` holds them. Between the points of the grid a curve is the
-multilinear interpolation of the 32 around it, in the unit cube (learning rate, weight decay and batch size by their
-logarithms), epoch by epoch. So an objective is deterministic and continuous, and its best score is one of the table's.
+`benchmarks.optimizer_training` made them (`data/`). Between the points of the grid a curve is the multilinear
+interpolation of the 32 around it, in the unit cube (learning rate, weight decay and batch size by their logarithms),
+epoch by epoch. So an objective is deterministic and continuous, and its best score is one of the table's.
 
 A network whose loss was not finite has diverged, from that epoch on. Between the points of the grid, those around that
 have diverged count as much as guessing does; where they have half of the weight or more, the score is NaN.

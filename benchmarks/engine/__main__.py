@@ -1,7 +1,7 @@
 """Pruning engines side by side: which models they can prune, how far, in which time and memory.
 
 Every model is built, analysed and pruned to half of its channels by every engine in a process of its own, on one
-thread; the cut network must then train and evaluate. See README.md in this folder for what the columns mean.
+thread; the cut network must then train and evaluate. See benchmarks/README.md for what the columns mean.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How much of a trial's time a proxy saves: a training step, and a whole trial with its data and its evaluation.
 
 For each network of the paper two proxies, beside the full network in one run: that of the paper's own rule (p = 85,
-floor 0.15), and one of ours that is smaller. See README.md in this folder.
+floor 0.15), and one of ours that is smaller. See benchmarks/README.md.
 """
 
 from __future__ import annotations

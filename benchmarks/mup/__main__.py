@@ -1,6 +1,6 @@
 """Is the width correction right? How far a step moves each layer, and the best learning rate, at several widths.
 
-Both with the transfer rule `mup` and with `identity`, on real data. See README.md in this folder.
+Both with the transfer rule `mup` and with `identity`, on real data. See benchmarks/README.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Optimizers and trial pruners side by side, on learning curves of real trainings; see README.md in this folder."""
+"""Optimizers and trial pruners side by side, on learning curves of real trainings; see benchmarks/README.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The paper's tables and figures again, our numbers beside the paper's.
 
-See README.md in this folder. What has been run is kept in a folder, and not run again.
+See benchmarks/README.md. What has been run is kept in a folder, and not run again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Images a second: our batches on the device beside the usual DataLoader with torchvision's transforms.
 
 Same pictures, augmentation, network and run; three ways to make batches, each alone and under two training loops. See
-README.md in this folder.
+benchmarks/README.md.
 """
 
 from __future__ import annotations

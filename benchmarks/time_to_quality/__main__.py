@@ -1,4 +1,4 @@
-"""Time to quality: a user's default search, ours, and rivals at our cost, on one task; see README.md in this folder."""
+"""Time to quality: a user's default search, ours, and rivals at our cost, on one task; see benchmarks/README.md."""
 
 from __future__ import annotations
 

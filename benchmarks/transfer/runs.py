@@ -1,7 +1,7 @@
 """Does a proxy rank hyperparameters as the full network does? Every scorer and every rival at equal cost.
 
 The same configurations are trained on the full network with several seeds, on every scorer's proxy, and by every cheap
-use of the full network itself. See README.md in this folder.
+use of the full network itself. See benchmarks/README.md.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from oracle import error_of_architecture, largest_error, randomise
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.networks.densenet import DenseNet
+from benchmarks.common.densenet import DenseNet
 from prunetune import prune
 from prunetune.engine import PruningPlan, apply
 from prunetune.errors import InputError

@@ -11,8 +11,8 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.networks.densenet import densenet_cifar
-from benchmarks.networks.shufflenetv2 import shufflenetv2
+from benchmarks.common.densenet import densenet_cifar
+from benchmarks.common.shufflenetv2 import shufflenetv2
 from prunetune.zoo import Builder
 from prunetune.zoo import models as zoo
 from prunetune.zoo.resnet import ResNet, Shortcut

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.signal_drill import alive
+from benchmarks.signal_drill.runs import alive
 from prunetune._utils.interrupts import OWNER, Interrupted, answered, check_interrupted, interruptible, uninterrupted
 from prunetune.errors import StorageError
 

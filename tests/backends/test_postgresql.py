@@ -13,8 +13,8 @@ from sqlalchemy.engine import make_url
 from torch import nn
 
 import prunetune
-from benchmarks.fault_drill import Drill, run
-from benchmarks.postgres import PASSWORD, NoPostgresError, Postgres, postgres
+from benchmarks.common.postgres import PASSWORD, NoPostgresError, Postgres, postgres
+from benchmarks.fault_drill.runs import Drill, run
 from prunetune.backends import Float, SearchSpace
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.storage import database_url

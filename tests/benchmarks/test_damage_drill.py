@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.damage_drill import COMMANDS, DEEP, prepare, quick, run
+from benchmarks.damage_drill.runs import COMMANDS, DEEP, prepare, quick, run
 from prunetune.errors import PrunetuneError
 
 

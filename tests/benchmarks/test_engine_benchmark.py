@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.engine import main
-from benchmarks.engine_measure import WrongCutError, kept_indices, layer_shapes
-from benchmarks.engine_models import FAMILIES, TIMM, Case, Family
-from benchmarks.engine_report import exponent, report
-from benchmarks.lines import results
-from benchmarks.processes import Report, Task, measured, run_all
+from benchmarks.common.lines import results
+from benchmarks.common.processes import Report, Task, measured, run_all
+from benchmarks.engine.__main__ import main
+from benchmarks.engine.cases import FAMILIES, TIMM, Case, Family
+from benchmarks.engine.report import exponent, report
+from benchmarks.engine.runs import WrongCutError, kept_indices, layer_shapes
 
 
 class Broken(nn.Sequential):

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from benchmarks.fault_drill import Drill, Found, check, run
+from benchmarks.fault_drill.runs import Drill, Found, check, run
 
 
 def test_twenty_kills_lose_nothing() -> None:

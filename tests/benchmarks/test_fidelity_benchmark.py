@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.fidelity import SCALES, epochs_of, halving, main, rungs, ways
+from benchmarks.fidelity.runs import SCALES, epochs_of, halving, main, rungs, ways
 
 
 @pytest.mark.parametrize("network", SCALES)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hazards import NETWORKS, REFUSED
 
-from benchmarks import fuzz
+from benchmarks.fuzz import runs as fuzz
 
 ROOT = Path(__file__).parents[2]
 

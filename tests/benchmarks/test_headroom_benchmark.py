@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import headroom
+from benchmarks.headroom import runs as headroom
 
 
 def test_a_small_run_reports_what_its_numbers_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

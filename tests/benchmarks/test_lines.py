@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import lines
+from benchmarks.common import lines
 
 
 def parsed(*arguments: str, resume: bool = True) -> tuple[argparse.Namespace, argparse.ArgumentParser]:

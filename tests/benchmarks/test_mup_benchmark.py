@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import mup
-from benchmarks.mup_report import best_rates, coordinate_slopes, optimum, slope, steepest
-from benchmarks.mup_runs import SCALES, Perceptron, Task, coordinates, data_of
+from benchmarks.mup import __main__ as mup
+from benchmarks.mup.report import best_rates, coordinate_slopes, optimum, slope, steepest
+from benchmarks.mup.runs import SCALES, Perceptron, Task, coordinates, data_of
 
 TASK = Task("task", lambda classes, channels: nn.Identity(), 1, (0.25, 0.5, 1.0, 2.0), 0.1)
 

@@ -14,14 +14,14 @@ from optuna.trial import TrialState
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.lines import results
-from benchmarks.optimizer_natives import search as native_search
-from benchmarks.optimizer_report import by_seed, difference, interval
-from benchmarks.optimizer_runs import Extent, Record, search
-from benchmarks.optimizer_tables import CHANCE, GRIDS, NAMES, Table, load
-from benchmarks.optimizer_training import RECIPES, encode, fresh, train_together
-from benchmarks.optimizer_training import load as load_images
-from benchmarks.optimizers import main
+from benchmarks.common.curves import CHANCE, GRIDS, NAMES, Table, load
+from benchmarks.common.lines import results
+from benchmarks.optimizer_training.runs import RECIPES, encode, fresh, train_together
+from benchmarks.optimizer_training.runs import load as load_images
+from benchmarks.optimizers.__main__ import main
+from benchmarks.optimizers.report import by_seed, difference, interval
+from benchmarks.optimizers.rivals import search as native_search
+from benchmarks.optimizers.runs import Extent, Record, search
 from prunetune.training.schedules import step
 
 FIVE = {"learning_rate": (0.01, 0.1), "lr_decay": (0.0, 1.0), "momentum": (0.0, 1.0)}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.pipeline import LOOPS, RECIPES, Pictures, main, pictures, usual_transform
+from benchmarks.pipeline.runs import LOOPS, RECIPES, Pictures, main, pictures, usual_transform
 from prunetune.data import Augmentation
 
 

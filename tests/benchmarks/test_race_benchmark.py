@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import race
+from benchmarks.race import runs as race
 
 
 def test_curves_by_hand() -> None:

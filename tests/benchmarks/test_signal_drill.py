@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.signal_drill import Mode, run
+from benchmarks.signal_drill.runs import Mode, run
 
 
 @pytest.mark.parametrize(("mode", "count"), [("run", 2), ("kill", 1)])

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import scorers, speedup, step_time
-from benchmarks.lines import results
-from benchmarks.processes import Report
+from benchmarks.common.lines import results
+from benchmarks.common.processes import Report
+from benchmarks.scorers import runs as scorers
+from benchmarks.speedup import runs as speedup
+from benchmarks.step_time import runs as step_time
 from prunetune import prune
 from prunetune.engine.timing import calibrate as calibration
 

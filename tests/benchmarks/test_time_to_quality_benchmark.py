@@ -17,9 +17,12 @@ import torch
 from optuna.samplers import RandomSampler, TPESampler
 from torch import nn
 
-from benchmarks import time_to_quality, time_to_quality_arms
-from benchmarks.time_to_quality import main
-from benchmarks.time_to_quality_arms import (
+from benchmarks.time_to_quality import __main__ as time_to_quality
+from benchmarks.time_to_quality import rivals as time_to_quality_arms
+from benchmarks.time_to_quality.__main__ import main
+from benchmarks.time_to_quality.cases import PRESETS, part
+from benchmarks.time_to_quality.report import comparison, difference, interval, ratio, report, result
+from benchmarks.time_to_quality.rivals import (
     ARMS,
     Clock,
     EnoughSeen,
@@ -31,8 +34,6 @@ from benchmarks.time_to_quality_arms import (
     one_epoch,
     subset,
 )
-from benchmarks.time_to_quality_presets import PRESETS, part
-from benchmarks.time_to_quality_report import comparison, difference, interval, ratio, report, result
 from prunetune.engine import step_time
 
 SMOKE = PRESETS["smoke"]

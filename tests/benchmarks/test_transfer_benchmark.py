@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import transfer
+from benchmarks.transfer import runs as transfer
 
 
 def test_regret_and_rank_correlation_by_hand() -> None:

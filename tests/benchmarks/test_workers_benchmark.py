@@ -14,8 +14,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from benchmarks.fault_drill import Found
-from benchmarks.workers import overlap
+from benchmarks.fault_drill.runs import Found
+from benchmarks.workers.runs import overlap
 from prunetune.backends import Float, SearchSpace
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import StudySettings, open_study, outcome

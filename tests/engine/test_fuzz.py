@@ -1,4 +1,4 @@
-"""Random networks out of all operations, cut at random, against the oracle. The long run is `benchmarks/fuzz.py`."""
+"""Random networks out of all operations, cut at random, against the oracle. The long run is `benchmarks.fuzz`."""
 
 from __future__ import annotations
 

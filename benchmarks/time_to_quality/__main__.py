@@ -1,0 +1,194 @@
+"""Time to quality: a user's default search, ours, and rivals at our cost, on one task; see benchmarks/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import optuna
+import torch
+from torch import nn
+
+from benchmarks.time_to_quality.cases import PRESETS
+from benchmarks.time_to_quality.report import OURS, report, result
+from benchmarks.time_to_quality.rivals import ARMS, Row, run_arm, warm_up
+from prunetune.errors import InputError
+from prunetune.record.provenance import machine, versions
+
+Key: TypeAlias = tuple[int, str]
+"""Seed and arm."""
+KEY: Final = ("seed", "arm")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        rows = _merged(options) if options.merge else _run(options)
+    except InputError as error:
+        parser.error(str(error))
+    found = result(rows)
+    print(report(found, markdown=options.markdown))
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.time_to_quality", description=__doc__)
+    parser.add_argument("--scale", choices=PRESETS, default="cpu")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="searches of each arm (5)")
+    parser.add_argument("--seed-from", type=int, default=0, metavar="K", help="the first seed (0)")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="NAME", help="; ".join(ARMS))
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time, one thread each (1)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="a JSON line for each seed and arm; goes on with it")
+    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE", help="run nothing: rows of earlier runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to this file")
+    parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> list[Row]:
+    """The rows that there are already, and those that are run now; each is on file as soon as it ends."""
+    rows = read(options.rows) if options.rows is not None and options.rows.exists() else []
+    check_same(rows, options.scale)
+    wanted = [
+        (seed, arm) for arm in options.arms for seed in range(options.seed_from, options.seed_from + options.seeds)
+    ]
+    order = _seed_by_seed if options.jobs == 1 else _longest_first
+    waiting = [key for key in sorted(wanted, key=order) if key not in {_key(row) for row in rows}]
+    _check_costs_known(waiting, rows)
+    with ExitStack() as stack:
+        file = stack.enter_context(options.rows.open("a", encoding="utf-8")) if options.rows is not None else None
+        for row in _rows(waiting, rows, options):
+            rows.append(row)
+            seconds = row["search_cpu_seconds"] + row["final_cpu_seconds"]
+            print(f"seed {row['seed']}, {row['arm']}: {seconds:.0f} CPU s, {row['test_accuracy']:.2%}", file=sys.stderr)
+            if file is not None:
+                print(json.dumps(row), file=file, flush=True)
+    asked = [row for row in rows if _key(row) in wanted]
+    if not asked:
+        raise InputError("there is nothing to run: --seeds must be at least 1")
+    return asked
+
+
+def _seed_by_seed(key: Key) -> tuple[int, int]:
+    """So that what is interrupted has as many arms of every seed; ours is before those that wait for it."""
+    return key[0], list(ARMS).index(key[1])
+
+
+def _longest_first(key: Key) -> tuple[int, int]:
+    """So that no process is left alone with a long one at the end."""
+    return list(ARMS).index(key[1]), key[0]
+
+
+def _rows(waiting: Sequence[Key], known: Sequence[Row], options: argparse.Namespace) -> Iterator[Row]:
+    """The rows as they end: one after the other in this process, or in so many others."""
+    ours = {row["seed"]: _cost(row) for row in known if row["arm"] == OURS}
+    if options.jobs == 1:
+        _prepare()
+        for key in waiting:
+            row = _row(key, options.scale, _budget(key, ours), options.device)
+            ours |= {row["seed"]: _cost(row)} if row["arm"] == OURS else {}
+            yield row
+        return
+    left, running = list(waiting), set[Future[Row]]()
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), _prepare) as pool:
+        try:
+            while left or running:
+                for key in [key for key in left if not ARMS[key[1]].at_our_cost or key[0] in ours]:
+                    left.remove(key)
+                    running.add(pool.submit(_row, key, options.scale, _budget(key, ours), options.device))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for each in done:
+                    row = each.result()
+                    ours |= {row["seed"]: _cost(row)} if row["arm"] == OURS else {}
+                    yield row
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _budget(key: Key, ours: Mapping[int, float]) -> float:
+    return ours[key[0]] if ARMS[key[1]].at_our_cost else math.inf
+
+
+def _cost(row: Row) -> float:
+    """Seconds that a search may take at our cost; the final training, which every arm has, comes on top."""
+    return float(row[f"search_{row['preset']['clock']}_seconds"])
+
+
+def _row(key: Key, scale: str, budget: float, device: str) -> Row:
+    preset = PRESETS[scale]
+    found = run_arm(preset, *key, budget, device)
+    where = {**machine(nn.Linear(1, 1).to(device)), "threads": torch.get_num_threads()}
+    named = {"scale": scale, **dict(zip(KEY, key, strict=True))}
+    return {**named, **found, "machine": where, "versions": versions(), "preset": preset.record()}
+
+
+def _prepare() -> None:
+    """Make this process ready to measure."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warm_up()
+
+
+def _key(row: Row) -> Key:
+    return row["seed"], row["arm"]
+
+
+def read(path: Path) -> list[Row]:
+    """The rows in a file. Raises InputError if there are none or they are something else."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    for row in rows:
+        if not isinstance(row, dict) or row.get("arm") not in ARMS or row.get("scale") not in PRESETS:
+            raise InputError(f"{path} holds something else than rows of this benchmark: {str(row)[:80]}")
+    return rows
+
+
+def check_same(rows: Sequence[Row], scale: str) -> None:
+    """Raise InputError for rows that another preset made, of which no table could be."""
+    preset = json.loads(json.dumps(PRESETS[scale].record()))
+    for row in rows:
+        if row["scale"] != scale or row.get("preset") != preset:
+            raise InputError(
+                f"the row of seed {row['seed']}, {row['arm']!r}, is of another preset (scale {row['scale']!r}) than "
+                f"{scale!r} is now: take another file"
+            )
+
+
+def _check_costs_known(waiting: Sequence[Key], rows: Sequence[Row]) -> None:
+    have = {_key(row) for row in rows} | set(waiting)
+    for seed, arm in waiting:
+        if ARMS[arm].at_our_cost and (seed, OURS) not in have:
+            raise InputError(f"{arm!r} spends what {OURS!r} took, which is not known of seed {seed}: run that arm, too")
+
+
+def _merged(options: argparse.Namespace) -> list[Row]:
+    rows = [row for path in options.merge for row in read(path)]
+    if not rows:
+        raise InputError(f"there are no rows in {', '.join(map(str, options.merge))}")
+    check_same(rows, rows[0]["scale"])
+    keys = [_key(row) for row in rows]
+    twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
+    if twice is not None:
+        raise InputError(f"seed {twice[0]}, {twice[1]!r}, is there twice; leave one of the files out")
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,339 @@
+"""The arms of `benchmarks.time_to_quality`: ways to come from a network and its data to hyperparameters.
+
+Ours is a call of the library. The others are what its users would write without it: plain Optuna around the same train
+function. Those at our cost begin trials as long as the seconds that our search took in the same seed last.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Final, TypeAlias
+
+import optuna
+import torch
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+from torch import nn
+
+import prunetune
+from benchmarks.time_to_quality.cases import PRESETS, Preset, example, part
+from prunetune import Search
+from prunetune.data import ImageData
+
+Params: TypeAlias = dict[str, Any]
+Row: TypeAlias = dict[str, Any]
+
+CONFIRM: Final = 3
+SUBSET: Final = 5
+"""The data subset is a fifth."""
+SEED_STRIDE: Final = 100_000
+"""Between the seeds of two searches, so that no two trainings of the benchmark share one."""
+FINAL: Final = 90_000
+"""Where, in a search's seeds, those of the final trainings begin."""
+CONFIRMATIONS: Final = 80_000
+
+
+class Clock:
+    """Seconds since it was made, of this process and of the wall; `now()` in the preset's own."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.start = self._read()
+
+    def _read(self) -> dict[str, float]:
+        return {"cpu": time.process_time(), "wall": time.perf_counter()}
+
+    def seconds(self) -> dict[str, float]:
+        return {name: value - self.start[name] for name, value in self._read().items()}
+
+    def now(self) -> float:
+        return self.seconds()[self.kind]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One search: a preset with the data of a seed, the clock that began with it, and what it may spend."""
+
+    preset: Preset
+    data: ImageData
+    seed: int
+    clock: Clock
+    budget: float = math.inf
+    """Seconds of the preset's clock."""
+
+    def train_seed(self, number: int) -> int:
+        return self.seed * SEED_STRIDE + number
+
+    def base(self) -> nn.Module:
+        return self.preset.build(self.data)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The hyperparameters that a search chose, and what it ran."""
+
+    params: Params
+    trials: int
+    base_epochs: float
+    """Epochs of the base on all training images that the search trained."""
+    proxy_epochs: int = 0
+
+
+class EnoughSeen(Exception):
+    """The trial has trained for as long as it was meant to."""
+
+
+@dataclass
+class PlainReport:
+    """The usual few lines between a training loop and Optuna: report, and stop where the trial pruner says so.
+
+    It has what the train function asks of `prunetune.Report`.
+    """
+
+    seed: int
+    epochs: int
+    trial: optuna.Trial | None = None
+    stop_after: int | None = None
+    score: float = math.nan
+    epoch: int = 0
+    resolution: float = 1.0
+    data: float = 1.0
+
+    def __call__(self, score: float, epoch: int) -> None:
+        self.score, self.epoch = score, epoch
+        if self.trial is not None:
+            if math.isnan(score):
+                raise optuna.TrialPruned
+            self.trial.report(score, epoch)
+            if epoch < self.epochs and self.trial.should_prune():
+                raise optuna.TrialPruned
+        if epoch == self.stop_after:
+            raise EnoughSeen
+
+    def param_groups(
+        self, model: nn.Module, *, lr: float, weight_decay: float = 0.0, optimizer: str = "sgd"
+    ) -> list[dict[str, Any]]:
+        return [{"params": list(model.parameters()), "lr": lr, "weight_decay": weight_decay}]
+
+
+def train(task: Task, model: nn.Module, params: Params, report: PlainReport, data: ImageData) -> float:
+    """The score of a fresh base, trained with `params` until the report ends it or the epochs are over."""
+    try:
+        return task.preset.job(data)(model, params, report)  # type: ignore[arg-type]
+    except EnoughSeen:
+        return report.score
+
+
+@dataclass
+class PlainSearch:
+    """A study of Optuna's on the base, as its tutorials have it."""
+
+    task: Task
+    sampler: BaseSampler
+    pruner: BasePruner = field(default_factory=NopPruner)
+    epochs: int | None = None
+    """Of a trial, which end its schedule; the preset's."""
+    stop_after: int | None = None
+    data: ImageData | None = None
+    trained: float = 0.0
+
+    def __post_init__(self) -> None:
+        name = str(self.task.seed)  # Hyperband's brackets depend on it
+        self.study = optuna.create_study(
+            study_name=name, direction="maximize", sampler=self.sampler, pruner=self.pruner
+        )
+
+    def run(self, *, trials: int | None = None, reserve: float = 0.0) -> PlainSearch:
+        """So many trials; without a number, as many as the task's budget has room for, less `reserve` base epochs."""
+        while self._has_room(reserve) if trials is None else len(self.study.trials) < trials:
+            self._run_one()
+        return self
+
+    def _has_room(self, reserve: float) -> bool:
+        """Whether the next trial, if it costs what they cost on average, ends nearer to the budget than beyond it.
+
+        There is always one trial that came to a score.
+        """
+        if not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            return True
+        spent = self.task.clock.now()
+        half = spent / len(self.study.trials) / 2
+        kept = reserve * spent / self.trained  # seconds, at the pace so far
+        return spent + half + kept <= self.task.budget
+
+    def _run_one(self) -> None:
+        task, data = self.task, self.data or self.task.data
+        trial = self.study.ask()
+        params = task.preset.space.suggest(trial)
+        seed = task.train_seed(trial.number)
+        report = PlainReport(seed, self.epochs or task.preset.epochs, trial, self.stop_after)
+        torch.manual_seed(seed)
+        try:
+            self.study.tell(trial, train(task, task.base(), params, report, data))
+        except optuna.TrialPruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        self.trained += report.epoch * len(data.train_labels) / len(task.data.train_labels)
+
+    def top(self, count: int) -> list[Params]:
+        """The hyperparameters of the best complete trials."""
+        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        best = sorted(complete, key=lambda trial: -(trial.value if trial.value is not None else -math.inf))
+        return [dict(trial.params) for trial in best[:count]]
+
+    def found(self) -> Found:
+        return Found(self.top(1)[0], len(self.study.trials), self.trained)
+
+
+def hyperband(epochs: int) -> HyperbandPruner:
+    """Optuna's with its own factor, from one epoch on."""
+    return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
+
+
+def default(task: Task) -> Found:
+    """TPE and Hyperband on the base."""
+    return _tpe_hyperband(task).run(trials=task.preset.trials).found()
+
+
+def few_trials(task: Task) -> Found:
+    """The default with a quarter of the trials."""
+    return _tpe_hyperband(task).run(trials=task.preset.few_trials).found()
+
+
+def subset(task: Task) -> Found:
+    """The default on a fifth of the training images, as many trials as our cost has room for."""
+    data = part(task.data, "train", len(task.data.train_labels) // SUBSET, task.seed)
+    return _tpe_hyperband(task, data).run().found()
+
+
+def _tpe_hyperband(task: Task, data: ImageData | None = None) -> PlainSearch:
+    return PlainSearch(task, TPESampler(seed=task.seed), hyperband(task.preset.epochs), data=data)
+
+
+def short(task: Task) -> Found:
+    """TPE, every trial a third of the epochs with the whole schedule in them, none stopped."""
+    return PlainSearch(task, TPESampler(seed=task.seed), epochs=task.preset.short_epochs).run().found()
+
+
+def random(task: Task) -> Found:
+    """Random configurations, trained to the end."""
+    return PlainSearch(task, RandomSampler(seed=task.seed)).run().found()
+
+
+def halving(task: Task) -> Found:
+    """TPE and Optuna's successive halving: one in three goes on after 1, 3, 9 … epochs, no brackets."""
+    pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    return PlainSearch(task, TPESampler(seed=task.seed), pruner).run().found()
+
+
+def one_epoch(task: Task) -> Found:
+    """The first epoch of as many trials as there is room for beside three full trainings of the best, which choose."""
+    full = task.preset.epochs
+    search = PlainSearch(task, TPESampler(seed=task.seed), stop_after=1).run(reserve=CONFIRM * full)
+    scores = []
+    for number, params in enumerate(search.top(CONFIRM)):
+        seed = task.train_seed(CONFIRMATIONS + number)
+        torch.manual_seed(seed)
+        report = PlainReport(seed, full)
+        score = train(task, task.base(), params, report, task.data)
+        scores.append((-1.0 if math.isnan(score) else score, -number, params))
+        search.trained += report.epoch
+    return Found(max(scores, key=lambda each: each[:2])[2], len(search.study.trials), search.trained)
+
+
+def ours(task: Task, transfer: str = "mup") -> Found:
+    """TPE and Hyperband on the proxy, the best three confirmed on the base: `prunetune.tune`."""
+    preset = task.preset
+    with tempfile.TemporaryDirectory() as folder:
+        result = prunetune.tune(
+            task.base,
+            preset.job(task.data),
+            preset.space,
+            example_inputs=example(task.data),
+            epochs=preset.epochs,
+            run_dir=f"{folder}/run",
+            pruning=preset.asked(transfer),
+            search=Search(
+                direction="maximize", n_trials=preset.trials, confirm=CONFIRM, optimizer="tpe", trial_pruner="hyperband"
+            ),
+            seed=task.seed,
+        )
+    record = result.record
+    confirmed = sum(each["epochs"] for each in record["confirmation"])
+    return Found(result.params, sum(record["search"]["trials"].values()), confirmed, record["search"]["epochs"])
+
+
+def ours_identity(task: Task) -> Found:
+    """Ours with `transfer="identity"`: the proxy trains with the hyperparameters as they are."""
+    return ours(task, "identity")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to search. `at_our_cost`: it needs the seconds of ours, of the same seed."""
+
+    search: Callable[[Task], Found]
+    at_our_cost: bool = False
+    rival: bool = True
+
+    @property
+    def says(self) -> str:
+        return (self.search.__doc__ or "").strip().rstrip(".")
+
+
+ARMS: Final[Mapping[str, Arm]] = {
+    "default": Arm(default, rival=False),  # the longest first
+    "ours": Arm(ours, rival=False),
+    "ours-identity": Arm(ours_identity, rival=False),
+    "quarter-of-the-trials": Arm(few_trials),
+    "fewer-epochs": Arm(short, at_our_cost=True),
+    "data-subset": Arm(subset, at_our_cost=True),
+    "one-epoch-top-3": Arm(one_epoch, at_our_cost=True),
+    "successive-halving": Arm(halving, at_our_cost=True),
+    "random": Arm(random, at_our_cost=True),
+}
+
+
+@cache
+def warm_up() -> None:
+    """Load whatever a search loads on first use, ours and Optuna's, so that no arm pays for it."""
+    small = replace(PRESETS["smoke"], trials=1, epochs=1)
+    ours(Task(small, small.load(0, "cpu"), 0, Clock("cpu")))
+
+
+def run_arm(preset: Preset, seed: int, arm: str, budget: float = math.inf, device: str = "cpu") -> Row:
+    """Search, then train the base with what was found: what both cost, and the accuracy on the test images.
+
+    The data is ready before the clocks start, and after `warm_up` all imports are. One final training is counted:
+    the mean of those that there are.
+    """
+    data = preset.load(seed, device)
+    task = Task(preset, data, seed, Clock(preset.clock), budget)
+    found = ARMS[arm].search(task)
+    search = task.clock.seconds()
+    accuracies, finals = [], []
+    for number in range(preset.finals):
+        clock = Clock(preset.clock)
+        train_seed = task.train_seed(FINAL + number)
+        torch.manual_seed(train_seed)
+        model = task.base()
+        train(task, model, found.params, PlainReport(train_seed, preset.epochs), data)
+        finals.append(clock.seconds())
+        accuracies.append(preset.job(data).evaluate(model)["accuracy"])
+    final = {name: sum(each[name] for each in finals) / len(finals) for name in search}
+    return {
+        **{f"search_{name}_seconds": search[name] for name in search},
+        **{f"final_{name}_seconds": final[name] for name in final},
+        "test_accuracy": sum(accuracies) / len(accuracies),
+        "test_accuracies": accuracies,
+        "params": found.params,
+        "trials": found.trials,
+        "base_epochs": found.base_epochs,
+        "proxy_epochs": found.proxy_epochs,
+        "budget_seconds": budget if math.isfinite(budget) else None,
+    }

@@ -1,0 +1,286 @@
+"""A run's way up its ladder: what each rung trains, how many, and what is left of the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from optuna.trial import TrialState
+
+from prunetune.backends.study.attributes import PROXY_CURVE
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import finished_trials, open_study, outcome, top_trials
+from prunetune.errors import InputError, SearchError
+from prunetune.events import Notice, outcome_in_words
+from prunetune.ladder.agreement import agreement, axes_between, choose_controls
+from prunetune.ladder.costs import Costs
+from prunetune.ladder.plan import Plan
+from prunetune.ladder.promotion import RungResult, ranked
+from prunetune.record.schema import plain
+from prunetune.tuning import parts
+from prunetune.tuning.objective import Objective
+from prunetune.tuning.survey import planned
+
+if TYPE_CHECKING:
+    import optuna
+
+    from prunetune.backends.study.study import StudySettings
+    from prunetune.engine import PruningPlan
+    from prunetune.tuning.run import Run
+
+SEARCH_STUDY: Final = "search"  # in the run folder
+CAME_UP: Final = {"search_trial": int, "proxy_score": float}
+"""User attributes of every trial above the first rung: its number there, and its score on the rung below."""
+RESERVE: Final = 0.03
+"""The share of a time budget that is kept for what is not training: reports, storage, the end."""
+
+
+@dataclass(frozen=True)
+class Climber:
+    """A configuration on a rung, and how its training there ended."""
+
+    number: int
+    """That of its trial on the first rung."""
+    params: Mapping[str, Any]
+    result: RungResult[int]
+    curve: Mapping[int, float]
+    """Its scores by epoch."""
+
+
+class Ascent:
+    """The plan of a run, which a short time shrinks and poor agreement widens, and the studies of its rungs."""
+
+    def __init__(self, run: Run, made: Plan, costs: Costs, networks: Mapping[float | None, PruningPlan]) -> None:
+        self.run = run
+        self.plan = self._made = made
+        self.costs = costs
+        self.networks = networks
+        self._full_seconds: float | None = None
+
+    @property
+    def last(self) -> int:
+        """The place of the full network's rung."""
+        return len(self.plan.ladder.rungs) - 1
+
+    def settings(self, place: int) -> StudySettings:
+        """Those of the study of a rung: above the first nobody proposes and nobody is stopped."""
+        searched = self.run.settings.study()
+        if place == 0:
+            return searched
+        epochs = self.plan.ladder.rungs[place].of_epochs(self.run.settings.epochs)
+        return replace(searched, epochs=epochs, optimizer="random", trial_pruner="none", rungs="truncated")
+
+    def study_name(self, place: int) -> str:
+        """The name of a rung's study in the run folder: by what is trained, since the numbers may change."""
+        if place == 0:
+            return SEARCH_STUDY
+        rung = self.plan.ladder.rungs[place]
+        width = "proxy" if rung.width is None else f"{rung.width:.4g}"
+        return f"rung-{width}-{rung.of_epochs(self.run.settings.epochs)}-{rung.resolution:.4g}-{rung.data:.4g}"
+
+    def after(self, place: int) -> float:
+        """The work of the rungs above, in epochs of this one."""
+        price = self.plan.prices[place] / self.settings(place).epochs
+        return sum(self.plan.spending[place + 1 :]) / price
+
+    def limit(self, place: int, study: optuna.Study) -> int:
+        """How many are to be trained on the rung by now: fewer than before where the time has become short."""
+        trained = len(finished_trials(study))
+        if self.run.settings.budget.seconds is not None and trained:
+            self._keep_time(place, trained, self._seconds(place, study))
+        return self.plan.ladder.entrants[place]
+
+    def climb(self) -> None:
+        """Train on each rung between the first and the last those who come up to it."""
+        place = 1
+        while place < self.last:
+            kind = self.plan.ladder.rungs[place].kind
+            self._settle(place)
+            if place < self.last and self.plan.ladder.rungs[place].kind == kind:
+                self._climb(place)
+                place += 1
+        self._settle(self.last)
+
+    def coming(self, place: int) -> list[Climber]:
+        """Who goes up to a rung from the one below, the best first, and then the controls."""
+        below = self.plan.ladder.rungs[place - 1]
+        climbers = {each.number: each for each in self.climbers(place - 1)}
+        before = self.climbers(place - 2) if place > 1 else []
+        direction = self.settings(0).direction
+        order = ranked([each.result for each in climbers.values()], [x.result for x in before], direction=direction)
+        up = order[: below.keep]
+        return [climbers[number] for number in (*up, *choose_controls(order, up, below.controls))]
+
+    def climbers(self, place: int) -> list[Climber]:
+        """All that were trained on a rung."""
+        needs = CAME_UP if place else {}
+        storage, name = self.run.folder.storage, self.study_name(place)
+        with open_study(storage, name, self.settings(place), observer=self.run.observer, needs=needs) as study:
+            return climbers(study)
+
+    def record(self) -> dict[str, Any]:
+        """What ``result.json`` says of the plan."""
+        return {"plan": self.plan.to_record(), "full_seconds": self._full_seconds}
+
+    def _objective(self, place: int) -> Objective:
+        rung, problem, pruning = self.plan.ladder.rungs[place], self.run.problem, self.run.settings.pruning
+        if rung.width == 1:
+            return Objective(problem.model_fn, problem.train, resolution=rung.resolution, data=rung.data)
+        return Objective.on_proxy(
+            problem.model_fn,
+            problem.train,
+            self.networks[rung.width],
+            pruning.weights,
+            pruning.transfer,
+            resolution=rung.resolution,
+            data=rung.data,
+            observer=self.run.observer,
+        )
+
+    def _climb(self, place: int) -> None:
+        def update() -> None:
+            run.journal.lap("climb")
+            summary = plain(parts.climb_part(study, rung.describe(), controls))
+            others = [each for each in run.record.get("climbs", ()) if each["study"] != study.study_name]
+            run.record["climbs"] = [*others, summary]
+
+        run, rung, settings = self.run, self.plan.ladder.rungs[place], self.settings(place)
+        coming = self.coming(place)
+        controls = [each.number for each in coming[self.plan.ladder.rungs[place - 1].keep :]]
+        storage, name = run.folder.storage, self.study_name(place)
+        with open_study(storage, name, settings, observer=run.observer, needs=CAME_UP) as study:
+            run.journal.set_status("climbing")
+            total = enqueue(study, coming)
+            try:
+                run_trials(
+                    study,
+                    self._objective(place),
+                    settings,
+                    n_trials=lambda: min(total, self.limit(place, study)),
+                    phase="climb",
+                    observer=run.journal.after_trials(update),
+                    retries=0,  # what was interrupted is queued above, at the next start
+                    after=self.after(place),
+                )
+            finally:
+                update()
+            there = climbers(study)
+        if not any(each.result.may_go_on for each in there):
+            raise SearchError(f"no training on the rung with {rung.describe()} came to a score; {fates(there)}")
+        self._watch(place, there, controls)
+
+    def _watch(self, place: int, there: Sequence[Climber], controls: Sequence[int]) -> None:
+        """Say how the rung below ranked, and let more go on where it ranked badly."""
+        rungs, run = self.plan.ladder.rungs, self.run
+        found = agreement(
+            [each.result for each in self.climbers(place - 1)],
+            [each.result for each in there],
+            controls=controls,
+            axes=axes_between(rungs[place - 1], rungs[place]),
+            direction=self.settings(0).direction,
+            widened=any((each.get("agreement") or {}).get("decision") == "widen" for each in run.record["climbs"][:-1]),
+        )
+        told = parts.agreement_part(found)
+        known = run.record["climbs"][-1].get("agreement")
+        run.record["climbs"][-1]["agreement"] = plain(told)
+        if found.decision != "unknown" and known is None:
+            run.observer(Notice(found.sentence))
+        if found.decision == "widen":
+            self.plan = self._made = self.plan.widened(place, left=self._left_above(place))
+            self._write()
+        run.journal.save()
+
+    def _left_above(self, place: int) -> float:
+        """What there is for the rungs above, in full trainings."""
+        budget = self.run.settings.budget
+        if budget.seconds is not None:
+            return self._left()
+        return math.inf if budget.trainings is None else budget.trainings - sum(self.plan.spending[: place + 1])
+
+    def _settle(self, place: int) -> None:
+        """Begin a rung: by now the rungs below are as they are."""
+        if self.run.settings.budget.seconds is not None and self._full_seconds is not None:
+            spent = sum(self.plan.spending[:place])
+            self.plan = self._made = self.plan.shrunk(place, spent=spent, left=self._left())
+            self._write()
+
+    def _keep_time(self, place: int, trained: int, full_seconds: float) -> None:
+        """Shrink what is to come to the time that is left, given what a full training takes by the rung's pace."""
+        first = self._full_seconds is None
+        self._full_seconds = full_seconds
+        spent = sum(self.plan.spending[:place]) + trained * self.plan.prices[place]
+        if first and place == 0:
+            self.plan = self._made = self._planned(spent + self._left())
+        self.plan = self._made.shrunk(place, trained, spent=spent, left=self._left())
+        self._write()
+
+    def _planned(self, trainings: float) -> Plan:
+        """The plan for the time, once it is known what trainings take."""
+        try:
+            return planned(self.run.settings, self.costs, trainings=trainings, steps_per_epoch=self.run.problem.steps)
+        except InputError:
+            asked, full = self.run.settings.budget.seconds or 0.0, self._full_seconds or 0.0
+            least = (asked + (1 + 2 * self.plan.prices[0] - trainings) * full) / (1 - RESERVE)
+            raise InputError(
+                f"the budget is {asked:.4g} s, but a full training of the full network is predicted to take "
+                f"{full:.3g} s by the first trial, so the least is about {least:.4g} s; give more, or fewer epochs"
+            ) from None
+
+    def _seconds(self, place: int, study: optuna.Study) -> float:
+        """What a full training takes by the trainings of this rung; those that were stopped had fewer epochs."""
+        epochs = self.settings(place).epochs
+        ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) in ("complete", "pruned")]
+        shares = sum((trial.user_attrs["epochs"] or epochs) / epochs for trial in ended) * self.plan.prices[place]
+        if not shares:
+            return self._full_seconds or math.inf
+        return sum(trial.user_attrs["seconds"] for trial in ended) / shares
+
+    def _left(self) -> float:
+        """The time that is left, in full trainings; what is not training has its reserve."""
+        assert self._full_seconds is not None
+        seconds = (self.run.settings.budget.seconds or 0.0) * (1 - RESERVE) - self.run.journal.elapsed()
+        return max(0.0, seconds / self._full_seconds)
+
+    def _write(self) -> None:
+        self.run.record["ladder"].update(self.record())
+        self.run.record["n_trials"] = self.plan.ladder.entrants[0]
+
+
+def climbers(study: optuna.Study) -> list[Climber]:
+    """All that were trained in the study of a rung, by their numbers on the first; of several trainings the last."""
+    found = {}
+    for trial in study.get_trials(deepcopy=False):
+        ended = outcome(trial)
+        if ended in ("complete", "pruned", "diverged", "failed") and trial.params:
+            number = trial.user_attrs.get("search_trial", trial.number)
+            curve = dict(sorted(trial.intermediate_values.items()))
+            score = trial.value if ended == "complete" else next(reversed(curve.values()), None)
+            found[number] = Climber(number, trial.params, RungResult(number, score, ended), curve)
+    return list(found.values())
+
+
+def enqueue(study: optuna.Study, coming: Sequence[Climber], *, stretch: float | None = None) -> int:
+    """Queue those that were not trained in ``study`` yet; returns how many trials there will be in all.
+
+    For the race, how they learned on the rung below is noted, an epoch there being ``stretch`` epochs here; None is no
+    race. Where all were tried and none came to a score, all are queued again, with new seeds: this is another start,
+    and the search is worth more than what failed.
+    """
+    finished = finished_trials(study)
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    tried = {trial.user_attrs["search_trial"] for trial in (*finished, *waiting)}
+    again = not waiting and not top_trials(study, 1) and tried.issuperset(each.number for each in coming)
+    queued = [each for each in coming if again or each.number not in tried]
+    for each in queued:
+        notes: dict[str, Any] = {"search_trial": each.number, "proxy_score": each.result.score}
+        if stretch is not None:
+            notes[PROXY_CURVE] = [(step * stretch, score) for step, score in each.curve.items()]
+        study.enqueue_trial(dict(each.params), user_attrs=notes)
+    return len(finished) + len(waiting) + len(queued)
+
+
+def fates(there: Sequence[Climber]) -> str:
+    """How each ended, in words."""
+    return "; ".join(f"trial {each.number} {outcome_in_words(each.result.outcome)}" for each in there)

@@ -1,0 +1,96 @@
+"""Before a search: the networks that its ladder may use, cut and timed, and the plan that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from torch import nn
+
+from prunetune.engine import step_time
+from prunetune.ladder.costs import Costs
+from prunetune.ladder.named import Situation, plan_by_name, plan_for
+from prunetune.ladder.plan import Plan
+from prunetune.ladder.rung import Ladder
+from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR
+from prunetune.pruning.cut import prune
+from prunetune.tuning.resolution import check_resolution, step_ratio
+
+if TYPE_CHECKING:
+    from prunetune.events import Observer
+    from prunetune.pruning.result import PruneResult
+    from prunetune.tuning.problem import Problem
+    from prunetune.tuning.settings import Pruning, Settings
+
+WIDTHS: Final = (1 / 2, 1 / 4, 1 / 8)
+"""Shares of the width at which a step is timed, for ladders that are planned."""
+BY_NAME: Final[dict[str, tuple[float | None, ...]]] = {
+    "default": WIDTHS,
+    "paper": (None,),
+    "confirm-3": (None,),
+    "full": (),
+}
+"""Which networks the planners of these names ask for; those of other packages may ask for any."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Networks by their share of the width (None: as small as ``pruning`` says), and what their steps cost."""
+
+    networks: Mapping[float | None, PruneResult]
+    seconds: Mapping[float | None, float]
+    """Of a training step on the example inputs; 1 is the full network."""
+    costs: Costs
+
+
+def at_width(pruning: Pruning, width: float | None) -> Pruning:
+    """How the proxy of a rung is cut: as ``pruning`` says, but to that share of every group's channels."""
+    if width is None:
+        return pruning
+    return replace(pruning, **dict.fromkeys(BUDGETS), ratio=width, depth=False, floor=PAPER_FLOOR)
+
+
+def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Observer) -> Survey:
+    """Cut and time whatever the ladder of ``settings`` may use. Raises InputError for what cannot be cut or resized."""
+    asked = settings.ladder
+    rungs = asked.rungs if isinstance(asked, Ladder) else ()
+    widths = {rung.width for rung in rungs} if rungs else set(BY_NAME.get(str(asked), (None, *WIDTHS)))
+    networks = {
+        width: prune(
+            base,
+            problem.example_inputs,
+            **{**at_width(settings.pruning, width).arguments(), **problem.scoring.arguments()},
+            seed=settings.seed,
+            observer=observer,
+        )
+        for width in sorted(widths - {1.0}, key=lambda width: (width is not None, -(width or 0)))
+    }
+    models = {1.0: base, **{width: result.model for width, result in networks.items()}}
+    named = {str(width): model for width, model in models.items()}
+    measured = step_time(named, problem.example_inputs)
+    seconds = {width: measured[str(width)] for width in models}
+    steps = {(width, 1.0): each / seconds[1.0] for width, each in seconds.items()}
+    for rung in rungs:
+        if rung.resolution < 1:
+            check_resolution(base, problem.example_inputs, rung.resolution)
+            ratio = step_ratio(base, models[rung.width], problem.example_inputs, rung.resolution)
+            steps[rung.width, rung.resolution] = ratio
+    return Survey(networks, seconds, Costs(steps, settings.epochs))
+
+
+def planned(settings: Settings, costs: Costs, *, trainings: float | None, steps_per_epoch: int | None) -> Plan:
+    """The plan for what was asked for: a ladder, or one by its name for a budget of so many full trainings.
+
+    Raises InputError where the budget is too small, or too small for a ladder that is given.
+    """
+    asked = settings.ladder
+    if isinstance(asked, Ladder):
+        return plan_for(asked, costs)
+    situation = Situation(costs, trainings, settings.search.n_trials, steps_per_epoch)
+    return plan_by_name(str(asked), situation)
+
+
+def written(found: Survey) -> dict[str, Any]:
+    """What is kept of the survey's times."""
+    return found.costs.to_record()

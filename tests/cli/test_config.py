@@ -23,7 +23,7 @@ name = "digits"
 [run]
 folder = "runs/x"
 """
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def changed(extra: str) -> dict[str, Any]:

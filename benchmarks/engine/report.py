@@ -7,12 +7,9 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any
 
+from benchmarks.common.lines import Row
 from benchmarks.common.tables import table
-
-Row = dict[str, Any]
-"""One model and engine, as in the JSON lines."""
 
 OURS = "prunetune"
 SLOW = 2.0

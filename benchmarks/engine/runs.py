@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.common.lines import Row
 from benchmarks.common.processes import Outcome, Report, Task, measured, run_all
 from benchmarks.engine.cases import Case, Family
-from benchmarks.engine.report import Row
 from benchmarks.engine.rivals import Engine, Pruned, call, leaves
 from prunetune.engine import PruningPlan, TensorCut
 

@@ -11,11 +11,7 @@ from pathlib import Path
 from typing import Final
 
 DEEP: Final = 100_000
-
-
 UNREAD: Final = ("run.lock", "report.html")
-
-
 WRONG: Final = (None, -1, 10**30, 0.5, math.nan, "", "é", True, [], [None], {}, {"a": []})
 
 

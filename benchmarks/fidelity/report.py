@@ -16,8 +16,6 @@ RESAMPLES, BOOTSTRAP = 2000, 400
 
 TRIALS = 50
 """Of a search, on average; fewer where there are not so many configurations to draw from."""
-
-
 Scores: TypeAlias = Mapping[int, NDArray[np.float64]]
 """Scores of all configurations (N,) by the epochs after which they were taken."""
 

@@ -15,8 +15,6 @@ from prunetune.zoo import models
 from prunetune.zoo.vgg import VGG
 
 MUP: Final = "mup"
-
-
 RULES: Final = (MUP, "identity")
 
 

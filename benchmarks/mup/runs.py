@@ -117,8 +117,6 @@ def _loss(model: nn.Module, data: ImageData) -> float:
 
 
 PARTS: Final = {"rates": rate, "coordinates": coordinates}
-
-
 KEY: Final = ("part", "task", "rule", "width", "seed", "rate")
 
 

@@ -129,11 +129,7 @@ def _train(table: Table, params: Params, report: Report) -> float:
 
 Key: TypeAlias = tuple[str, str, str, str, int]
 """Part, table, optimizer, trial pruner, seed."""
-
-
 Job: TypeAlias = tuple[Key, Callable[[], Row]]
-
-
 KEY: Final = ("part", "table", "optimizer", "trial_pruner", "seed")
 
 

@@ -20,8 +20,6 @@ from torchvision import transforms
 from prunetune.data import ImageData
 
 Batch: TypeAlias = tuple[torch.Tensor, torch.Tensor]
-
-
 Epoch: TypeAlias = Callable[[], object]
 """Goes through all pictures once."""
 

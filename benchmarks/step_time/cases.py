@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
+from benchmarks.common.densenet import densenet_cifar
+from benchmarks.common.shufflenetv2 import shufflenetv2
 from prunetune.zoo import models as zoo
 
 
@@ -27,16 +30,14 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
     return build
 
 
-ZOO = ("vgg16-bn", "resnet20", "resnet56", "mobilenetv2", "densenet-cifar", "shufflenetv2")
-
-
+SMALL = {
+    **{name: zoo[name] for name in ("vgg16-bn", "resnet20", "resnet56", "mobilenetv2")},
+    "densenet-cifar": densenet_cifar,
+    "shufflenetv2": shufflenetv2,
+}
 TORCHVISION = ("resnet18", "mobilenet_v2", "efficientnet_b0", "vit_b_16", "convnext_tiny", "regnet_y_400mf")
-
-
 CASES: Mapping[str, Case] = {
-    **{name: Case(lambda name=name: zoo[name](10, 3), 128, 32) for name in ZOO},  # type: ignore[misc]
+    **{name: Case(functools.partial(build, 10, 3), 128, 32) for name, build in SMALL.items()},
     **{name: Case(_torchvision(name), 4, 224) for name in TORCHVISION},
 }
-
-
 CUTS = ("1", "1/2", "1/4", "p85")

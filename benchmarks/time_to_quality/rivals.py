@@ -258,6 +258,4 @@ ARMS: Final[Mapping[str, Arm]] = {
     "successive-halving": Arm(halving, at_our_cost=True),
     "random": Arm(random, at_our_cost=True),
 }
-
-
 OURS: Final = "ours"

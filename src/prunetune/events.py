@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from prunetune._utils.checks import Direction
 
 Phase: TypeAlias = Literal[
-    "prune", "check-proxy", "check-base", "check-again", "search", "confirm", "train", "refine", "compare", "report"
+    "prune",
+    "check-proxy",
+    "check-base",
+    "check-again",
+    "search",
+    "climb",
+    "confirm",
+    "train",
+    "refine",
+    "compare",
+    "report",
 ]
 Outcome: TypeAlias = Literal["complete", "pruned", "failed", "diverged"]
 

@@ -34,6 +34,7 @@ from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record
 from prunetune.stats.ranks import RankCorrelation, spearman
 from prunetune.tuning import parts
+from prunetune.tuning.asked import with_two_rungs
 from prunetune.tuning.configurations import draw_configurations
 from prunetune.tuning.fidelity import AXES, FULL, Fidelity
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
@@ -147,7 +148,7 @@ def check(
         loss=loss,
         write="search=prunetune.Search({})",
     )
-    settings = Settings.of(problem, pruning, search, fidelity)
+    settings = with_two_rungs(problem, pruning, search, fidelity)
     wanted = whole_number("configurations", configurations, minimum=FEWEST)
     short = _check_epochs(check_epochs, problem.epochs)
     check_resume(resume)

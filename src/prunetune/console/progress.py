@@ -37,6 +37,7 @@ TITLES: Final[dict[Phase, str]] = {
     "check-base": "Checking: the full network",
     "check-again": "Checking: the full network with another seed",
     "search": "Searching on the proxy",
+    "climb": "Climbing: the best again, longer or wider",
     "confirm": "Confirming on the full network",
     "train": "Training the full network",
     "refine": "Refining on the full network",

@@ -122,6 +122,10 @@ class RunFolder:
         """The page for people."""
         return self.path / "report.html"
 
+    def network(self, name: str) -> Path:
+        """The pruning plan of a rung's network."""
+        return self.path / f"plan-{name}.json"
+
     def trial_weights(self, number: int) -> Path:
         """Weights of one trial on the full network, while it may still win."""
         return self.path / f"weights-trial-{number}.safetensors"

@@ -242,12 +242,71 @@ class Trust:
 
 
 @dataclass(frozen=True)
+class AgreementPart:
+    """How a rung and the one below rank the same configurations, some of them controls; see ``ladder.agreement``."""
+
+    configurations: int
+    controls: int
+    decision: str
+    sentence: str
+    spearman: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """One configuration on a rung between the first and the last, with its score on the rung below."""
+
+    trial: int
+    params: Params = field(default_factory=dict)
+    score: float | None = None
+    score_below: float | None = None
+    outcome: str | None = None
+    message: str = ""
+    seconds: float | None = None
+    epochs: float | None = None
+    seed: Any = None
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class ClimbPart:
+    """A rung between the first and the last: what was trained on it, and how the one below had ranked."""
+
+    study: str
+    network: str
+    """What a training on it is, in words."""
+    seconds: float = 0.0
+    trained: tuple[Climbed, ...] = ()
+    agreement: AgreementPart | None = None
+
+
+@dataclass(frozen=True)
+class LadderPart:
+    """The rungs of a search as planned, with the price of a training on each in full trainings, and why.
+
+    ``asked`` is what the user said of it; ``customary`` how many full trainings the customary search takes about.
+    """
+
+    asked: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, Any] = field(default_factory=dict)
+    networks: tuple[dict[str, Any], ...] = ()
+    full_seconds: float | None = None
+    customary: float | None = None
+    total: float | None = None
+    """What all trainings came to, in trainings of the winner."""
+
+
+@dataclass(frozen=True)
 class TimePart:
     """Seconds by phase, and the estimate of what the same search would have taken on the base."""
 
     prune: float | None = None
     measure: float | None = None
     search: float | None = None
+    climb: float | None = None
     confirm: float | None = None
     refine: float | None = None
     total: float | None = None
@@ -301,7 +360,9 @@ class Result:
     fidelity: FidelityPart | None = None
     pruning: PruningPart | None = None
     cost: CostPart | None = None
+    ladder: LadderPart | None = None
     search: SearchPart | None = None
+    climbs: tuple[ClimbPart, ...] = ()
     confirmation: tuple[Confirmation, ...] | None = None
     race: bool | None = None
     raced: Raced | None = None

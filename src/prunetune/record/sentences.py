@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 ENERGY_PHASES: Final = ("search", "confirm")
-PHASES: Final = ("prune", "measure", "search", "confirm", "refine")
+PHASES: Final = ("prune", "measure", "search", "climb", "confirm", "refine")
 """All that finding the hyperparameters takes time for."""
 
 

@@ -12,22 +12,26 @@ from optuna.trial import TrialState
 from prunetune.backends.study.attributes import PROXY_CURVE
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import finished_trials, open_study, outcome, top_trials
+from prunetune.engine import PruningPlan
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, outcome_in_words
 from prunetune.ladder.agreement import agreement, axes_between, choose_controls
 from prunetune.ladder.costs import Costs
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.promotion import RungResult, ranked
-from prunetune.record.schema import plain
+from prunetune.record.folder import read_text
+from prunetune.record.schema import LadderPart, plain
 from prunetune.tuning import parts
 from prunetune.tuning.objective import Objective
-from prunetune.tuning.survey import planned
+from prunetune.tuning.survey import Survey, planned
+from prunetune.tuning.worker import digest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import optuna
 
     from prunetune.backends.study.study import StudySettings
-    from prunetune.engine import PruningPlan
     from prunetune.tuning.run import Run
 
 SEARCH_STUDY: Final = "search"  # in the run folder
@@ -52,12 +56,19 @@ class Climber:
 class Ascent:
     """The plan of a run, which a short time shrinks and poor agreement widens, and the studies of its rungs."""
 
-    def __init__(self, run: Run, made: Plan, costs: Costs, networks: Mapping[float | None, PruningPlan]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        made: Plan,
+        costs: Costs,
+        networks: Mapping[float | None, PruningPlan],
+        full_seconds: float | None = None,
+    ) -> None:
         self.run = run
         self.plan = self._made = made
         self.costs = costs
         self.networks = networks
-        self._full_seconds: float | None = None
+        self._full_seconds = full_seconds
 
     @property
     def last(self) -> int:
@@ -142,7 +153,7 @@ class Ascent:
     def _climb(self, place: int) -> None:
         def update() -> None:
             run.journal.lap("climb")
-            summary = plain(parts.climb_part(study, rung.describe(), controls))
+            summary = plain(parts.climb_part(study, rung.describe(), controls, run.settings.space))
             others = [each for each in run.record.get("climbs", ()) if each["study"] != study.study_name]
             run.record["climbs"] = [*others, summary]
 
@@ -246,6 +257,43 @@ class Ascent:
     def _write(self) -> None:
         self.run.record["ladder"].update(self.record())
         self.run.record["n_trials"] = self.plan.ladder.entrants[0]
+
+
+def begun_ascent(run: Run, made: Plan, found: Survey) -> Ascent:
+    """The ladder of a run that is new; its networks and its plan are written down."""
+    networks = {rung.width: found.networks[rung.width].plan for rung in made.ladder.rungs if rung.width != 1}
+    kept = []
+    for width, plan in networks.items():
+        path, text = run.folder.network("proxy" if width is None else f"{width:.4g}"), plan.to_json()
+        run.folder.write_text(path, text)
+        kept.append({"width": width, "file": path.name, "sha256": digest(text)})
+    asked, costs = run.settings.asked(), found.costs.to_record()
+    run.record["ladder"] = plain(LadderPart(asked, made.to_record(), costs, tuple(kept)))
+    run.journal.save()
+    return Ascent(run, made, found.costs, networks)
+
+
+def resumed_ascent(run: Run) -> Ascent | None:
+    """The ladder of an earlier start, if it has one; a larger budget makes a larger plan."""
+    part = run.record.get("ladder")
+    if not part:
+        return None
+    networks = {each["width"]: read_plan(run.folder.path / each["file"], each["sha256"]) for each in part["networks"]}
+    costs, made, asked = Costs.from_record(part["costs"]), Plan.from_record(part["plan"]), run.settings.asked()
+    if asked != part["asked"]:
+        trainings = run.settings.budget.trainings
+        made = planned(run.settings, costs, trainings=trainings, steps_per_epoch=run.problem.steps)
+        part.update(asked=asked, plan=made.to_record(), full_seconds=None)
+        run.settings = run.settings.on(made.ladder)
+    return Ascent(run, made, costs, networks, part["full_seconds"])
+
+
+def read_plan(path: Path, sha256: str) -> PruningPlan:
+    """The pruning plan in a file of a run. Raises InputError if it is another than the run's."""
+    text = read_text(path) or ""
+    if digest(text) != sha256:
+        raise InputError(f"{path} is missing or was changed since the run began; choose another folder")
+    return PruningPlan.from_json(text)
 
 
 def climbers(study: optuna.Study) -> list[Climber]:

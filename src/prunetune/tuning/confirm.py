@@ -6,18 +6,20 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from prunetune.backends.study.attributes import PROXY_CURVE
 from prunetune.backends.study.loop import run_trials
-from prunetune.backends.study.study import finished_trials, open_study, top_trials
+from prunetune.backends.study.study import open_study, outcome, top_trials
 from prunetune.errors import SearchError
 from prunetune.events import outcome_in_words
+from prunetune.ladder.promotion import ranked
 from prunetune.record import provenance
 from prunetune.record.schema import plain
 from prunetune.tuning import parts
+from prunetune.tuning.ascent import CAME_UP, SEARCH_STUDY, Climber, climbers, enqueue
 from prunetune.tuning.confirmations import confirmations, trust_part
 from prunetune.tuning.objective import Objective
+from prunetune.tuning.saving import CUSTOMARY_TRIALS, customary_trainings
 
 if TYPE_CHECKING:
     import optuna
@@ -28,9 +30,7 @@ if TYPE_CHECKING:
     from prunetune.events import Phase
     from prunetune.tuning.run import Run
 
-SEARCH_STUDY: Final = "search"  # in the run folder
-CONFIRM_STUDY: Final = "confirm"
-CONFIRMED: Final = {"search_trial": int, "proxy_score": float}  # user attributes of every trial in there
+CONFIRM_STUDY: Final = "confirm"  # in the run folder
 
 
 def confirm(run: Run) -> None:
@@ -50,11 +50,11 @@ def confirm(run: Run) -> None:
     storage = run.folder.storage
     with (
         open_study(storage, SEARCH_STUDY, searched, observer=run.observer) as study,
-        open_study(storage, CONFIRM_STUDY, settings, observer=run.observer, needs=CONFIRMED) as confirmed,
+        open_study(storage, CONFIRM_STUDY, settings, observer=run.observer, needs=CAME_UP) as confirmed,
     ):
         run.journal.set_status("confirming")
-        stretch = settings.epochs / searched.epochs if asked.race else None
-        total = _enqueue(confirmed, top_trials(study, confirmations(run.settings, run.folder, study)), stretch=stretch)
+        coming, epochs = _coming(run, study)
+        total = enqueue(confirmed, coming, stretch=settings.epochs / epochs if asked.race else None)
         try:
             run_trials(
                 confirmed,
@@ -75,13 +75,41 @@ def confirm(run: Run) -> None:
             raise SearchError(f"no training of the full network came to a score ({fates})")
         measured = parts.measured_part(study, confirmed, searched.epochs, settings.epochs)
         run.record["cost"]["trial"]["measured"] = measured
-        run.record["time"].update(parts.estimate_part(study, measured))
-        run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
+        if run.ascent is None:
+            run.record["time"].update(parts.estimate_part(study, measured))
+            run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
+        else:
+            _sum_up(run, confirmed)
         run.journal.lap("confirm")
     chosen = plain(parts.choice(winner.user_attrs["search_trial"], winner, run.settings.space))
     if better(run, chosen, refined_winner(run.record)):
         promote(run, chosen, run.folder.trial_weights(winner.number))
     run.folder.drop_weights(run.folder.trial_weights)
+
+
+def _coming(run: Run, study: optuna.Study) -> tuple[list[Climber], int]:
+    """Who is trained on the full network, the best first, and the epochs that they have had."""
+    if run.ascent is not None:
+        return run.ascent.coming(run.ascent.last), run.ascent.settings(run.ascent.last - 1).epochs
+    there = {each.number: each for each in climbers(study)}
+    searched = run.settings.study()
+    order = ranked([each.result for each in there.values()], direction=searched.direction)
+    return [there[number] for number in order[: confirmations(run.settings, run.folder, study)]], searched.epochs
+
+
+def _sum_up(run: Run, confirmed: optuna.Study) -> None:
+    """Write down what the rungs took in full trainings, and about what the customary search would have taken."""
+    ended = [trial for trial in confirmed.get_trials(deepcopy=False) if outcome(trial) == "complete"]
+    full = sum(parts.train_seconds(trial) for trial in ended) / len(ended)
+    climbed = sum(each["seconds"] for each in run.record.get("climbs", ()))
+    total = run.record["search"]["seconds"] + climbed + sum(x["seconds"] or 0.0 for x in run.record["confirmation"])
+    customary = customary_trainings(run.settings.epochs)
+    run.record["ladder"].update(customary=customary, total=total / full)
+    basis = (
+        f"an estimate: about {customary:.3g} full trainings of {full:.4g} s, which {CUSTOMARY_TRIALS} trials of TPE "
+        "with Hyperband on the full network and the training of their winner take"
+    )
+    run.record["time"].update(search_on_base_estimate=customary * full, estimate_basis=basis)
 
 
 def confirm_settings(run: Run) -> StudySettings:
@@ -124,26 +152,3 @@ def promote(run: Run, winner: provenance.Record, weights: Path) -> None:
     run.journal.write_best("base", winner)
     if weights.exists():
         os.replace(weights, run.folder.weights)
-
-
-def _enqueue(confirmed: optuna.Study, candidates: list[optuna.trial.FrozenTrial], *, stretch: float | None) -> int:
-    """Queue those ``candidates`` that have no confirmation yet; returns how many trials there will be in all.
-
-    For the race, how they learned on the proxy is noted, an epoch there being ``stretch`` epochs; None for no race.
-
-    Where all were tried and none came to a score, all are queued again, with new seeds: this is another start, and
-    the search is worth more than what failed.
-    """
-    from optuna.trial import TrialState
-
-    finished = finished_trials(confirmed)
-    waiting = confirmed.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    tried = {trial.user_attrs["search_trial"] for trial in (*finished, *waiting)}
-    again = not waiting and not top_trials(confirmed, 1) and tried.issuperset(trial.number for trial in candidates)
-    queued = [trial for trial in candidates if again or trial.number not in tried]
-    for trial in queued:
-        notes: dict[str, Any] = {"search_trial": trial.number, "proxy_score": trial.value}
-        if stretch is not None:
-            notes[PROXY_CURVE] = [(step * stretch, score) for step, score in sorted(trial.intermediate_values.items())]
-        confirmed.enqueue_trial(trial.params, user_attrs=notes)
-    return len(finished) + len(waiting) + len(queued)

@@ -25,7 +25,7 @@ class Journal:
         self.folder = folder
         self.observer = observer
         self.record: Record = {}
-        self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
+        self.seconds = dict.fromkeys(("prune", "measure", "search", "climb", "confirm", "refine", "total"), 0.0)
         self._meter = meter
         self._clock = time.perf_counter()
 
@@ -50,6 +50,10 @@ class Journal:
             self.observer(event)
 
         return observe
+
+    def elapsed(self) -> float:
+        """Seconds since the run was first started, without the time between its starts."""
+        return self.seconds["total"] + time.perf_counter() - self._clock
 
     def lap(self, name: str) -> None:
         """Add the time since the last lap to phase ``name`` and to the total; both go on over restarts."""

@@ -12,7 +12,10 @@ from prunetune.backends.study.study import count_outcomes, outcome, top_trials
 from prunetune.errors import InputError
 from prunetune.record.provenance import Record, finite
 from prunetune.record.schema import (
+    AgreementPart,
     Choice,
+    Climbed,
+    ClimbPart,
     Confirmation,
     CostPart,
     FidelityPart,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     import optuna
 
     from prunetune.backends import SearchSpace
+    from prunetune.ladder.agreement import Agreement
     from prunetune.pruning.result import PruneResult
     from prunetune.tuning.fidelity import Fidelity, TrialCost
 
@@ -108,6 +112,31 @@ def _trained(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
         "epochs": notes.get("epochs", trial.last_step or 0),
         "seed": notes.get("seed"),
     }
+
+
+def climb_part(study: optuna.Study, network: str, controls: Sequence[int], space: SearchSpace) -> ClimbPart:
+    """What was trained on a rung between the first and the last."""
+    climbed = []
+    for trial in study.get_trials(deepcopy=False):
+        ended = outcome(trial)
+        if ended is not None:
+            number = trial.user_attrs["search_trial"]
+            known = _trained(trial, space)
+            score, below = known.pop("base_score"), trial.user_attrs["proxy_score"]
+            climbed.append(Climbed(number, score=score, score_below=below, control=number in controls, **known))
+    return ClimbPart(study.study_name, network, sum(each.seconds or 0.0 for each in climbed), tuple(climbed))
+
+
+def agreement_part(found: Agreement) -> AgreementPart:
+    """How two rungs agree, as plain values."""
+    spearman = found.spearman
+    return AgreementPart(
+        found.configurations,
+        found.controls,
+        found.decision,
+        found.sentence,
+        *(None if each is None else float(each) for each in (spearman.mean, spearman.low, spearman.high)),
+    )
 
 
 def confirmation_part(study: optuna.Study, space: SearchSpace) -> list[Record]:

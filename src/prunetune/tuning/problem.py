@@ -41,6 +41,8 @@ class Problem:
     evaluate: EvaluateFunction | None = None
     scoring: ScoringData = field(default_factory=ScoringData)
     smaller: Mapping[str, ModelFunction] = field(default_factory=dict)
+    steps: int | None = None
+    """Optimizer steps of an epoch, where they are known."""
 
     @classmethod
     def of(
@@ -57,6 +59,7 @@ class Problem:
         data: Iterable[Batch] | None = None,
         loss: Loss | None = None,
         smaller: Mapping[str, ModelFunction] | None = None,
+        steps: int | None = None,
         write: str = "{}",
     ) -> Self:
         """The problem as a user describes it; ``write`` is where the direction is written, for the error.
@@ -78,6 +81,7 @@ class Problem:
             evaluate=evaluate,
             scoring=ScoringData(data, loss),
             smaller=smaller or {},
+            steps=None if steps is None else whole_number("steps_per_epoch", steps, minimum=1),
         )
 
     def full_network(self) -> tuple[nn.Module, str]:

@@ -17,7 +17,8 @@ from prunetune.backends.study.shrink_space import FEWEST, holds, narrowed
 from prunetune.backends.study.study import open_study, outcome, top_trials
 from prunetune.record.schema import plain
 from prunetune.tuning import parts
-from prunetune.tuning.confirm import CONFIRM_STUDY, CONFIRMED, SEARCH_STUDY, better, confirm_settings, on_base, promote
+from prunetune.tuning.ascent import CAME_UP, SEARCH_STUDY
+from prunetune.tuning.confirm import CONFIRM_STUDY, better, confirm_settings, on_base, promote
 
 if TYPE_CHECKING:
     import optuna
@@ -48,7 +49,7 @@ def refine(run: Run) -> None:
     storage = run.folder.storage
     with (
         open_study(storage, SEARCH_STUDY, searched, observer=run.observer) as study,
-        open_study(storage, CONFIRM_STUDY, confirm_settings(run), observer=run.observer, needs=CONFIRMED) as confirmed,
+        open_study(storage, CONFIRM_STUDY, confirm_settings(run), observer=run.observer, needs=CAME_UP) as confirmed,
     ):
         run.record.setdefault("refinement", {"space": refined_space(study, confirmed, run.settings.space).to_dict()})
         run.journal.set_status("refining")  # which writes the ranges down before there is a study with them

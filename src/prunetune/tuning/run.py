@@ -24,15 +24,17 @@ from prunetune.events import (
 )
 from prunetune.pruning.cut import prune
 from prunetune.record import provenance
-from prunetune.record.folder import FORMAT, RunFolder, load_weights, read_text
+from prunetune.record.folder import FORMAT, RunFolder, load_weights
 from prunetune.record.provenance import Record
-from prunetune.record.schema import FidelityPart, Result
+from prunetune.record.schema import CostPart, FidelityPart, Result
 from prunetune.record.stored import read_record
 from prunetune.report import write_report
 from prunetune.tuning import parts
-from prunetune.tuning.confirm import SEARCH_STUDY, confirm
+from prunetune.tuning.ascent import SEARCH_STUDY, Ascent, begun_ascent, read_plan, resumed_ascent
+from prunetune.tuning.asked import resumed
+from prunetune.tuning.confirm import confirm
 from prunetune.tuning.energy import Meter
-from prunetune.tuning.fidelity import AXES, FULL, Fidelity
+from prunetune.tuning.fidelity import AXES, FULL, Fidelity, cost_of
 from prunetune.tuning.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
 from prunetune.tuning.journal import Journal
 from prunetune.tuning.objective import Objective, unread_notes
@@ -42,6 +44,7 @@ from prunetune.tuning.resolution import check_resolution, choose_fidelity
 from prunetune.tuning.result import TuneResult
 from prunetune.tuning.saving import full_trainings, will_not_pay
 from prunetune.tuning.settings import Settings
+from prunetune.tuning.survey import planned, survey, whole
 from prunetune.tuning.train_checks import not_read_note
 from prunetune.tuning.transfer_notes import transfer_note
 from prunetune.tuning.worker import Order, digest, owner_of, publish
@@ -49,6 +52,7 @@ from prunetune.tuning.worker import Order, digest, owner_of, publish
 if TYPE_CHECKING:
     import optuna
 
+    from prunetune.pruning.result import PruneResult
 
 ASKED: Final = ("n_trials", "refine", "confirm")
 """What may be raised later."""
@@ -75,6 +79,8 @@ class Run:
         self.first = [dict(point) for point in first]
         self.remarks = remarks
         """What is to be said of the network, beside the notes on the search."""
+        self.ascent: Ascent | None = None
+        """Where the search is a ladder."""
 
     @property
     def record(self) -> Record:
@@ -85,20 +91,28 @@ class Run:
         """Do what is left of the run."""
         stored = read_record(self.folder.result)
         if stored is not None:
+            self.settings = resumed(self.settings, stored, self.folder.path)
             self.settings.check_same(stored, self.folder.path)
             self.journal.go_on_with(stored)
         different = self._compared(base, resume)
-        asked = {name: getattr(self.settings.search, name) for name in ASKED}
-        if self.record.get("status") == "finished" and asked == {name: self.record.get(name, 0) for name in asked}:
+        if self.record.get("status") == "finished" and self._asks_no_more():
             return self._finished_before(different)
-        plan = self._stored_plan() if self.record else self._prune(base)
+        if self.record:
+            plan = self._stored_plan()
+            self.ascent = resumed_ascent(self)
+        elif self.settings.ladder is not None:
+            plan = self._survey(base)
+        else:
+            plan = self._prune(base)
         self.settings = replace(self.settings, fidelity=self._chosen_fidelity())
-        self.record.update(asked)
+        self.record.update({name: getattr(self.settings.search, name) for name in ASKED})
         self._note_differences(different)
         self.record.setdefault("id", uuid.uuid4().hex)
         with self.journal.recording():
             with self.journal.metered("search"):
                 self._search(plan)
+                if self.ascent is not None:
+                    self.ascent.climb()
             with self.journal.metered("confirm"):
                 confirm(self)
                 refine(self)
@@ -106,6 +120,12 @@ class Run:
             self.record["status"] = "finished"
         self._write_report()
         return self._result(already_finished=False)
+
+    def _asks_no_more(self) -> bool:
+        """Whether nothing is asked for beyond what the record has: more trials, or a larger budget."""
+        part = self.record.get("ladder")
+        numbers = all(getattr(self.settings.search, name) == self.record.get(name, 0) for name in ASKED)
+        return numbers and (not part or part["asked"] == self.settings.asked())
 
     def _compared(self, base: nn.Module, resume: Resume) -> dict[str, str]:
         """What is different from what the run was started with, and was let pass."""
@@ -135,8 +155,33 @@ class Run:
             flops = result.cost.proxy.flops / max(1, result.cost.base.flops)
             trial = "" if fidelity == FULL else f"; a trial costs {predicted.total:.2g} of a full training"
             say(f"the proxy has {flops:.1%} of the FLOPs, its step takes {ratio:.1%} of the time{trial}")
+        self._begin(base, result, parts.cost_part(result, steps, fidelity, predicted))
+        return result.plan
+
+    def _survey(self, base: nn.Module) -> PruningPlan:
+        """Cut and time the networks that the ladder may use, and plan it."""
+        with self.journal.phase("prune") as say:
+            found = survey(self.problem, self.settings, base, self.observer)
+            self.journal.lap("prune")
+            trainings = self.settings.budget.trainings
+            made = planned(self.settings, found.costs, trainings=trainings, steps_per_epoch=self.problem.steps)
+            say(str(made))
+        for reason in made.reasons:
+            self.observer(Notice(reason))
+        self.settings = self.settings.on(made.ladder)
+        first = made.ladder.rungs[0]
+        result = found.networks.get(first.width) or whole(self.problem, self.settings, base)
+        step = found.costs.step(first.width, first.resolution)
+        shares = cost_of(self.settings.fidelity, step, self.settings.epochs)
+        steps = {"base": found.seconds[1.0], "proxy": found.seconds.get(first.width, found.seconds[1.0])}
+        self._begin(base, result, parts.cost_part(result, steps, self.settings.fidelity, shares))
+        self.ascent = begun_ascent(self, made, found)
+        return result.plan
+
+    def _begin(self, base: nn.Module, result: PruneResult, cost: CostPart) -> None:
+        """Write down how the run begins."""
         plan_text = result.plan.to_json()
-        asked = settings.to_record()
+        asked = self.settings.to_record()
         self.journal.begin(
             Result(
                 FORMAT,
@@ -148,12 +193,11 @@ class Run:
                     "fidelity": FidelityPart(**asked["fidelity"]),
                     "pruning": parts.pruning_part(asked["pruning"], result, digest(plan_text)),
                 },
-                cost=parts.cost_part(result, steps, fidelity, predicted),
+                cost=cost,
             )
         )
         self.folder.write_text(self.folder.plan, plan_text)
         self.journal.save()
-        return result.plan
 
     def _chosen_fidelity(self) -> Fidelity:
         """That of the trials: what was asked for, or what came of the cost that was, when the proxy was measured."""
@@ -161,10 +205,7 @@ class Run:
         return Fidelity(**{axis: trial["fidelity"][axis] for axis in AXES if axis in trial["fidelity"]})
 
     def _stored_plan(self) -> PruningPlan:
-        text = read_text(self.folder.plan) or ""
-        if digest(text) != self.record["pruning"]["plan_sha256"]:
-            raise InputError(f"{self.folder.plan} is missing or was changed since the run began; choose another folder")
-        plan = PruningPlan.from_json(text)
+        plan = read_plan(self.folder.plan, self.record["pruning"]["plan_sha256"])
         fresh_proxy(self.problem.model_fn, plan)  # raises PlanError here and now if it is another network
         return plan
 
@@ -178,6 +219,7 @@ class Run:
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
 
         asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
+        ascent = self.ascent
         name = asked.study_name(self.folder.path)
         not_paying = self._not_paying()
         if not_paying and self.record["search"] is None:  # it was said when the search began
@@ -207,9 +249,9 @@ class Run:
                     study,
                     objective,
                     settings,
-                    n_trials=asked.n_trials,
+                    n_trials=asked.n_trials if ascent is None else lambda: ascent.limit(0, study),
                     observer=observer,
-                    after=self._work_after_search(),
+                    after=self._work_after_search() if ascent is None else ascent.after(0),
                     distinct=True,
                 )
             finally:
@@ -239,6 +281,8 @@ class Run:
     def _not_paying(self) -> str:
         """What to know of a search that is not expected to pay."""
         predicted = self.record["cost"]["trial"]["predicted"]
+        if self.ascent is not None:
+            return ""
         return "" if predicted is None else will_not_pay(self.settings, predicted["total"])
 
     def _order(self, plan: PruningPlan) -> Order:

@@ -16,6 +16,16 @@ WORTHWHILE: Final = 1 / CHEAPER
 """A trial that costs a larger share of a full training is not worth the errors of its proxy."""
 
 
+CUSTOMARY_TRIALS: Final = 50
+"""Of the customary search: Optuna's TPE with Hyperband on the full network."""
+
+
+def customary_trainings(epochs: int) -> float:
+    """About how many full trainings the customary search takes, its winner's own included."""
+    stopped = trial_pruner("hyperband", epochs).rungs.expected_epochs(CUSTOMARY_TRIALS) / epochs
+    return CUSTOMARY_TRIALS * stopped + 1
+
+
 def full_trainings(search: Search) -> int:
     """So many trainings of the full network follow a search; "auto" is taken to be the most that it may be."""
     confirmations = AUTO_LIMIT if search.confirm == "auto" else max(1, search.confirm)

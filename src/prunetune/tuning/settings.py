@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
@@ -12,20 +12,22 @@ from prunetune._utils.checks import Direction, known_direction, real_number, who
 from prunetune.backends import RUNGS, RungsForm, SearchSpace, full_name
 from prunetune.backends.given import Optimizer, TrialPruner, optimizer_name, trial_pruner_name
 from prunetune.errors import InputError, unknown_name
+from prunetune.ladder.budget import SearchBudget
+from prunetune.ladder.rung import Ladder
 from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR, Budget
 from prunetune.transfer import transfers
-from prunetune.tuning.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.tuning.fidelity import FULL, Fidelity
 
 if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
     from prunetune.engine import Heads
-    from prunetune.tuning.problem import Problem
 
 Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
 WEIGHTS: Final = ("redraw", "reset", "sliced")
 
 
 SEED_LIMIT: Final = 2**63
+NO_BUDGET: Final = SearchBudget()
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,8 @@ class Search:
     schedule is finished ("reannealed"), as long as the train function trains for ``report.epochs``.
     """
 
-    n_trials: int = 50
-    confirm: int | Literal["auto"] = 3
+    n_trials: int | None = None
+    confirm: int | Literal["auto"] | None = None
     optimizer: Optimizer = "optuna:cmaes"
     trial_pruner: TrialPruner = "asha"
     direction: Direction | None = None
@@ -128,11 +130,12 @@ class Search:
         object.__setattr__(self, "trial_pruner", trial_pruner_name(self.trial_pruner))
         if self.storage is not None:
             object.__setattr__(self, "storage", absolute_url(self.storage))
-        object.__setattr__(self, "n_trials", whole_number("n_trials", self.n_trials, minimum=1))
+        if self.n_trials is not None:
+            object.__setattr__(self, "n_trials", whole_number("n_trials", self.n_trials, minimum=1))
         if isinstance(self.confirm, str):
             if self.confirm != "auto":
                 raise InputError(f"confirm is {self.confirm!r}, but it must be 'auto' or a whole number of at least 0")
-        else:
+        elif self.confirm is not None:
             object.__setattr__(self, "confirm", whole_number("confirm", self.confirm, minimum=0))
         if self.rungs not in RUNGS:
             raise unknown_name("form of rungs", str(self.rungs), RUNGS)
@@ -168,6 +171,11 @@ class Settings:
     search: Search
     seed: int
     fidelity: Fidelity = FULL
+    ladder: Ladder | str | None = None
+    """What was asked for; None is a search of two rungs."""
+    budget: SearchBudget = NO_BUDGET
+    trials: int | None = None
+    """How many configurations were asked for on the first rung."""
 
     def __post_init__(self) -> None:
         check_options("pruning", self.pruning, Pruning)
@@ -175,12 +183,20 @@ class Settings:
         object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
         object.__setattr__(self, "seed", checked_seed(self.seed))
 
-    @classmethod
-    def of(cls, problem: Problem, pruning: Pruning, search: Search, fidelity: Fidelity | str) -> Self:
-        """Those of a run on ``problem``. Raises InputError for unknown names and storages."""
-        settings = cls(problem.space, problem.epochs, pruning, search, problem.seed, resolve_fidelity(fidelity))
-        settings.study()
-        return settings
+    def on(self, ladder: Ladder) -> Self:
+        """Those of a run that climbs ``ladder``: its search is the first rung."""
+        first, last = ladder.rungs[0], ladder.entrants[-1]
+        return replace(
+            self,
+            pruning=at_width(self.pruning, first.width),
+            search=replace(self.search, n_trials=first.trials, confirm=last if len(ladder.rungs) > 1 else 0),
+            fidelity=Fidelity(first.resolution, first.epochs, first.data),
+        )
+
+    def asked(self) -> dict[str, Any]:
+        """What was asked of the ladder, as plain values."""
+        named = self.ladder.to_record() if isinstance(self.ladder, Ladder) else self.ladder
+        return {"ladder": named, "n_trials": self.trials, **asdict(self.budget)}
 
     def study(self) -> StudySettings:
         """Those of the search on the proxy. Raises InputError for unknown names and storages."""
@@ -243,6 +259,13 @@ class Settings:
                     f"the run in {folder} searches {name.removeprefix('space.')!r} too, which is not in the space now; "
                     f"{_ANOTHER_SPACE}"
                 )
+
+
+def at_width(pruning: Pruning, width: float | None) -> Pruning:
+    """How the proxy of a rung is cut: as ``pruning`` says, but to that share of every group's channels."""
+    if width is None:
+        return pruning
+    return replace(pruning, **{**dict.fromkeys(BUDGETS), "ratio": width}, depth=False, floor=PAPER_FLOOR)
 
 
 def checked_seed(seed: int) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from torch import nn
 
@@ -13,15 +13,15 @@ from prunetune.ladder.costs import Costs
 from prunetune.ladder.named import Situation, plan_by_name, plan_for
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.rung import Ladder
-from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR
 from prunetune.pruning.cut import prune
 from prunetune.tuning.resolution import check_resolution, step_ratio
+from prunetune.tuning.settings import at_width
 
 if TYPE_CHECKING:
     from prunetune.events import Observer
     from prunetune.pruning.result import PruneResult
     from prunetune.tuning.problem import Problem
-    from prunetune.tuning.settings import Pruning, Settings
+    from prunetune.tuning.settings import Settings
 
 WIDTHS: Final = (1 / 2, 1 / 4, 1 / 8)
 """Shares of the width at which a step is timed, for ladders that are planned."""
@@ -42,13 +42,6 @@ class Survey:
     seconds: Mapping[float | None, float]
     """Of a training step on the example inputs; 1 is the full network."""
     costs: Costs
-
-
-def at_width(pruning: Pruning, width: float | None) -> Pruning:
-    """How the proxy of a rung is cut: as ``pruning`` says, but to that share of every group's channels."""
-    if width is None:
-        return pruning
-    return replace(pruning, **dict.fromkeys(BUDGETS), ratio=width, depth=False, floor=PAPER_FLOOR)
 
 
 def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Observer) -> Survey:
@@ -87,10 +80,10 @@ def planned(settings: Settings, costs: Costs, *, trainings: float | None, steps_
     asked = settings.ladder
     if isinstance(asked, Ladder):
         return plan_for(asked, costs)
-    situation = Situation(costs, trainings, settings.search.n_trials, steps_per_epoch)
+    situation = Situation(costs, trainings, settings.trials, steps_per_epoch)
     return plan_by_name(str(asked), situation)
 
 
-def written(found: Survey) -> dict[str, Any]:
-    """What is kept of the survey's times."""
-    return found.costs.to_record()
+def whole(problem: Problem, settings: Settings, base: nn.Module) -> PruneResult:
+    """The full network as a proxy from which nothing is cut."""
+    return prune(base, problem.example_inputs, scorer="uniform", ratio=1, seed=settings.seed)

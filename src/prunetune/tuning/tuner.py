@@ -15,15 +15,17 @@ from prunetune.backends import Distribution, check_optimizer
 from prunetune.backends.given import optimizer_name
 from prunetune.backends.space import check_points
 from prunetune.events import Observer, Warned
+from prunetune.ladder.rung import Ladder
 from prunetune.pruning.checks import check_unmasked
 from prunetune.record.folder import RunFolder
+from prunetune.tuning.asked import settings_of
 from prunetune.tuning.energy import Meter
 from prunetune.tuning.fidelity import FULL, Fidelity
 from prunetune.tuning.fingerprint import Resume, check_resume
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.result import TuneResult
 from prunetune.tuning.run import Run
-from prunetune.tuning.settings import Pruning, Search, Settings
+from prunetune.tuning.settings import Pruning, Search
 from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
 
@@ -47,6 +49,9 @@ def tune(
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
     fidelity: Fidelity | str = FULL,
+    ladder: Ladder | str | None = None,
+    budget: float | str | None = None,
+    steps_per_epoch: int | None = None,
     first: Sequence[Mapping[str, Any]] = (),
     seed: int = 0,
     evaluate: EvaluateFunction | None = None,
@@ -79,6 +84,13 @@ def tune(
         How long a trial trains, and the training of the full network.
     fidelity
         What makes trials on the proxy cheap besides, or the name of one ("fast"); the full network is trained in full.
+    ladder, budget
+        The rungs of the search, by name (``prunetune list ladders``) or as a ``Ladder``, and what all its trainings may
+        cost: a number of full trainings, or time ("2h", "90m"), the winner's training included. Without either, the
+        default ladder; where ``search`` says how many trials or confirmations there are, ``pruning`` how small the
+        proxy is, or ``fidelity`` is given, one proxy is searched and its best are confirmed.
+    steps_per_epoch
+        Optimizer steps of an epoch, if you know: so few that they tell nothing are no rung of a ladder.
     first
         Hyperparameters to begin with, ``[{"lr": 0.1}]``: what is known to be good. The optimizer chooses those that a
         point leaves out. When a run goes on, what it has not had yet is added.
@@ -131,9 +143,10 @@ def tune(
         evaluate=evaluate,
         data=data,
         loss=loss,
+        steps=steps_per_epoch,
         write="search=prunetune.Search({})",
     )
-    settings = Settings.of(problem, pruning, search, fidelity)
+    settings = settings_of(problem, pruning, search, fidelity, ladder, budget)
     meter = Meter(energy, country)
     check_optimizer(optimizer_name(search.optimizer))
     check_resume(resume)

@@ -1,0 +1,141 @@
+"""What a user asked of a search: a ladder, by name or rung by rung, and a budget; or the search of two rungs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from prunetune.errors import InputError
+from prunetune.ladder import ladders
+from prunetune.ladder.budget import read_budget
+from prunetune.ladder.plan import Plan
+from prunetune.ladder.rung import Ladder
+from prunetune.pruning.budget import BUDGETS
+from prunetune.tuning.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.tuning.settings import NO_BUDGET, Pruning, Search, Settings
+
+if TYPE_CHECKING:
+    from prunetune.tuning.problem import Problem
+
+TRIALS: Final = 50
+CONFIRM: Final = 3
+"""Of a search of two rungs, where one of them is not given."""
+
+
+def settings_of(
+    problem: Problem,
+    pruning: Pruning,
+    search: Search,
+    fidelity: Fidelity | str,
+    ladder: Ladder | str | None,
+    budget: float | str | None,
+) -> Settings:
+    """The settings of a run that climbs a ladder; or has two rungs, where what is given only makes sense on these.
+
+    Raises InputError for what does not go together, and for unknown names.
+    """
+    wanted = resolve_fidelity(fidelity)
+    two_rungs = _of_two_rungs(pruning, search, wanted)
+    if ladder is None and budget is None and (two_rungs or search.n_trials is not None):
+        return with_two_rungs(problem, pruning, search, wanted)
+    if isinstance(ladder, str):
+        ladders.check(ladder)
+    elif not isinstance(ladder, Ladder | None):
+        raise InputError(f"ladder is {ladder!r}, but it must be a name ({', '.join(ladders)}) or a prunetune.Ladder")
+    if isinstance(ladder, Ladder) and (budget is not None or search.n_trials is not None):
+        given = "a budget" if budget is not None else "search.n_trials"
+        raise InputError(f"{given} is given, but the rungs of the ladder say how many are trained; drop one of them")
+    sizes = [f"pruning.{name}" for name in BUDGETS if getattr(pruning, name) is not None]
+    proxy = ladder not in (None, "default", "full") if isinstance(ladder, str | None) else _has_proxy(ladder)
+    if unread := [name for name in two_rungs if not (proxy and name in sizes)]:
+        what = "the planner chooses widths" if unread[0] in sizes else "the rungs of the ladder say that"
+        raise InputError(
+            f"{unread[0]} is given, but {what}; drop it, or drop {'ladder' if budget is None else 'budget'}"
+            + (", or take ladder='confirm-3'" if unread[0] in sizes else "")
+        )
+    return _checked(
+        Settings(
+            problem.space,
+            problem.epochs,
+            pruning,
+            search,
+            problem.seed,
+            ladder=ladder or "default",
+            budget=NO_BUDGET if budget is None else read_budget(budget),
+            trials=search.n_trials,
+        )
+    )
+
+
+def with_two_rungs(problem: Problem, pruning: Pruning, search: Search, fidelity: Fidelity | str) -> Settings:
+    """The settings of a search on one proxy, whose best are confirmed."""
+    trials = TRIALS if search.n_trials is None else search.n_trials
+    confirm = CONFIRM if search.confirm is None else search.confirm
+    search = replace(search, n_trials=trials, confirm=confirm)
+    wanted = resolve_fidelity(fidelity)
+    return _checked(Settings(problem.space, problem.epochs, pruning, search, problem.seed, wanted))
+
+
+def resumed(settings: Settings, stored: Mapping[str, Any], folder: Path) -> Settings:
+    """The settings of the run in ``folder``, whose record is given: its plan, if it has one.
+
+    Raises InputError if it was started with another ladder or a larger budget.
+    """
+    part = stored.get("ladder")
+    if settings.ladder is None:
+        if part:
+            raise InputError(
+                f"the run in {folder} climbs a ladder, and what is given now is for a search of two rungs (n_trials, "
+                "confirm, refine, fidelity or a size of the proxy); continue it with what it was started with, or "
+                "choose another folder"
+            )
+        return settings
+    if not part:
+        if settings.ladder != "default" or settings.budget != NO_BUDGET:
+            raise InputError(f"the run in {folder} was started without ladder and budget; choose another folder")
+        numbers = {name: stored[name] for name in ("n_trials", "confirm")}
+        return replace(settings, ladder=None, search=replace(settings.search, **numbers))
+    before, now = part["asked"], settings.asked()
+    for name, value in now.items():
+        if before[name] != value and not (name in ("trainings", "seconds") and _more(before[name], value)):
+            raise InputError(
+                f"the run in {folder} was started with {_SAID[name]} = {before[name]!r}, now it is {value!r}; continue "
+                "it with the same or a larger budget, or choose another folder"
+            )
+    return settings.on(Plan.from_record(part["plan"]).ladder)
+
+
+_SAID: Final = {
+    "ladder": "ladder",
+    "n_trials": "search.n_trials",
+    "trainings": "budget in full trainings",
+    "seconds": "budget in seconds",
+}
+
+
+def _more(before: float | None, now: float | None) -> bool:
+    return before is not None and now is not None and now > before
+
+
+def _checked(settings: Settings) -> Settings:
+    settings.study()
+    return settings
+
+
+def _of_two_rungs(pruning: Pruning, search: Search, fidelity: Fidelity) -> list[str]:
+    """What is given that only a search of two rungs reads."""
+    given = {
+        "search.confirm": search.confirm is not None,
+        "search.refine": search.refine > 0,
+        "search.rungs": search.rungs != "truncated",
+        "fidelity": fidelity != FULL,
+        **{f"pruning.{name}": getattr(pruning, name) is not None for name in BUDGETS},
+        "pruning.depth": pruning.depth,
+    }
+    return [name for name, there in given.items() if there]
+
+
+def _has_proxy(ladder: Ladder) -> bool:
+    return any(rung.width is None for rung in ladder.rungs)

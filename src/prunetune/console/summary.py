@@ -32,6 +32,8 @@ def print_summary(console: Console, run_dir: Path) -> None:
 def summary(record: Mapping[str, Any]) -> Group:
     """The tables of a finished run, from the contents of its ``result.json``."""
     parts: list[RenderableType] = ["", cost_table(record), "", confirmation_table(record), ""]
+    if record.get("ladder"):
+        parts = ["", ladder_table(record), *parts]
     if record.get("refinement"):
         parts += [refinement_table(record), ""]
     parts.append(outcome_table(record))
@@ -135,6 +137,22 @@ def cost_table(record: Mapping[str, Any]) -> Table:
     return table
 
 
+def ladder_table(record: Mapping[str, Any]) -> Table:
+    """The rungs: what was trained on each, how many, and what it cost in full trainings and time."""
+    table = _table("The ladder", "configurations", "cost of one", "time")
+    between = {each["study"]: each for each in record.get("climbs", ())}
+    for place, rung in enumerate(record["ladder"]["rungs"], 1):
+        if place == 1:
+            seconds, many = record["search"]["seconds"], sum(record["search"]["trials"].values())
+        elif rung["study"] in between:
+            seconds, many = between[rung["study"]]["seconds"], len(between[rung["study"]]["trained"])
+        else:
+            rows = record["confirmation"]
+            seconds, many = sum(each["seconds"] or 0.0 for each in rows), len(rows)
+        table.add_row(f"{place}. {rung['network']}", str(many), f"{rung['price']:.3g}", duration(seconds))
+    return table
+
+
 def confirmation_table(record: Mapping[str, Any]) -> Table:
     """The trials that were trained on the full network, with both scores; the winner is marked."""
     table = _table("Trained on the full network", "proxy", "full", "time", words=HYPERPARAMETERS)
@@ -185,6 +203,8 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
     counts = counts_in_words(record["search"]["trials"])
     time = record["time"]
     table.add_row("search", f"{duration(time['search'])} on the proxy: {counts}")
+    if time.get("climb"):
+        table.add_row("climbing", f"{duration(time['climb'])} on the rungs between")
     nothing = {"stopped": 0, "epochs_saved": 0, "seconds_saved": 0.0}
     saved = raced(record.get("raced", nothing))
     table.add_row("confirmation", f"{duration(time['confirm'])} on the full network{saved}")
@@ -193,6 +213,9 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
         saved = raced(refinement.get("raced", nothing))
         table.add_row("refinement", f"{duration(time['refine'])} on the full network{saved}")
     table.add_row("in all", duration(time["total"]))
+    if (ladder := record.get("ladder")) and ladder["total"]:
+        beside = f"the customary search would have cost about {ladder['customary']:.0f}"
+        table.add_row("cost", f"{ladder['total']:.2g} full trainings; {beside}")
     if "energy" in record:
         table.add_row("energy", energy_sentence(record["energy"]))
     winner = record["winner"]

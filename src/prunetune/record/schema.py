@@ -283,14 +283,26 @@ class ClimbPart:
 
 
 @dataclass(frozen=True)
-class LadderPart:
-    """The rungs of a search as planned, with the price of a training on each in full trainings, and why.
+class RungPart:
+    """A rung for people: what is trained on it, how many are, and what one of them costs in full trainings."""
 
-    ``asked`` is what the user said of it; ``customary`` how many full trainings the customary search takes about.
+    network: str
+    entrants: int
+    price: float
+    study: str
+
+
+@dataclass(frozen=True)
+class LadderPart:
+    """The rungs of a search as planned, and why; costs are in full trainings.
+
+    ``asked`` is what the user said of it; ``customary`` is about how much the customary search costs.
     """
 
     asked: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
+    rungs: tuple[RungPart, ...] = ()
+    reasons: tuple[str, ...] = ()
     costs: dict[str, Any] = field(default_factory=dict)
     networks: tuple[dict[str, Any], ...] = ()
     full_seconds: float | None = None

@@ -36,6 +36,7 @@ from plotly.offline import get_plotlyjs
 
 from prunetune._version import __version__
 from prunetune.report import figures, tables, words
+from prunetune.report.ladder import cost_sentence, ladder_sentences
 from prunetune.report.prose import headline, lead, raced, refinement
 from prunetune.report.run import Run
 from prunetune.report.tables import Table
@@ -137,6 +138,8 @@ def render(run: Run) -> str:
         "pictures": _pictures(run, album),
         "slices": _slices(run, album),
         "trust": trust_sentences(run),
+        "ladder_cost": cost_sentence(run),
+        "ladder_said": ladder_sentences(run),
         "raced": raced(run),
         "refined": refinement(run),
         "rank_correlation": figures.rank_correlation(run),
@@ -176,6 +179,11 @@ def _pictures(run: Run, album: Album) -> dict[str, Picture]:
     ended = f"{len(run.trials)} trials"
     every = tables.trials(run)
     asked = {
+        "ladder": (
+            figures.ladder,
+            tables.ladder(run) if run.result.ladder else None,
+            "Line plot: the score of each configuration on every rung that it came to, the winner marked.",
+        ),
         "proxy_cost": (
             figures.proxy_cost,
             tables.costs(run),

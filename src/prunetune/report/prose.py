@@ -62,6 +62,9 @@ def _sentence(run: Run) -> str:
     if run.result.confirm == 0:
         return f"{name} was the best on the proxy, and the full network was trained with it without comparison."
     confirmed = [row for row in run.result.confirmation or () if row.base_score is not None]
+    if run.result.ladder and len(confirmed) == 1:
+        first = run.result.ladder.rungs[0].entrants
+        return f"{name} won: of {first} configurations it went up the whole ladder, and was trained in full."
     if not confirmed:
         return f"{name} was the best on the proxy. It was not compared with others on the full network."
     if run.result.raced and (stopped := run.result.raced.stopped):
@@ -97,6 +100,9 @@ def _facts(run: Run) -> list[Fact]:
             if run.finished:
                 facts.append(saving(spent, time.search_on_base_estimate))
     cost = result.cost
+    if result.ladder and result.ladder.total is not None and result.ladder.customary is not None:
+        beside = f"the customary search would have cost about {result.ladder.customary:.0f}"
+        facts.insert(1, Fact("cost", f"{result.ladder.total:.2g} full trainings", beside))
     facts.append(trial_cost(run))
     if cost and cost.base and cost.proxy:
         flops = ratio(cost.base.flops, cost.proxy.flops)
@@ -155,7 +161,7 @@ def _phases(run: Run) -> str:
     time = run.result.time
     if time is None:
         return ""
-    parts = [("pruning", time.prune), ("search", time.search), ("confirmation", time.confirm)]
+    parts = [("pruning", time.prune), ("search", time.search), ("climbing", time.climb), ("confirmation", time.confirm)]
     parts.append(("refinement", time.refine))
     return ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts if seconds)
 

@@ -14,6 +14,7 @@ from prunetune.report.figures.base import LOOKS, thinned
 from prunetune.report.figures.cost import MEASURES, phase_seconds
 from prunetune.report.figures.rungs import ended_at
 from prunetune.report.figures.search import importance_values
+from prunetune.report.ladder import climbs
 from prunetune.report.run import Run
 from prunetune.report.trials import Trial, parameters
 from prunetune.report.words import NONE, clip, duration, number, percent, ratio
@@ -65,6 +66,20 @@ def costs(run: Run) -> Table:
         tuple(rows),
         note="FLOPs are of one forward pass on the example inputs; step times are of training steps on them.",
     )
+
+
+def ladder(run: Run) -> Table:
+    """The rungs: what was trained on each, how many, what it cost."""
+    rows = []
+    for place, each in enumerate(climbs(run), 1):
+        scores = sorted((score for score in each.scores.values() if score is not None), key=run.rank_key)
+        trained, price = len(each.scores), each.rung.price
+        best = number(scores[0]) if scores else NONE
+        cells = (f"{trained:,}", f"{price:.3g}", f"{trained * price:.3g}", duration(each.seconds), best)
+        rows.append((f"{place}. {clip(each.rung.network)}", *cells))
+    note = "Costs are predicted by the time of a step, in full trainings of the full network."
+    head = ("rung", "configurations", "cost of one", "of all", "time", "best score")
+    return Table("The ladder", head, tuple(rows), note=note)
 
 
 def groups(run: Run) -> Table:

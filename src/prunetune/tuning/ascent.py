@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from optuna.trial import TrialState
@@ -20,7 +20,7 @@ from prunetune.ladder.costs import Costs
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.promotion import RungResult, ranked
 from prunetune.record.folder import read_text
-from prunetune.record.schema import LadderPart, plain
+from prunetune.record.schema import LadderPart, RungPart, plain
 from prunetune.tuning import parts
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.survey import Survey, planned
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from prunetune.tuning.run import Run
 
 SEARCH_STUDY: Final = "search"  # in the run folder
+CONFIRM_STUDY: Final = "confirm"
 CAME_UP: Final = {"search_trial": int, "proxy_score": float}
 """User attributes of every trial above the first rung: its number there, and its score on the rung below."""
 RESERVE: Final = 0.03
@@ -85,8 +86,8 @@ class Ascent:
 
     def study_name(self, place: int) -> str:
         """The name of a rung's study in the run folder: by what is trained, since the numbers may change."""
-        if place == 0:
-            return SEARCH_STUDY
+        if place in (0, self.last):
+            return CONFIRM_STUDY if place else SEARCH_STUDY
         rung = self.plan.ladder.rungs[place]
         width = "proxy" if rung.width is None else f"{rung.width:.4g}"
         return f"rung-{width}-{rung.of_epochs(self.run.settings.epochs)}-{rung.resolution:.4g}-{rung.data:.4g}"
@@ -133,7 +134,13 @@ class Ascent:
 
     def record(self) -> dict[str, Any]:
         """What ``result.json`` says of the plan."""
-        return {"plan": self.plan.to_record(), "full_seconds": self._full_seconds}
+        prices, ladder = self.plan.prices, self.plan.ladder
+        rungs = [
+            asdict(RungPart(rung.describe(), entrants, price, self.study_name(place)))
+            for place, (rung, entrants, price) in enumerate(zip(ladder.rungs, ladder.entrants, prices, strict=True))
+        ]
+        told = {"rungs": rungs, "reasons": [*self.plan.reasons]}
+        return {"plan": self.plan.to_record(), **told, "full_seconds": self._full_seconds}
 
     def _objective(self, place: int) -> Objective:
         rung, problem, pruning = self.plan.ladder.rungs[place], self.run.problem, self.run.settings.pruning
@@ -268,9 +275,10 @@ def begun_ascent(run: Run, made: Plan, found: Survey) -> Ascent:
         run.folder.write_text(path, text)
         kept.append({"width": width, "file": path.name, "sha256": digest(text)})
     asked, costs = run.settings.asked(), found.costs.to_record()
-    run.record["ladder"] = plain(LadderPart(asked, made.to_record(), costs, tuple(kept)))
+    ascent = Ascent(run, made, found.costs, networks)
+    run.record["ladder"] = {**plain(LadderPart(asked, costs=costs, networks=tuple(kept))), **ascent.record()}
     run.journal.save()
-    return Ascent(run, made, found.costs, networks)
+    return ascent
 
 
 def resumed_ascent(run: Run) -> Ascent | None:
@@ -283,8 +291,10 @@ def resumed_ascent(run: Run) -> Ascent | None:
     if asked != part["asked"]:
         trainings = run.settings.budget.trainings
         made = planned(run.settings, costs, trainings=trainings, steps_per_epoch=run.problem.steps)
-        part.update(asked=asked, plan=made.to_record(), full_seconds=None)
         run.settings = run.settings.on(made.ladder)
+        ascent = Ascent(run, made, costs, networks)
+        part.update(asked=asked, **ascent.record())
+        return ascent
     return Ascent(run, made, costs, networks, part["full_seconds"])
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import open_study, outcome, top_trials
@@ -16,7 +16,7 @@ from prunetune.ladder.promotion import ranked
 from prunetune.record import provenance
 from prunetune.record.schema import plain
 from prunetune.tuning import parts
-from prunetune.tuning.ascent import CAME_UP, SEARCH_STUDY, Climber, climbers, enqueue
+from prunetune.tuning.ascent import CAME_UP, CONFIRM_STUDY, SEARCH_STUDY, Climber, climbers, enqueue
 from prunetune.tuning.confirmations import confirmations, trust_part
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.saving import CUSTOMARY_TRIALS, customary_trainings
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from prunetune.backends.study.trial import Report
     from prunetune.events import Phase
     from prunetune.tuning.run import Run
-
-CONFIRM_STUDY: Final = "confirm"  # in the run folder
 
 
 def confirm(run: Run) -> None:
@@ -87,9 +85,22 @@ def confirm(run: Run) -> None:
     run.folder.drop_weights(run.folder.trial_weights)
 
 
+def crown(run: Run) -> bool:
+    """Make the best of a search on the full network the winner; False where its weights were not kept in the folder."""
+    with open_study(run.folder.storage, SEARCH_STUDY, run.settings.study(), observer=run.observer) as study:
+        best = top_trials(study, 1)[0]
+        chosen = plain(parts.choice(best.number, best, run.settings.space))
+        if not run.folder.trial_weights(best.number).exists() and run.record["winner"] != chosen:
+            return False
+        promote(run, chosen, run.folder.trial_weights(best.number))
+        _sum_up(run, study)
+    run.folder.drop_weights(run.folder.trial_weights)
+    return True
+
+
 def _coming(run: Run, study: optuna.Study) -> tuple[list[Climber], int]:
     """Who is trained on the full network, the best first, and the epochs that they have had."""
-    if run.ascent is not None:
+    if run.ascent is not None and run.ascent.last:
         return run.ascent.coming(run.ascent.last), run.ascent.settings(run.ascent.last - 1).epochs
     there = {each.number: each for each in climbers(study)}
     searched = run.settings.study()

@@ -17,8 +17,8 @@ from prunetune.backends.study.shrink_space import FEWEST, holds, narrowed
 from prunetune.backends.study.study import open_study, outcome, top_trials
 from prunetune.record.schema import plain
 from prunetune.tuning import parts
-from prunetune.tuning.ascent import CAME_UP, SEARCH_STUDY
-from prunetune.tuning.confirm import CONFIRM_STUDY, better, confirm_settings, on_base, promote
+from prunetune.tuning.ascent import CAME_UP, CONFIRM_STUDY, SEARCH_STUDY
+from prunetune.tuning.confirm import better, confirm_settings, on_base, promote
 
 if TYPE_CHECKING:
     import optuna

@@ -32,7 +32,7 @@ from prunetune.report import write_report
 from prunetune.tuning import parts
 from prunetune.tuning.ascent import SEARCH_STUDY, Ascent, begun_ascent, read_plan, resumed_ascent
 from prunetune.tuning.asked import resumed
-from prunetune.tuning.confirm import confirm
+from prunetune.tuning.confirm import confirm, crown, on_base
 from prunetune.tuning.energy import Meter
 from prunetune.tuning.fidelity import AXES, FULL, Fidelity, cost_of
 from prunetune.tuning.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
@@ -114,8 +114,9 @@ class Run:
                 if self.ascent is not None:
                     self.ascent.climb()
             with self.journal.metered("confirm"):
-                confirm(self)
-                refine(self)
+                if not self._searched_in_full() or not crown(self):
+                    confirm(self)
+                    refine(self)
             self._test()
             self.record["status"] = "finished"
         self._write_report()
@@ -157,6 +158,10 @@ class Run:
             say(f"the proxy has {flops:.1%} of the FLOPs, its step takes {ratio:.1%} of the time{trial}")
         self._begin(base, result, parts.cost_part(result, steps, fidelity, predicted))
         return result.plan
+
+    def _searched_in_full(self) -> bool:
+        """Whether the only rung is the full network's, so that nothing needs to be trained again."""
+        return self.ascent is not None and not self.ascent.last
 
     def _survey(self, base: nn.Module) -> PruningPlan:
         """Cut and time the networks that the ladder may use, and plan it."""
@@ -217,6 +222,8 @@ class Run:
             before = (*study_notes(study, settings, asked.n_trials), not_paying, *self.remarks)
             notes = (*before, *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
+            if self._searched_in_full() and (best := self.record["search"]["best"]):
+                self.folder.drop_weights(self.folder.trial_weights, best["trial"])
 
         asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
         ascent = self.ascent
@@ -227,16 +234,7 @@ class Run:
         owner = owner_of(self.record["id"], str(self.folder.path.absolute()))
         storage = asked.storage or self.folder.storage
         order = self._order(plan)
-        objective = Objective.on_proxy(
-            self.problem.model_fn,
-            self.problem.train,
-            plan,
-            pruning.weights,
-            pruning.transfer,
-            resolution=order.resolution,
-            data=order.data,
-            observer=self.observer,
-        )
+        objective = self._objective(plan, order)
         with open_study(storage, name, settings, owner=owner, observer=self.observer) as study:
             self._check_not_lost(study)
             publish(study, order)
@@ -263,6 +261,20 @@ class Run:
                 counts = counts_in_words(self.record["search"]["trials"])
                 raise SearchError(f"no trial on the proxy came to a score; {counts}")
         self.journal.write_best("proxy", self.record["search"]["best"])
+
+    def _objective(self, plan: PruningPlan, order: Order) -> Objective:
+        if self._searched_in_full():
+            return on_base(self, self.folder.trial_weights)
+        return Objective.on_proxy(
+            self.problem.model_fn,
+            self.problem.train,
+            plan,
+            order.weights,
+            order.transfer,
+            resolution=order.resolution,
+            data=order.data,
+            observer=self.observer,
+        )
 
     def _enqueue_first(self, study: optuna.Study) -> None:
         """Queue the points that the search is to begin with and that it has not had yet."""

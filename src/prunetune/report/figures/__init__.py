@@ -10,6 +10,7 @@ from prunetune.report.figures.confirm import confirmation, confirmation_curves, 
 from prunetune.report.figures.cost import proxy_cost, time_spent
 from prunetune.report.figures.cut import groups_cut, layers_cut
 from prunetune.report.figures.dependencies import dependencies
+from prunetune.report.figures.ladder import ladder
 from prunetune.report.figures.rungs import rungs
 from prunetune.report.figures.search import (
     importances,
@@ -26,6 +27,7 @@ __all__ = [
     "dependencies",
     "groups_cut",
     "importances",
+    "ladder",
     "layers_cut",
     "learning_curves",
     "parallel_coordinates",

@@ -104,6 +104,7 @@ def phase_seconds(run: Run) -> list[tuple[str, float, str]]:
         ("prune", time.prune, LIGHT["prune"]),
         ("measure steps", time.measure, LIGHT["pruned"]),
         ("search on the proxy", time.search, LIGHT["kept"]),
+        ("climb", time.climb, LIGHT["pruned"]),
         ("train in full" if run.result.confirm == 0 else "confirm", time.confirm, LIGHT["best"]),
         ("refine", time.refine, LIGHT["failed"]),
     ]

@@ -1,0 +1,61 @@
+"""The ladder of a run as the report shows it: the scores of every rung, in sentences and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prunetune.record.schema import RungPart
+from prunetune.report.run import Run
+from prunetune.report.words import clip, number
+
+
+@dataclass(frozen=True)
+class Climb:
+    """A rung, the score of every configuration on it by its number, and the seconds of all its trainings."""
+
+    rung: RungPart
+    scores: Mapping[int, float | None]
+    seconds: float
+
+
+def climbs(run: Run) -> list[Climb]:
+    """All rungs from the first to the full network; none for a run without a ladder."""
+    ladder = run.result.ladder
+    if ladder is None:
+        return []
+    first = {trial.number: trial.score for trial in run.trials if trial.outcome in ("complete", "pruned")}
+    search = run.result.search
+    between = {each.study: each for each in run.result.climbs}
+    found = []
+    for place, rung in enumerate(ladder.rungs):
+        if place == 0:
+            found.append(Climb(rung, first, (search.seconds if search else None) or 0.0))
+        elif rung.study in between:
+            there = between[rung.study]
+            found.append(Climb(rung, {each.trial: each.score for each in there.trained}, there.seconds))
+        elif place == len(ladder.rungs) - 1:
+            rows = run.result.confirmation or ()
+            scores = {row.trial: row.base_score for row in rows}
+            found.append(Climb(rung, scores, sum(row.seconds or 0.0 for row in rows)))
+    return found
+
+
+def cost_sentence(run: Run) -> str:
+    """What the search cost, beside the customary one; empty for a run that has not come so far."""
+    ladder = run.result.ladder
+    if ladder is None or ladder.total is None or ladder.customary is None:
+        return ""
+    return (
+        f"The search cost {number(round(ladder.total, 2))} full trainings, the winner's own included; the customary "
+        f"search, 50 trials of TPE with Hyperband on the full network, would have cost about {ladder.customary:.0f}."
+    )
+
+
+def ladder_sentences(run: Run) -> tuple[str, ...]:
+    """Why the ladder has this shape, and what its rungs said about each other."""
+    ladder = run.result.ladder
+    if ladder is None:
+        return ()
+    told = [each.agreement.sentence for each in run.result.climbs if each.agreement is not None]
+    return tuple(clip(sentence, 400) for sentence in (*ladder.reasons, *told))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from benchmarks.common.processes import Report, measured
 from benchmarks.engine.cases import Case, Family
 from benchmarks.engine.rivals import Engine, Pruned, call, leaves
 from prunetune.engine import PruningPlan, TensorCut
+from prunetune.testing.oracle import largest_error, masked_norms
 
 QUICK = 1.0
 """CPU seconds: what takes less is measured several times, for the median."""
@@ -129,10 +128,7 @@ def _run(model: nn.Module, inputs: Any, report: Report) -> None:
 
 
 def _compare(original: nn.Module, pruned: Pruned, case: Case) -> None:
-    """Raises WrongCutError if the tests' oracle finds a difference."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "engine"))
-    from oracle import largest_error, masked_norms
-
+    """Raises WrongCutError if the oracle finds a difference."""
     plan = kept_indices(original, pruned.model)
     try:
         error = largest_error(masked_norms(original, plan), pruned.model.eval(), plan, case.inputs)

@@ -1,8 +1,8 @@
 """Whole architectures in float64, cut to half width at random, against the oracle of the tests.
 
 The oracle sets what is removed to zero in the original and lets normalisations across channels see only what stays
-(`tests/engine/oracle.py`). What no zeros can express, a softmax or a response normalisation over channels, is marked so
-and not judged; `benchmarks.fuzz` judges these operations.
+(`prunetune.testing.oracle`). What no zeros can express, a softmax or a response normalisation over channels, is marked
+so and not judged; `benchmarks.fuzz` judges these operations.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ from benchmarks.engine.cases import FAMILIES, Family
 from benchmarks.engine.report import table
 from prunetune import prune
 from prunetune.record.provenance import machine, versions
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "engine"))
-
-from oracle import error_of_architecture, randomise
+from prunetune.testing.oracle import error_of_architecture, randomise
 
 EXACT = 1e-9
 LARGE = 400_000_000

@@ -1,8 +1,8 @@
 """How many parameters are left at `ratio=0.5`, beside how many the same network has at half of its widths.
 
 `python -m benchmarks.shares` prunes every network of `cases.py` by magnitude, and has the cut judged: by the
-original with zeros, or by tensors that know what is gone (`tests/engine/oracle.py`, `presence.py`). What is frozen is
-printed with its reason.
+original with zeros, or by tensors that know what is gone (`oracle` and `presence` of `prunetune.testing`). What
+is frozen is printed with its reason.
 """
 
 from __future__ import annotations
@@ -24,12 +24,9 @@ from benchmarks.shares.cases import KINDS, Kind
 from prunetune import PruneResult, prune
 from prunetune.errors import PrunetuneError
 from prunetune.record.provenance import machine, versions
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "engine"))
-
-from fuzzing import WrongCutError, compare
-from oracle import error_of_architecture, randomise
-from presence import Mismatch
+from prunetune.testing.fuzzer import WrongCutError, compare
+from prunetune.testing.oracle import error_of_architecture, randomise
+from prunetune.testing.presence import Mismatch
 
 EXACT = 1e-9
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from hazards import NETWORKS, REFUSED
 
 from benchmarks.fuzz import runs as fuzz
+from prunetune.testing.hazards import NETWORKS, REFUSED
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from forwards import FAMILIES, LAYER, OUTPUTS, check, draw, program
+
+from prunetune.testing.fuzzer.forwards import FAMILIES, LAYER, OUTPUTS, check, draw, program
 
 KINDS = {name: kind for family in FAMILIES for name, kind in family.items()}
 

@@ -7,17 +7,17 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-import presence
 import pytest
 import torch
-from fuzz import OPERATIONS, Network, Program, example_inputs
-from fuzzing import WrongCutError, check, compare, draw
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from oracle import randomise
 
 from prunetune.engine import DependencyGraph, PruningPlan, apply, by_hand
 from prunetune.engine.rules import table
+from prunetune.testing import presence
+from prunetune.testing.fuzzer import WrongCutError, check, compare, draw
+from prunetune.testing.fuzzer.programs import OPERATIONS, Network, Program, example_inputs
+from prunetune.testing.oracle import randomise
 
 FOUND = [  # what it has found so far
     """

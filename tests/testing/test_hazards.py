@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hazards import NETWORKS, REFUSED
-from oracle import largest_error, masked_norms, randomise
 
 from prunetune import prune
 from prunetune.errors import InputError
+from prunetune.testing.hazards import NETWORKS, REFUSED
+from prunetune.testing.oracle import largest_error, masked_norms, randomise
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in REFUSED])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import presence_indices  # noqa: F401  registers meanings, as the next
-import presence_layers  # noqa: F401
 import pytest
 import torch
-from presence import Mismatch, compact, mask_of, present, value_of
 from torch import Tensor, nn
+
+from prunetune.testing.presence.tensors import Mismatch, compact, mask_of, present, value_of
 
 GAP = torch.tensor([True, False, True])
 

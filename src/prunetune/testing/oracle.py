@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,18 +19,25 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from prunetune.engine import PruningPlan, call_arguments
+from prunetune.engine import ExampleInputs, PruningPlan, call_arguments
+
+TOLERANCE = 1e-9
+"""By how much of the largest value an output may be wrong, in float64."""
 
 
-def randomise(model: nn.Module, seed: int) -> nn.Module:
-    """The same model in float64 with random weights, biases and running statistics."""
+class WrongCutError(AssertionError):
+    """What the cut network computes is not what the oracle says."""
+
+
+def randomise(model: nn.Module, seed: int, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """The same model, of this dtype, with random weights, biases and running statistics."""
     generator = torch.Generator().manual_seed(seed)
-    model = model.double()
+    model._apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for parameter in model.parameters():
             fan = max(1, parameter.numel() // parameter.shape[0]) if parameter.ndim > 1 else 1
-            dtype = torch.complex128 if parameter.is_complex() else torch.float64
-            noise = torch.randn(parameter.shape, generator=generator, dtype=dtype)
+            kind = torch.complex128 if parameter.is_complex() else torch.float64
+            noise = torch.randn(parameter.shape, generator=generator, dtype=kind)
             parameter.copy_(noise / fan**0.5 if parameter.ndim > 1 else 1 + 0.3 * noise)
         for name, buffer in model.named_buffers():
             if buffer.is_floating_point():
@@ -61,22 +69,38 @@ def without_consumers(model: nn.Module, plan: PruningPlan) -> nn.Module:
     return original
 
 
-def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
+def outputs(model: nn.Module, inputs: ExampleInputs) -> list[Tensor]:
+    """All tensors in what the model returns."""
     with torch.no_grad():
         args, kwargs = call_arguments(inputs)
         out = model(*args, **kwargs)
     return [leaf for leaf in pytree.tree_leaves(out) if isinstance(leaf, Tensor)]
 
 
-def largest_error(model: nn.Module, pruned: nn.Module, plan: PruningPlan, inputs: Any) -> float:
-    """The largest difference, relative to the largest output of the original."""
-    expected = outputs(without_consumers(model, plan), inputs)
-    actual = outputs(pruned, inputs)
-    assert len(expected) == len(actual)
-    assert all(e.shape == a.shape for e, a in zip(expected, actual, strict=True))
+def assert_equal(expected: Sequence[Tensor], actual: Sequence[Tensor], tolerance: float = TOLERANCE) -> None:
+    """Raise WrongCutError unless every output is the same, by its own largest value."""
+    for e, a in zip(expected, actual, strict=True):
+        if e.shape != a.shape:
+            raise WrongCutError(f"an output has shape {tuple(a.shape)}, it should be {tuple(e.shape)}")
+        error = float((e - a).abs().max() / e.abs().max().clamp(min=1e-5))
+        if not error < tolerance and bool(e.isfinite().all()):
+            raise WrongCutError(f"an output is wrong by {error:.1e} of its largest value")
+
+
+def relative_error(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> float:
+    """The largest difference of all outputs, relative to the largest expected one."""
+    shapes = [[tuple(t.shape) for t in each] for each in (expected, actual)]
+    if shapes[0] != shapes[1]:
+        raise WrongCutError(f"the outputs have shapes {shapes[1]}, they should be {shapes[0]}")
     scale = max(float(e.abs().max()) for e in expected)
-    assert scale > 0, "the oracle is blind: all outputs are zero"
+    if not scale > 0:
+        raise WrongCutError("the oracle is blind: all outputs are zero")
     return max(float((e - a).abs().max()) for e, a in zip(expected, actual, strict=True)) / scale
+
+
+def largest_error(model: nn.Module, pruned: nn.Module, plan: PruningPlan, inputs: ExampleInputs) -> float:
+    """The largest difference, relative to the largest output of the original."""
+    return relative_error(outputs(without_consumers(model, plan), inputs), outputs(pruned, inputs))
 
 
 class _MaskedNorm(nn.Module):
@@ -87,7 +111,8 @@ class _MaskedNorm(nn.Module):
 
     def __init__(self, norm: nn.Module, keep: tuple[tuple[int, Tensor], ...]) -> None:
         super().__init__()
-        self.norm, self.keep = norm, keep
+        self.norm: Any = norm
+        self.keep = keep
 
     def forward(self, x: Tensor) -> Tensor:
         part, weight, bias = x, self.norm.weight, getattr(self.norm, "bias", None)
@@ -222,15 +247,11 @@ class SeesWhatStays(TorchFunctionMode):
     ) -> Any:
         if scale is None:
             scale = int((query != 0).reshape(-1, query.shape[-1]).any(0).sum()) ** -0.5
-        return functional.scaled_dot_product_attention(query, key, value, *args, scale=scale, **rest)
+        return functional.scaled_dot_product_attention(query, key, value, *args, **{**rest, "scale": scale})
 
 
-def error_of_architecture(model: nn.Module, pruned: nn.Module, plan: PruningPlan, inputs: Any) -> float:
+def error_of_architecture(model: nn.Module, pruned: nn.Module, plan: PruningPlan, inputs: ExampleInputs) -> float:
     """As `largest_error`, with `zeroed` and `SeesWhatStays`."""
     with SeesWhatStays():
         expected = outputs(_by_function(zeroed(model, plan)), inputs)
-    actual = outputs(_by_function(copy.deepcopy(pruned)), inputs)
-    assert [e.shape for e in expected] == [a.shape for a in actual]
-    scale = max(float(e.abs().max()) for e in expected)
-    assert scale > 0, "the oracle is blind: all outputs are zero"
-    return max(float((e - a).abs().max()) for e, a in zip(expected, actual, strict=True)) / scale
+    return relative_error(expected, outputs(_by_function(copy.deepcopy(pruned)), inputs))

@@ -1,6 +1,6 @@
 """Random networks out of all the operations, as programs that can be read, saved as text and run again.
 
-A program is a list of steps on named tensors, each an operation of `fuzz_layers` or `fuzz_functions`:
+A program is a list of steps on named tensors, each an operation of `prunetune.testing.fuzzer.operations`:
 
     x0 = input(layout='image', shape=(2, 3, 4, 4))
     x1 = conv(x0, out=6, kernel=3, stride=1, groups=1)
@@ -17,10 +17,12 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from prunetune.errors import InputError
 
 CHANNEL = {"image": 1, "line": 1, "volume": 1, "last": 3, "sequence": 2, "vector": 1, "index": 1}
 """Layouts (N,C,H,W), (N,C,L), (N,C,D,H,W), (N,H,W,C), (N,T,C), (N,C) and (N,T), and where their channels are."""
@@ -84,12 +86,14 @@ class Program:
     @staticmethod
     def parse(text: str) -> Program:
         """The program that `str` wrote."""
-        inputs, steps, outputs = [], [], ()
+        inputs, steps = list[Value](), list[Step]()
+        outputs: tuple[str, ...] = ()
         for statement in ast.parse(text.strip()).body:
             if isinstance(statement, ast.Return):
                 outputs = _names(statement.value)
                 continue
-            assert isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call)
+            if not (isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call)):
+                raise InputError(f"this is no step of a program: {ast.unparse(statement)}")
             call, results = statement.value, _names(statement.targets[0])
             options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
             name = ast.unparse(call.func)
@@ -104,6 +108,9 @@ def _names(node: Any) -> tuple[str, ...]:
     return tuple(ast.unparse(e) for e in node.elts) if isinstance(node, ast.Tuple) else (ast.unparse(node),)
 
 
+C = TypeVar("C")
+
+
 @dataclass
 class Dice:
     """Random choices for the options of a step, and what there is to choose from."""
@@ -112,7 +119,7 @@ class Dice:
     pool: list[Value]
     steps: list[Step] = field(default_factory=list)
 
-    def one_of(self, options: Sequence[Any]) -> Any:
+    def one_of(self, options: Sequence[C]) -> C:
         return options[self.random.randrange(len(options))]
 
     def chance(self, share: float) -> bool:
@@ -145,7 +152,7 @@ Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Operation:
+class StepKind:
     """How to draw one step, and how to make its module."""
 
     takes: tuple[str, ...]
@@ -164,7 +171,14 @@ class Operation:
     has_weights: bool = True
 
 
-OPERATIONS: dict[str, Operation] = {}
+OPERATIONS: dict[str, StepKind] = {}
+
+
+def register_operation(name: str, operation: StepKind) -> None:
+    """Let programs have this operation, too."""
+    if name in OPERATIONS:
+        raise InputError(f"there is an operation {name!r} already")
+    OPERATIONS[name] = operation
 
 
 class Network(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hazards import (
+from prunetune.testing.hazards import (
     attention,
     computed,
     control,
@@ -17,7 +17,7 @@ from hazards import (
     sharing,
     shuffles,
 )  # fmt: skip
-from hazards.common import NETWORKS
+from prunetune.testing.hazards.common import NETWORKS
 
 REFUSED = {"IndexSelect": "index_select", "WritesInPlace": "__setitem__", "NoRule": "renorm", **numbers.NOTHING_CUT}
 """Networks of which nothing can be cut, and the operation that must be named for it."""

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hazards.common import network, tokens
+from prunetune.testing.hazards.common import network, tokens
 
 
-class Attention(nn.Module):
+class AttentionNetwork(nn.Module):
     multiplied = ("qkv",)
 
     def __init__(self, heads: int = 2, dim: int = 8) -> None:
@@ -29,7 +29,7 @@ class Attention(nn.Module):
 
 
 @network(tokens)
-class AttentionWrittenOut(Attention):
+class AttentionWrittenOut(AttentionNetwork):
     def attend(self, x: Tensor) -> Tensor:
         b, n, c = x.shape
         qkv = self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
@@ -39,7 +39,7 @@ class AttentionWrittenOut(Attention):
 
 
 @network(tokens)
-class AttentionByHeadSize(Attention):
+class AttentionByHeadSize(AttentionNetwork):
     def __init__(self) -> None:
         super().__init__()
         self.head_dim = 4
@@ -52,7 +52,7 @@ class AttentionByHeadSize(Attention):
 
 
 @network(tokens)
-class AttentionByFunction(Attention):
+class AttentionByFunction(AttentionNetwork):
     def attend(self, x: Tensor) -> Tensor:
         b, n, c = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
@@ -61,7 +61,7 @@ class AttentionByFunction(Attention):
 
 
 @network(tokens)
-class AttentionModule(Attention):
+class AttentionModule(AttentionNetwork):
     multiplied = ("mha",)
 
     def __init__(self) -> None:

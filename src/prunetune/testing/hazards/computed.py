@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hazards.common import Body, network, tokens, vectors
+from prunetune.testing.hazards.common import Body, network, tokens, vectors
 
 
 class Update(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hazards.common import network, vectors
+from prunetune.testing.hazards.common import network, vectors
 
 
 @network(vectors)

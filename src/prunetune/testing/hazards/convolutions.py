@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from hazards.common import Body, network
+from prunetune.testing.hazards.common import Body, network
 
 
 @network()

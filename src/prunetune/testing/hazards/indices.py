@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hazards.common import network, tokens, vectors
+from prunetune.testing.hazards.common import network, tokens, vectors
 
 EDGES = torch.tensor([[0, 1, 2, 3, 3, 1], [1, 1, 0, 2, 0, 3]])
 

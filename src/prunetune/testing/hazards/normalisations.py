@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hazards.common import Body, network, tokens
+from prunetune.testing.hazards.common import Body, network, tokens
 
 
 @network()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hazards.common import NETWORKS, Body, Head, image, network, stem
+from prunetune.testing.hazards.common import NETWORKS, Body, Head, image, network, stem
 
 
 class ByNumber(Body):
@@ -95,10 +96,16 @@ KEEPING: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "x.tensor_split(n)": lambda x, n: torch.cat([p * (i + 1) for i, p in enumerate(x.tensor_split(n, 1))], 1),
     "arange(n)": lambda x, n: x * torch.arange(n).sum(),
 }
+
+
+def half(c: Any) -> Any:
+    return c // 2
+
+
 for _name, _number in {**FOLLOWED, **KEPT}.items():
-    NETWORKS[f"n = {_name}"] = (lambda number=_number: ByNumber(number, in_two)), image
+    NETWORKS[f"n = {_name}"] = functools.partial(ByNumber, _number, in_two), image
 for _name, _use in {**USES, **KEEPING}.items():
-    NETWORKS[f"{_name}, n = c // 2"] = (lambda use=_use: ByNumber(lambda c: c // 2, use)), image
+    NETWORKS[f"{_name}, n = c // 2"] = functools.partial(ByNumber, half, _use), image
 NOTHING_CUT = {
     **{f"n = {name}": "numbers.py" for name in KEPT},
     "n = 20 // c": "fixed in the model's code",
@@ -128,7 +135,7 @@ for _name, _sizes in {
     "(2 * c, c)": lambda c: (2 * c, c),
     "(c << 1, c)": lambda c: (c << 1, c),
 }.items():
-    NETWORKS[f"self.c in {_name}"] = (lambda sizes=_sizes: Twice(sizes)), image
+    NETWORKS[f"self.c in {_name}"] = functools.partial(Twice, _sizes), image
 
 
 @network()
@@ -161,11 +168,13 @@ def _raises(self: Checks, x: Tensor) -> None:
 
 
 def _asserts(self: Checks, x: Tensor) -> None:
-    assert x.size(1) % self.heads == 0 and x.shape[1] // self.heads * self.heads == self.width
+    assert x.size(1) % self.heads == 0
+    assert x.shape[1] // self.heads * self.heads == self.width
 
 
 def _compares_tuples(self: Checks, x: Tensor) -> None:
-    assert x.shape[1:3] == (self.width, 8) and x.shape == self.mix(x).shape
+    assert x.shape[1:3] == (self.width, 8)
+    assert x.shape == self.mix(x).shape
 
 
 def _asks_the_layer(self: Checks, x: Tensor) -> None:
@@ -178,7 +187,7 @@ def _asks_two_layers(self: Checks, x: Tensor) -> None:
 
 
 for _check in (_raises, _asserts, _compares_tuples, _asks_the_layer, _asks_two_layers):
-    NETWORKS[f"Checks: {_check.__name__}"] = (lambda check=_check: Checks(check)), image
+    NETWORKS[f"Checks: {_check.__name__}"] = functools.partial(Checks, _check), image
 
 
 @network()
@@ -224,7 +233,7 @@ for _name, _flatten in {
     "shape.numel": lambda x: x.reshape(-1, x.shape[1:].numel()),
     "math.prod": lambda x: x.reshape(-1, math.prod(x.shape[1:])),
 }.items():
-    NETWORKS[f"flattened by {_name}"] = (lambda flatten=_flatten: Counted(flatten)), image
+    NETWORKS[f"flattened by {_name}"] = functools.partial(Counted, _flatten), image
 
 
 class ByLength(nn.Module):
@@ -239,4 +248,4 @@ class ByLength(nn.Module):
 
 
 for _name, _length in {"len(weight)": len, "weight.stride(0) - 2": lambda weight: weight.stride(0) - 2}.items():
-    NETWORKS[f"n = {_name}"] = (lambda length=_length: ByLength(length)), image
+    NETWORKS[f"n = {_name}"] = functools.partial(ByLength, _length), image

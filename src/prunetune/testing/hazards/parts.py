@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hazards.common import Body, network
+from prunetune.testing.hazards.common import Body, network
 
 
 @network()
@@ -28,7 +28,7 @@ class SplitIntoSections(Body):
         self.a, self.b = nn.Conv2d(4, 10, 1), nn.Conv2d(6, 10, 1)
 
     def body(self, x: Tensor) -> Tensor:
-        p, q = torch.split(x, self.sizes, 1)
+        p, q = torch.split(x, self.sizes, 1)  # type: ignore[arg-type]  # a tuple is what people give
         return self.a(p) + self.b(q)
 
 
@@ -69,6 +69,7 @@ class IndexSelect(Body):
     def __init__(self) -> None:
         super().__init__(8)
         self.a = nn.Conv2d(8, 8, 1)
+        self.order: Tensor
         self.register_buffer("order", torch.tensor([7, 0, 6, 1, 5, 2, 4, 3]))
 
     def body(self, x: Tensor) -> Tensor:

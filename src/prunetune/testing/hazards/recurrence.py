@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from hazards.common import network, tokens
+from prunetune.testing.hazards.common import network, tokens
 
 
 class Packs(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hazards.common import Body, Head, network, stem
+from prunetune.testing.hazards.common import Body, Head, network, stem
 
 
 @network()

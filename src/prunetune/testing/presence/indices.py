@@ -5,8 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from presence import Keep, Mismatch, Present, agree, keeps_of, mask_of, means, outer, present, value_of, whole, written
 from torch import Tensor
+
+from prunetune.testing.presence.tensors import (
+    Keep,
+    Mismatch,
+    Present,
+    agree,
+    keeps_of,
+    mask_of,
+    means,
+    outer,
+    present,
+    value_of,
+    whole,
+    written,
+)
 
 
 @means("zeros_like", "ones_like", "full_like")
@@ -78,7 +92,8 @@ def scatter(func: Any, x: Tensor, dim: int, index: Tensor, source: Any, *args: A
 @means(Tensor.__setitem__)
 def setitem(func: Any, x: Tensor, index: Any, value: Any) -> None:
     """What is written is there exactly where the place for it is."""
-    assert isinstance(x, Present), "the oracle cannot make gaps in a tensor that has none"
+    if not isinstance(x, Present):
+        raise NotImplementedError("the oracle cannot make gaps in a tensor that has none")
     addressed = [i for i, e in enumerate(index if isinstance(index, tuple) else (index,)) if not isinstance(e, slice)]
     masks = [e.ndim for e in (index if isinstance(index, tuple) else (index,)) if isinstance(e, Tensor)]
     whole("written to by index", *keeps_of(x)[: max([*(i + 1 for i in addressed), *masks], default=0)])

@@ -7,8 +7,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from presence import Keep, Present, agree, keeps_of, mask_of, mean_of, means, outer, present, reduced, value_of, whole
 from torch import Tensor
+
+from prunetune.testing.presence.functions import mean_of, reduced
+from prunetune.testing.presence.tensors import (
+    Keep,
+    Present,
+    agree,
+    keeps_of,
+    mask_of,
+    means,
+    outer,
+    present,
+    value_of,
+    whole,
+)
 
 # -- sums over an index ------------------------------------------------------------------------------------------------
 

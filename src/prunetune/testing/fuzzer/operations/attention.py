@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from fuzz import OPERATIONS, Dice, Operation, Options, Value
-from fuzz_functions import alike, function, nothing
 from torch import Tensor, nn
+
+from prunetune.testing.fuzzer.operations.functions import alike, function, nothing
+from prunetune.testing.fuzzer.programs import OPERATIONS, Dice, Options, StepKind, Value
 
 # -- products of activations -------------------------------------------------------------------------------------------
 
@@ -89,7 +90,7 @@ def self_attention(x: Value, heads: int, kind: str) -> nn.Module:
     return SelfAttention(x.channels, heads, kind)
 
 
-class GroupedQueries(nn.Module):
+class GroupedQueryLayer(nn.Module):
     """Several heads of queries to one of keys and values, as in Llama."""
 
     def __init__(self, width: int, heads: int, size: int, of_torch: bool) -> None:
@@ -113,8 +114,8 @@ def _grouped_options(dice: Dice, x: Value) -> Options | None:
 
 
 def grouped_queries(x: Value, heads: int, size: int, of_torch: bool) -> nn.Module:
-    return GroupedQueries(x.channels, heads, size, of_torch)
+    return GroupedQueryLayer(x.channels, heads, size, of_torch)
 
 
-OPERATIONS["self_attention"] = Operation(("sequence",), _self_options, self_attention)
-OPERATIONS["grouped_queries"] = Operation(("sequence",), _grouped_options, grouped_queries)
+OPERATIONS["self_attention"] = StepKind(("sequence",), _self_options, self_attention)
+OPERATIONS["grouped_queries"] = StepKind(("sequence",), _grouped_options, grouped_queries)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch.nn.functional as F
-from fuzz import Value
-from fuzz_layers import FIRST, layer, of_layout
 from torch import Tensor, nn
+
+from prunetune.testing.fuzzer.operations.layers import FIRST, layer, of_layout
+from prunetune.testing.fuzzer.programs import Value
 
 
 class Readout(nn.Module):
@@ -28,7 +29,7 @@ class Readout(nn.Module):
         return getattr(x, self.kind)(dims) if dims else x
 
 
-@layer((), None, gives="vector")
+@layer((), lambda *_: None, gives="vector")
 def readout(*values: Value, kind: str, out: int) -> nn.Module:
     """Never drawn: programs end in it."""
     return Readout(values, kind, out)

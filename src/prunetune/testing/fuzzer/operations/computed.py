@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fuzz import Dice, Options, Value
-from fuzz_functions import function
-from fuzz_layers import LAST, layer
 from torch import Tensor, nn
+
+from prunetune.testing.fuzzer.operations.functions import function
+from prunetune.testing.fuzzer.operations.layers import LAST, layer
+from prunetune.testing.fuzzer.programs import Dice, Options, Value
 
 
 class Computed(nn.Module):
@@ -64,7 +65,7 @@ def computed(x: Value, kind: str, out: int) -> nn.Module:
     return Computed(kind, out, x.channels, (3, 3) if x.layout == "image" else ())
 
 
-class GlobalFilter(nn.Module):
+class FrequencyFilter(nn.Module):
     """A product in the frequency domain, channel by channel."""
 
     def __init__(self, channels: int, size: tuple[int, int]) -> None:
@@ -78,7 +79,7 @@ class GlobalFilter(nn.Module):
 
 @layer(("image",), lambda dice, x: {} if min(x.places) > 1 else None)
 def global_filter(x: Value) -> nn.Module:
-    return GlobalFilter(x.channels, (x.places[0], x.places[1]))
+    return FrequencyFilter(x.channels, (x.places[0], x.places[1]))
 
 
 def _mixed_options(dice: Dice, x: Value) -> Options | None:
@@ -125,6 +126,7 @@ class Splines(nn.Module):
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
         self.out = out
+        self.grid: Tensor
         self.register_buffer("grid", torch.linspace(-2, 2, 6).expand(width, -1).contiguous())
         self.spline, self.scaler = nn.Parameter(torch.randn(out, width, 5)), nn.Parameter(torch.randn(out, width))
 

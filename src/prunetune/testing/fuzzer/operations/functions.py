@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from fuzz import OPERATIONS, Dice, Operation, Options, Value
-from fuzz_layers import FIRST, LAST
 from torch import Tensor, nn
+
+from prunetune.testing.fuzzer.operations.layers import FIRST, LAST
+from prunetune.testing.fuzzer.programs import Dice, Options, StepKind, Value, register_operation
 
 ALL = (*FIRST, *LAST)
 
@@ -25,15 +26,32 @@ class Function(nn.Module):
         return self.run(*tensors, **self.options)
 
 
-def function(takes: tuple[str, ...], draw: Any, **kwargs: Any) -> Any:
-    """Register a function of tensors and options as the operation of its name."""
+R = TypeVar("R", bound=Callable[..., Any])
 
-    def register(run: Any) -> Any:
+
+def function(
+    takes: tuple[str, ...],
+    draw: Callable[..., Options | None],
+    *,
+    gives: str | Callable[..., str] | None = None,
+    partner: Callable[[Value, Value], bool] | None = None,
+    partners: tuple[int, ...] = (1,),
+) -> Callable[[R], R]:
+    """Register a function of tensors and options, `run(*tensors, **options)`, as the operation of its name.
+
+    Parameters
+    ----------
+    takes, draw, gives
+        As those of `layer`.
+    partner, partners
+        Whether a tensor can stand beside the first, and how many further ones there may be.
+    """
+
+    def register(run: R) -> R:
         def build(*values: Value, **options: Any) -> nn.Module:
             return Function(run, options)
 
-        assert run.__name__ not in OPERATIONS
-        OPERATIONS[run.__name__] = Operation(takes, draw, build, has_weights=False, **kwargs)
+        register_operation(run.__name__, StepKind(takes, draw, build, gives, partner, partners, has_weights=False))
         return run
 
     return register

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from fuzz import Dice, Options, Value
-from fuzz_functions import alike, function, nothing
-from fuzz_layers import LAST, layer
 from torch import Tensor, nn
+
+from prunetune.testing.fuzzer.operations.functions import alike, function, nothing
+from prunetune.testing.fuzzer.operations.layers import LAST, layer
+from prunetune.testing.fuzzer.programs import Dice, Options, Value
 
 
 def _some(dice: Dice, x: Value) -> Options | None:

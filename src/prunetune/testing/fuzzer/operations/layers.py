@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from fuzz import OPERATIONS, Dice, Operation, Options, Value
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+
+from prunetune.testing.fuzzer.programs import OPERATIONS, Dice, Options, StepKind, Value, register_operation
 
 FIRST = ("image", "line", "volume")
 """Layouts with channels before places."""
@@ -18,12 +19,32 @@ LAST = ("last", "sequence", "vector")
 SPATIAL = {"line": 1, "image": 2, "volume": 3}
 
 
-def layer(takes: tuple[str, ...], draw: Any, **kwargs: Any) -> Any:
-    """Register a function that makes a module as the operation of its name."""
+M = TypeVar("M", bound=Callable[..., nn.Module])
 
-    def register(make: Any) -> Any:
-        assert make.__name__ not in OPERATIONS
-        OPERATIONS[make.__name__] = Operation(takes, draw, make, **kwargs)
+
+def layer(
+    takes: tuple[str, ...],
+    draw: Callable[..., Options | None],
+    *,
+    gives: str | Callable[..., str] | None = None,
+    shares: bool = False,
+) -> Callable[[M], M]:
+    """Register a function that makes a module, `make(x, **options)`, as the operation of its name.
+
+    Parameters
+    ----------
+    takes
+        The layouts of tensors that the module runs on (keys of `prunetune.testing.fuzzer.programs.CHANNEL`).
+    draw
+        `draw(dice, x)` chooses the options at random; None says that the module cannot run on `x`.
+    gives
+        The layout of what comes out, if it is another one.
+    shares
+        The function also gets `modules`, those of the network so far.
+    """
+
+    def register(make: M) -> M:
+        register_operation(make.__name__, StepKind(takes, draw, make, gives, shares=shares))
         return make
 
     return register
@@ -147,7 +168,7 @@ def bare(x: Value, kind: str, out: int) -> nn.Module:
     return Bare(kind, shape)
 
 
-class Joined(nn.Module):
+class ScaleOrShift(nn.Module):
     """A parameter that is added to or multiplied with what comes in: a layer scale, a shift, a position embedding."""
 
     def __init__(self, kind: str, shape: tuple[int, ...]) -> None:
@@ -165,7 +186,7 @@ def _joined_options(dice: Dice, x: Value) -> Options | None:
 @layer((*FIRST, *LAST), _joined_options)
 def joined(x: Value, kind: str, everywhere: bool, batch: bool) -> nn.Module:
     shape = [n if everywhere or d == x.channel else 1 for d, n in enumerate(x.shape)][1:]
-    return Joined(kind, (1, *shape) if batch else tuple(shape))
+    return ScaleOrShift(kind, (1, *shape) if batch else tuple(shape))
 
 
 # -- normalisations ----------------------------------------------------------------------------------------------------
@@ -248,7 +269,7 @@ def _tied_options(dice: Dice, x: Value) -> Options | None:
 
 @layer(LAST, _tied_options, shares=True)
 def tied(x: Value, of: str, transposed: bool, modules: Mapping[str, nn.Module]) -> nn.Module:
-    return Tied(modules[of].weight, transposed=transposed)
+    return Tied(cast(nn.Parameter, modules[of].weight), transposed=transposed)
 
 
 # -- embedding, recurrence ---------------------------------------------------------------------------------------------

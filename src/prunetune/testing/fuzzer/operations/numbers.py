@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fuzz import Dice, Options, Value
-from fuzz_functions import ALL, function
 from torch import Tensor
+
+from prunetune.testing.fuzzer.operations.functions import ALL, function
+from prunetune.testing.fuzzer.programs import Dice, Options, Value
 
 PARTS: dict[str, Callable[[int], Any]] = {
     "half": lambda c: math.floor(c * 0.5),

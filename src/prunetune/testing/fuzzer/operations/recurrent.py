@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from fuzz import Dice, Options, Value
-from fuzz_layers import layer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from prunetune.testing.fuzzer.operations.layers import layer
+from prunetune.testing.fuzzer.programs import Dice, Options, Value
 
-class Cell(nn.Module):
+
+class CellLayer(nn.Module):
     """One step after the other, from no state or one of zeros."""
 
     def __init__(self, kind: str, width: int, hidden: int, given: bool, bias: bool) -> None:
@@ -37,7 +38,7 @@ def _cell_options(dice: Dice, x: Value) -> Options | None:
 
 @layer(("sequence",), _cell_options)
 def recurrent_cell(x: Value, kind: str, hidden: int, given: bool, bias: bool) -> nn.Module:
-    return Cell(kind, x.channels, hidden, given, bias)
+    return CellLayer(kind, x.channels, hidden, given, bias)
 
 
 class Packed(nn.Module):

@@ -6,10 +6,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from fuzz import Dice, Options, Value
-from fuzz_functions import ALL, along_channels, function, nothing
-from fuzz_layers import FIRST
 from torch import Tensor
+
+from prunetune.testing.fuzzer.operations.functions import ALL, along_channels, function, nothing
+from prunetune.testing.fuzzer.operations.layers import FIRST
+from prunetune.testing.fuzzer.programs import Dice, Options, Value
 
 # -- layouts -----------------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunetune import prune
 from prunetune.errors import InputError
+from prunetune.pruning.cut import prune
 from prunetune.testing.oracle import WrongCutError, assert_equal, randomise, without_consumers
 
 LENGTH = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from prunetune._utils.arguments import check_options
 from prunetune._utils.checks import Direction, known_direction, real_number, whole_number
@@ -14,11 +14,12 @@ from prunetune.backends.given import Optimizer, TrialPruner, optimizer_name, tri
 from prunetune.errors import InputError, unknown_name
 from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR, Budget
 from prunetune.transfer import transfers
-from prunetune.tuning.fidelity import FULL, Fidelity
+from prunetune.tuning.fidelity import FULL, Fidelity, resolve_fidelity
 
 if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
     from prunetune.engine import Heads
+    from prunetune.tuning.problem import Problem
 
 Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
 WEIGHTS: Final = ("redraw", "reset", "sliced")
@@ -173,6 +174,13 @@ class Settings:
         check_options("search", self.search, Search)
         object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
         object.__setattr__(self, "seed", checked_seed(self.seed))
+
+    @classmethod
+    def of(cls, problem: Problem, pruning: Pruning, search: Search, fidelity: Fidelity | str) -> Self:
+        """Those of a run on ``problem``. Raises InputError for unknown names and storages."""
+        settings = cls(problem.space, problem.epochs, pruning, search, problem.seed, resolve_fidelity(fidelity))
+        settings.study()
+        return settings
 
     def study(self) -> StudySettings:
         """Those of the search on the proxy. Raises InputError for unknown names and storages."""

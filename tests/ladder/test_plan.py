@@ -85,7 +85,7 @@ def test_rungs_with_proposals_of_their_own() -> None:
 
 
 def test_a_rung_that_decides_nothing_goes_only_where_it_must() -> None:
-    idle = Plan(Ladder(Rung(width=0.5, trials=2, keep=1), Rung()), (0.5, 1.0))
+    idle = Plan(Ladder(Rung(width=0.5, trials=1, keep=1), Rung()), (0.5, 1.0))
     assert idle.shrunk(0, spent=0, left=1.5) is idle
     assert idle.shrunk(0, spent=0, left=1.2).ladder == Ladder(Rung(trials=1))
 

@@ -128,6 +128,7 @@ def test_two_are_trained_in_full_where_proxies_are_poor_and_the_budget_is_four()
     assert plan(DEAR, budget=4, poor=True).ladder.entrants[-1] == 2
     assert plan(DEAR, budget=3.99, poor=True).ladder.entrants[-1] == 1
     assert plan(DEAR, budget=4).ladder.entrants[-1] == 1
+    assert plan(DEAR, budget=4, trials=3, poor=True).ladder.entrants == (3, 1)  # with two of three nothing is decided
 
 
 @pytest.mark.parametrize("budget", [0.0, -1.0, math.nan, math.inf])

@@ -78,9 +78,9 @@ def plan(
     if not rungs or trials == 1:
         return _full_only(most, trials, reasons)
     prices = [costs.of(rung) for rung in rungs]
-    finals = 1
-    if poor and budget is not None and budget >= max(TWO_FROM, 2 + FEWEST * prices[0]):
-        finals = 2
+    enough = budget is not None and budget >= max(TWO_FROM, 2 + FEWEST * prices[0])
+    finals = 2 if poor and enough and (trials or FIRST) >= 2 * LEAST else 1
+    if finals == 2:
         reasons.append("Two are trained in full, since the proxies rank poorly and the budget allows it.")
     purchase = _Purchase(prices, finals, most, trials, bounded=budget is None)
     counts = purchase.made()

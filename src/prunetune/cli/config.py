@@ -155,8 +155,8 @@ def _check_names(config: Config) -> None:
     from prunetune.zoo import models
 
     named: list[tuple[str, str, Callable[[str], None]]] = [
-        ("search.optimizer", config.search.optimizer, optimizers.check),
-        ("search.trial_pruner", config.search.trial_pruner, trial_pruners.check),
+        ("search.optimizer", str(config.search.optimizer), optimizers.check),
+        ("search.trial_pruner", str(config.search.trial_pruner), trial_pruners.check),
     ]
     if not config.model.is_own:
         named.insert(0, ("model.name", config.model.name, models.check))
@@ -222,7 +222,7 @@ def _check_rungs(config: Config) -> None:
         from prunetune.backends.study.reannealed import check_rungs
 
         try:
-            check_rungs(config.search.trial_pruner, config.search.epochs)
+            check_rungs(str(config.search.trial_pruner), config.search.epochs)
         except InputError as error:
             raise InputError(f"search.{error}") from None
 

@@ -51,7 +51,7 @@ def first_sentence(error: ValidationError, schema: type[BaseModel]) -> str:
 def _of_table(key: str, message: str, table: Schema | None) -> str:
     """What was said of a value, with the whole key in front: options name the field, which is a key of theirs."""
     if table is not None and issubclass(table, Options):
-        return f"{key}{'.' if re.match('[a-z_]+', message)[0] in keys(table) else ': '}{message}"
+        return f"{key}{'.' if re.split('[^a-z_]', message)[0] in keys(table) else ': '}{message}"
     return message if message.startswith(f"{key.partition('.')[0]}.") else f"{key} {message}"
 
 

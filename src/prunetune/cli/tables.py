@@ -182,9 +182,9 @@ Space: TypeAlias = Annotated[
 class Nested(Section):
     """What is nested in the tables of options."""
 
-    space: Space = Field(default=None)
-    first: tuple[dict[str, Scalar], ...] = Field(default=None, strict=False)
-    proxies: dict[str, Annotated[Pruning, FromTable]] = Field(default=None)
+    space: Space = "paper"
+    first: tuple[dict[str, Scalar], ...] = Field(default=(), strict=False)
+    proxies: dict[str, Annotated[Pruning, FromTable]] = {}
 
     @classmethod
     def reader(cls, name: str) -> Callable[[object], Any]:

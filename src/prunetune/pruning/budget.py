@@ -43,6 +43,8 @@ class Budget(Options):
         if len(given) > 1:
             listed = " and ".join(f"{name}={value}" for name, value in given.items())
             raise InputError(f"give one budget, not {len(given)}; got {listed}")
+        if self.ratio is not None and self.floor != PAPER_FLOOR:
+            raise InputError(f"floor is {self.floor:g}, but it has no part in ratio={self.ratio}; drop one of them")
         if self.depth and self.kind in ("percentile", "ratio"):
             raise InputError(
                 f"depth=True needs a budget that says how small the proxy must be (flops, params or speedup); "

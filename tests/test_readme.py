@@ -136,7 +136,7 @@ def help_examples() -> list[list[str]]:
 def test_the_commands_work_one_after_another(shell: Path) -> None:
     """The README's, then those in the help texts that are not in it.
 
-    But for the demo, which takes minutes, and the dashboard, a server, which tests/test_dashboard.py starts.
+    But for the demo, which takes minutes, and the dashboard, a server, which tests/cli/test_dashboard.py starts.
     """
     asked = [words for block in blocks("sh") for words in lines_of(block)]
     asked += [["unset", "PRUNETUNE_STUDY"]]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.common import lines
+from benchmarks.common.densenet import densenet_cifar
 from benchmarks.engine.report import table
 from prunetune import PruneResult, prune
 from prunetune.data import datasets
@@ -60,7 +61,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg16-bn": lambda: models["vgg16-bn"](CLASSES, 3),
     "resnet56": lambda: models["resnet56"](CLASSES, 3),
     "mobilenetv2": lambda: models["mobilenetv2"](CLASSES, 3),
-    "densenet-cifar": lambda: models["densenet-cifar"](CLASSES, 3),
+    "densenet-cifar": lambda: densenet_cifar(CLASSES, 3),
     "vit": vit,
 }
 

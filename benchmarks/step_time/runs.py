@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import functools
 import sys
 import time
 import warnings
@@ -22,6 +23,8 @@ from scipy.optimize import nnls
 from torch import nn
 
 from benchmarks.common import lines
+from benchmarks.common.densenet import densenet_cifar
+from benchmarks.common.shufflenetv2 import shufflenetv2
 from benchmarks.engine.report import table
 from prunetune import keep_freed_memory
 from prunetune.engine import DependencyGraph, PruningPlan, StepTimeModel, apply, by_percentile, by_ratio, calibrate
@@ -53,10 +56,14 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
     return build
 
 
-ZOO = ("vgg16-bn", "resnet20", "resnet56", "mobilenetv2", "densenet-cifar", "shufflenetv2")
+SMALL = {
+    **{name: zoo[name] for name in ("vgg16-bn", "resnet20", "resnet56", "mobilenetv2")},
+    "densenet-cifar": densenet_cifar,
+    "shufflenetv2": shufflenetv2,
+}
 TORCHVISION = ("resnet18", "mobilenet_v2", "efficientnet_b0", "vit_b_16", "convnext_tiny", "regnet_y_400mf")
 CASES: Mapping[str, Case] = {
-    **{name: Case(lambda name=name: zoo[name](10, 3), 128, 32) for name in ZOO},  # type: ignore[misc]
+    **{name: Case(functools.partial(build, 10, 3), 128, 32) for name, build in SMALL.items()},
     **{name: Case(_torchvision(name), 4, 224) for name in TORCHVISION},
 }
 CUTS = ("1", "1/2", "1/4", "p85")

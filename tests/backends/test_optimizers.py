@@ -19,11 +19,11 @@ import skopt
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from prunetune.backends import Float, SearchSpace, check_optimizer, optimizers
+from prunetune.backends import Float, SearchSpace, check_optimizer
 from prunetune.backends.samplers.cmaes import Replayed
 from prunetune.backends.samplers.cube import Cube
 from prunetune.backends.samplers.grid import axis
-from prunetune.backends.samplers.nevergrad import BUDGET, WORKERS, NevergradSampler, make_optimizer
+from prunetune.backends.samplers.nevergrad import BUDGET, WORKERS, Method, NevergradSampler, make_optimizer
 from prunetune.backends.samplers.seeded import sampler
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import StudySettings, open_study, outcome
@@ -138,11 +138,11 @@ def test_cma_learns() -> None:
     assert best["nevergrad:cma"] < 0.5 * best["random"]
 
 
-@pytest.mark.parametrize("name", ["NgIohTuned", "NgIoh4", "CSEC10", "Wiz", "Carola3", "MetaModel"])
-def test_what_is_broken_in_nevergrad_says_so(name: str) -> None:
-    assert f"nevergrad:{name}" not in optimizers.names()
+@pytest.mark.parametrize("name", ["NgIohTuned", "MetaModel"])
+def test_what_a_version_of_nevergrad_breaks_is_one_sentence(name: str) -> None:
+    """These two are broken in 1.0.12, the version that is installed; they stand for what the next one breaks."""
     with pytest.raises(InputError) as broken:
-        check_optimizer(f"nevergrad:{name}")
+        Method(name, "")(seed=0)
     said = str(broken.value)
     assert said.startswith(f"the optimizer 'nevergrad:{name}' is broken in nevergrad {nevergrad.__version__}: with ")
     assert said.endswith("); take 'nevergrad:cma'")

@@ -15,6 +15,7 @@ from oracle import error_of_architecture, largest_error, randomise
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.common.densenet import DenseNet
 from prunetune import prune
 from prunetune.engine import PruningPlan, apply
 from prunetune.errors import InputError
@@ -25,7 +26,6 @@ from prunetune.plugins.synflow_iterative import IterativeSynFlow
 from prunetune.pruning.budget import Budget
 from prunetune.zoo import mobilenetv2
 from prunetune.zoo import models as zoo
-from prunetune.zoo.densenet import DenseNet
 from prunetune.zoo.vgg import STAGES, VGG
 
 

@@ -11,8 +11,18 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from prunetune.zoo import models
+from benchmarks.common.densenet import densenet_cifar
+from benchmarks.common.shufflenetv2 import shufflenetv2
+from prunetune.zoo import Builder
+from prunetune.zoo import models as zoo
 from prunetune.zoo.resnet import ResNet, Shortcut
+
+models: dict[str, Builder] = {
+    **{name: zoo[name] for name in zoo},
+    "densenet-cifar": densenet_cifar,
+    "shufflenetv2": shufflenetv2,
+}
+"""The zoo's, and two that only benchmarks and tests need."""
 
 
 def parameters(model: nn.Module) -> int:
@@ -93,7 +103,7 @@ def test_weights_have_the_shapes_of_torchvisions_network(ours: str, theirs: obje
 
 
 @pytest.mark.parametrize("size", [14, 16, 28, 32, 64])
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", models)
 def test_maps_images_to_logits(name: str, size: int) -> None:
     model = models[name](7, 1).eval()
     with torch.no_grad():
@@ -101,7 +111,7 @@ def test_maps_images_to_logits(name: str, size: int) -> None:
     assert logits.shape == (2, 7)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", models)
 def test_a_training_step_reaches_every_parameter_and_the_copy_does_the_same(name: str) -> None:
     torch.manual_seed(0)
     model = models[name](3, 3).train()

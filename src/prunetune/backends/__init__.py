@@ -49,16 +49,13 @@ _OPTIMIZERS: Final[Mapping[str, str]] = {
     "skopt:forest": "skopt:forest",
     "skopt:et": "skopt:et",
 }
-# Those that were seen to work, be reproducible, and repeat no point (as the discrete ones do).
+# These work, are reproducible, and repeat no point, as the discrete ones do.
 _NEVERGRADS: Final = ("DE", "DiagonalCMA", "LhsDE", "NGOpt", "OldCMA", "OnePlusOne", "PSO", "TBPSA", "TwoPointsDE")
-_NEVERGRADS_BROKEN: Final = ("CSEC10", "Carola3", "MetaModel", "NgIoh4", "NgIohTuned", "Wiz")
 
 for _name, _place in _OPTIMIZERS.items():
     optimizers.register_lazy(_name, f"prunetune.backends.samplers.{_place}")
 for _name in _NEVERGRADS:
     optimizers.register_lazy(f"nevergrad:{_name}", f"prunetune.backends.samplers.nevergrad:{_name}")
-for _name in _NEVERGRADS_BROKEN:
-    optimizers.register_lazy(f"nevergrad:{_name}", f"prunetune.backends.samplers.nevergrad:{_name}", listed=False)
 for _name, _full in ALIASES.items():
     optimizers.register_lazy(_name, f"prunetune.backends.samplers.{_OPTIMIZERS[_full]}")
 for _name in ("asha", "hyperband", "median", "none"):

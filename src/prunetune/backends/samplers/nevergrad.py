@@ -170,10 +170,3 @@ PSO = Method("PSO", "Particle swarm optimization (Zambrano-Bigiarini et al. 2013
 NGOpt = Method(
     "NGOpt", "Nevergrad's own choice of a method; at version 1.0.12 CMA-ES, and broken below three dimensions."
 )
-
-NgIohTuned = Method("NgIohTuned", "Nevergrad's own choice of a method, another.")
-NgIoh4 = Method("NgIoh4", "Nevergrad's own choice of a method, another.")
-CSEC10 = Method("CSEC10", "Nevergrad's own choice of a method, another.")
-Wiz = Method("Wiz", "Nevergrad's own choice of a method, another.")
-Carola3 = Method("Carola3", "A chain of methods.")
-MetaModel = Method("MetaModel", "CMA-ES with a quadratic model of the scores.")

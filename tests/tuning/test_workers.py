@@ -28,7 +28,7 @@ from prunetune.backends.study.trial import Report
 from prunetune.cli.app import app
 from prunetune.errors import InputError, PlanError, SearchError
 from prunetune.events import Event, Notice
-from tests.test_cli import CONFIG
+from tests.cli.test_app import CONFIG
 from tiny_tune import touch
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -307,10 +307,6 @@ _BOTH = ("PhaseStarted", "PhaseEnded")
         ({"pruning": Pruning(scorer="synflw")}, "unknown scorer 'synflw' (did you mean 'synflow'?)"),
         ({"search": Search(direction="maximize", optimizer="tpee")}, "unknown optimizer 'tpee' (did you mean 'tpe'?)"),
         (
-            {"search": Search(direction="maximize", optimizer="nevergrad:Carola3")},
-            "'nevergrad:Carola3' is broken in nevergrad",
-        ),
-        (
             {"search": Search(direction="maximize", trial_pruner="hyperbnd")},
             "unknown trial pruner 'hyperbnd' (did you mean 'hyperband'?)",
         ),

@@ -25,7 +25,7 @@ name = "digits"
 [run]
 folder = "runs/x"
 """
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def changed(extra: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
         # unknown names
         (
             "model.name = 'resnet9'",
-            "model.name: unknown model 'resnet9' (did you mean 'resnet8'?); known: densenet-cifar",
+            "model.name: unknown model 'resnet9' (did you mean 'resnet8'?); known: mobilenetv2, resnet110",
         ),
         ("data.name = 'digit'", "data.name: unknown dataset 'digit' (did you mean 'digits'?); known: "),
         ("pruning.scorer = 'synflw'", "pruning.scorer: unknown scorer 'synflw' (did you mean 'synflow'?); known: "),

@@ -16,7 +16,7 @@ from prunetune.cli.app import app
 from prunetune.console.summary import check_table, comparison_table, confirmation_table, number
 from prunetune.report.figures.comparison import headline
 
-FOLDERS = Path(__file__).parent / "compatibility" / "format1"
+FOLDERS = Path(__file__).parents[1] / "compatibility" / "format1"
 NAMES = [f"a_hyperparameter_with_a_long_name_{place}" for place in range(9)]
 PARAMS = {name: 0.000123456 * (place + 1) for place, name in enumerate(NAMES)}
 

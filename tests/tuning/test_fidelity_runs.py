@@ -33,7 +33,7 @@ from prunetune.report import load_run
 from prunetune.report.prose import lead
 from prunetune.report.tables import settings
 from prunetune.training import ImageClassification
-from tests.test_config import changed
+from tests.cli.test_config import changed
 from tiny_tune import touch
 
 pytestmark = pytest.mark.filterwarnings("error")

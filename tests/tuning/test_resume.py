@@ -189,7 +189,7 @@ tiny_tune.tiny_tune(folder, train=train)
 @pytest.mark.parametrize(("network", "number"), [(8, 2), (16, 1)])
 def test_sigkill_in_the_middle_of_a_trial_then_again(network: int, number: int, tmp_path: Path) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
-    command = [sys.executable, "-c", _KILLED, str(Path(__file__).parent), str(folder), str(log)]
+    command = [sys.executable, "-c", _KILLED, str(Path(__file__).parents[1]), str(folder), str(log)]
     killed = subprocess.run([*command, str(network), str(number)], capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (folder / "weights.safetensors").exists()

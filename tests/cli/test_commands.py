@@ -18,7 +18,7 @@ from prunetune.engine.cost import cost_of
 from prunetune.pruning import fit as shrinking
 from prunetune.zoo import models
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODULE = """
 from torch import nn
 

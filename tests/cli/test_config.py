@@ -16,6 +16,7 @@ from prunetune.cli.config import parse_config, read_config, search_space
 from prunetune.cli.config_errors import keys
 from prunetune.cli.demo import demo_config
 from prunetune.errors import InputError
+from prunetune.tuning.settings import Pruning
 
 SMALLEST = """
 [model]
@@ -31,11 +32,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def changed(extra: str) -> dict[str, Any]:
     """The smallest configuration, with the tables of ``extra`` merged into it."""
     content = tomllib.loads(SMALLEST)
-    for table, keys in tomllib.loads(extra).items():
-        if isinstance(keys, dict):
-            content.setdefault(table, {}).update(keys)
+    for table, given in tomllib.loads(extra).items():
+        if isinstance(given, dict):
+            content.setdefault(table, {}).update(given)
         else:
-            content[table] = keys
+            content[table] = given
     return content
 
 
@@ -117,8 +118,8 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
             "search.n_trails = 9",
             (
                 "unknown key 'search.n_trails' (did you mean 'search.n_trials'?); "
-                "[search] has: n_trials, confirm, optimizer, trial_pruner, direction, rungs, storage, study, race, refine, "
-                "epochs, seed, space, first"
+                "[search] has: n_trials, confirm, optimizer, trial_pruner, direction, rungs, storage, study, race, "
+                "refine, epochs, seed, space, first"
             ),
         ),
         ("serach.n_trials = 9", "unknown key 'serach' (did you mean 'search'?); the file has: model, data, "),
@@ -244,6 +245,32 @@ def test_a_mistake_is_one_sentence_that_names_the_key(extra: str, sentence: str)
     assert message.startswith(sentence)
     assert "\n" not in message
     assert "pydantic" not in message
+
+
+def test_a_table_of_proxies_is_a_table_of_prunings() -> None:
+    config = parse_config(changed("compare.proxies.deep = {flops = 0.1, depth = true}"))
+    assert config.compare.proxies == {"deep": Pruning(flops=0.1, depth=True)}
+    assert config.model_dump(mode="json")["compare"]["proxies"]["deep"]["flops"] == 0.1
+    for keys_of_it, sentence in (
+        (
+            "flps = 0.1",
+            "unknown key 'compare.proxies.deep.flps' (did you mean 'compare.proxies.deep.flops'?); [compare.",
+        ),
+        ("flops = 2", "compare.proxies.deep.flops is 2, but it must be a number above 0 and at most 1"),
+        ("depth = true", "compare.proxies.deep.depth is True, but it needs a budget"),
+    ):
+        with pytest.raises(InputError) as caught:
+            parse_config(changed(f"compare.proxies.deep = {{{keys_of_it}}}"))
+        assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "value", ["true", "'3'", "nan", "inf", "[1]", "{}"], ids=["bool", "text", "nan", "inf", "list", "table"]
+)
+@pytest.mark.parametrize("key", ["pruning.flops", "pruning.multiple_of", "search.epochs", "compare.cost"])
+def test_what_is_no_number_is_refused(key: str, value: str) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(key)} is .*, but it must be a (whole )?number "):
+        parse_config(changed(f"{key} = {value}"))
 
 
 @pytest.mark.parametrize(("table", "key"), [("model", "name"), ("data", "name"), ("run", "folder")])

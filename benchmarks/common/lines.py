@@ -10,9 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from torch import nn
-
-from prunetune.record.provenance import machine, versions
+from benchmarks.common.command import provenance
 
 Row: TypeAlias = dict[str, Any]
 
@@ -38,15 +36,47 @@ def earlier(options: argparse.Namespace, parser: argparse.ArgumentParser) -> lis
     return results(options.json)
 
 
-def results(path: Path) -> list[Row]:
-    """The results of all sittings."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [row for row in rows if SITTING not in row]
+def results(path: Path | None) -> list[Row]:
+    """The results of all sittings in a file; none where there is no file.
+
+    A line that a killed run has left unfinished is no result.
+    """
+    if path is None or not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if SITTING not in row:
+            rows.append(row)
+    return rows
+
+
+@contextmanager
+def appended(path: Path | None) -> Iterator[Callable[[Row], None]]:
+    """A function that adds a line to a file, at once; it does nothing without a path.
+
+    After a line that a killed run has left unfinished, the next one begins on a line of its own.
+    """
+    if path is None:
+        yield lambda row: None
+        return
+    unfinished = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        if unfinished:
+            print(file=file)
+
+        def add(row: Row) -> None:
+            print(json.dumps(row, separators=(",", ":")), file=file, flush=True)
+
+        yield add
 
 
 @contextmanager
 def sitting(path: Path | None, *distributions: str, **more: Any) -> Iterator[Callable[[Row], None]]:
-    """What writes a result, at once; nothing without a path.
+    """`appended`, after a line that says where and with what.
 
     Parameters
     ----------
@@ -55,14 +85,8 @@ def sitting(path: Path | None, *distributions: str, **more: Any) -> Iterator[Cal
     more
         What else all results of this sitting have in common.
     """
-    if path is None:
-        yield lambda row: None
-        return
-    found = {**versions(), **{name: version(name) for name in distributions}}
-    with path.open("a", encoding="utf-8") as file:
-
-        def write(row: Row) -> None:
-            print(json.dumps(row, separators=(",", ":")), file=file, flush=True)
-
-        write({SITTING: {"machine": machine(nn.Linear(1, 1)), "versions": found, **more}})
-        yield write
+    with appended(path) as add:
+        where = provenance()
+        where["versions"] |= {name: version(name) for name in distributions} if path is not None else {}
+        add({SITTING: {**where, **more}})
+        yield add

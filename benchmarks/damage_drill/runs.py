@@ -1,31 +1,19 @@
-"""Damage run folders in every way, and see what each command makes of it: `python -m benchmarks.damage_drill`.
-
-Two runs of a tiny network, one finished and one stopped in its search, are copied, and in each copy one file is damaged
-at random: bytes, length, a field of its JSON, a row or a value of its database. Then it is continued, made longer,
-checked, joined by a worker and reported. Every command must either end in an error on purpose, which is a sentence, or
-do what it should: the winner's score must be the one that its hyperparameters have, which is known without training, or
-what the damaged file says of a run that is finished.
-"""
+"""Run folders of a tiny network, each damaged, and what every command makes of it."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import functools
 import io
-import json
 import math
 import random
 import shutil
 import signal
-import sqlite3
-import sys
 import tempfile
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
@@ -35,6 +23,7 @@ from rich.console import Console
 from torch import nn
 
 import prunetune.engine
+from benchmarks.damage_drill.cases import damage
 from prunetune import Float, Int, Pruning, Search
 from prunetune.backends.study import loop
 from prunetune.backends.study.heartbeat import Pulse
@@ -47,7 +36,6 @@ from prunetune.console.summary import print_check, print_summary
 from prunetune.errors import PrunetuneError
 from prunetune.events import Event, Observer, TrialStarted, silent
 from prunetune.record.folder import sqlite_url
-from prunetune.record.provenance import machine, versions
 from prunetune.report import write_report
 from prunetune.tuning.tuner import TuneResult, tune
 from prunetune.tuning.worker import work
@@ -55,15 +43,12 @@ from prunetune.tuning.worker import work
 TRIALS: Final = 4
 STOPPED_AFTER: Final = 2
 SECONDS: Final = 120  # a whole run takes some 20 s on a busy machine; longer only what waits for what never comes
-DEEP: Final = 100_000
-UNREAD: Final = ("run.lock", "report.html")
 SPACE: Final = {"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)}
 JOB: Final = {
     "model": {"name": "resnet8"},
     "data": {"name": "digits", "image_size": 8},
     "search": {"n_trials": TRIALS, "epochs": 2},
 }
-WRONG: Final = (None, -1, 10**30, 0.5, math.nan, "", "é", True, [], [None], {}, {"a": []})
 
 
 def net() -> nn.Module:
@@ -152,93 +137,6 @@ def _stop(event: Event) -> None:
 # What is damaged
 
 
-def damage(folder: Path, rng: random.Random) -> str:
-    """Damage a file of the folder; says how."""
-    path = rng.choice(sorted(each for each in folder.iterdir() if each.name not in UNREAD))
-    ways = [_bytes, _shorter, _other, _gone]
-    if path.suffix == ".json":
-        ways += [_field] * 12
-    if path.suffix == ".db":
-        ways += [_rows] * 12
-    return f"{folder.name}: {path.name}: {rng.choice(ways)(path, rng)}"
-
-
-def _bytes(path: Path, rng: random.Random) -> str:
-    content = bytearray(path.read_bytes())
-    for place in (places := [rng.randrange(len(content)) for _ in range(rng.choice([1, 20, 1000]))]):
-        content[place] = rng.randrange(256)
-    path.write_bytes(content)
-    return f"{len(places)} bytes changed"
-
-
-def _shorter(path: Path, rng: random.Random) -> str:
-    content = path.read_bytes()
-    length = rng.choice([0, 1, rng.randrange(len(content))])
-    path.write_bytes(content[:length])
-    return f"cut to {length} of {len(content)} bytes"
-
-
-def _other(path: Path, rng: random.Random) -> str:
-    path.write_bytes(rng.randbytes(rng.randrange(10_000)))
-    return "random bytes"
-
-
-def _gone(path: Path, rng: random.Random) -> str:
-    path.unlink()
-    if rng.random() < 0.5:
-        return "deleted"
-    path.mkdir()
-    return "a folder in its place"
-
-
-def _field(path: Path, rng: random.Random) -> str:
-    content = json.loads(path.read_text())
-    at, where = content, []
-    while True:
-        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
-        key = rng.choice(keys)
-        where.append(str(key))
-        inside = at[key]
-        if not isinstance(inside, dict | list) or not inside or rng.random() < 0.4:
-            break
-        at = inside
-    name = ".".join(where)
-    if rng.random() < 0.3:
-        del at[key]
-        said = f"{name} deleted"
-    elif rng.random() < 0.1:
-        at[key] = "DEEP"
-        path.write_text(json.dumps(content).replace('"DEEP"', "[" * DEEP + "]" * DEEP))
-        return f"{name} nested deeply"
-    else:
-        at[key] = rng.choice(WRONG)
-        said = f"{name} = {at[key]!r}"
-    path.write_text(json.dumps(content))
-    return said
-
-
-def _rows(path: Path, rng: random.Random) -> str:
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        full = [name for name in tables if database.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0]]
-        table = rng.choice(full)
-        if rng.random() < 0.05:
-            database.execute(f"DROP TABLE {table}")
-            return f"table {table} dropped"
-        row = rng.choice([each for (each,) in database.execute(f"SELECT rowid FROM {table}")])
-        if rng.random() < 0.3:
-            database.execute(f"DELETE FROM {table} WHERE rowid = ?", (row,))
-            return f"row {row} of {table} deleted"
-        column = rng.choice([each[1] for each in database.execute(f"PRAGMA table_info({table})")])
-        values = ["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"] if column == "state" else []
-        value = rng.choice([*values, None, -1, 10**6, 0.5, "", "é", "[1]", "{}", b"\xff\x00"])
-        try:
-            database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (value, row))
-        except sqlite3.Error as error:  # the database has rules of its own
-            return f"{table}.{column} could not be {value!r} ({error})"
-        return f"{table}.{column} of row {row} = {value!r}"
-
-
 # What becomes of it
 
 
@@ -320,32 +218,3 @@ def run(
                 say(f"{failure.seed} {failure.damage} | {failure.command}: {failure.error}")
                 failures.append(failure)
     return failures, counts
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutations", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0, help="of the first; those after count up")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found to this file")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    failures, counts = run(given.mutations, seed=given.seed, say=functools.partial(print, flush=True))
-    print(
-        f"{given.mutations} damaged folders, {len(COMMANDS)} commands each: {counts['done']} did their work,", end=" "
-    )
-    print(f"{counts['refused']} said why not, {len(failures)} failed")
-    if given.json is not None:
-        plain = {
-            "mutations": given.mutations,
-            "seed": given.seed,
-            **counts,
-            "failures": [asdict(each) for each in failures],
-            "machine": machine(nn.Linear(1, 1)),
-            "versions": versions(),
-        }
-        given.json.write_text(json.dumps(plain, indent=1) + "\n")
-    sys.exit(1 if failures else 0)
-
-
-if __name__ == "__main__":
-    main()

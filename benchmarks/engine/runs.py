@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
+import fnmatch
+import functools
+import gc
 import math
 import statistics
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common.processes import Report, measured
+from benchmarks.common.lines import Row
+from benchmarks.common.processes import Outcome, Report, Task, measured, run_all
 from benchmarks.engine.cases import Case, Family
 from benchmarks.engine.rivals import Engine, Pruned, call, leaves
 from prunetune.engine import PruningPlan, TensorCut
@@ -169,3 +175,60 @@ def _matches(name: str, before: Tensor, after: Tensor) -> dict[int, tuple[int, .
     if before.ndim != after.ndim or not torch.equal(part, after):
         raise WrongCutError(f"{name} of the cut network is no part of the original's")
     return keep
+
+
+Key = tuple[str, str, str]
+"""Family, model, engine."""
+
+
+def warm_up(engines: Mapping[str, Engine]) -> None:
+    """Run every engine once, so that what it loads on first use is not counted for a model."""
+    torch.ones(2, device="meta").softmax(0).mul(2).var()  # the first of many meta kernels loads a second's worth
+    for engine in engines.values():
+        run_small(engine)
+    gc.collect()
+    gc.freeze()  # children need not look through what the parent has loaded
+
+
+def measured_side_by_side(
+    families: Mapping[str, Family], engines: Mapping[str, Engine], options: argparse.Namespace, done: set[Key]
+) -> Iterator[Row]:
+    over: dict[tuple[str, str], str] = {}  # (engine, series) → the model that took it too long
+    skipped: list[Row] = []
+
+    def tasks() -> Iterator[Task]:
+        for family_name, family in families.items():
+            for model in fnmatch.filter(family.names(), options.model):
+                for name, engine in engines.items():
+                    key = (family_name, model, name)
+                    series = family.depths[model][0] if family.depths else ""
+                    if key in done:
+                        continue
+                    if (name, series) in over:
+                        reason = f"not run: {over[name, series]} was over {options.limit:g} s"
+                        skipped.append(_row(key, family, Outcome(failure=reason)))
+                        continue
+                    seconds = options.limit if family.depths else options.timeout
+                    yield Task(key, functools.partial(measure, family, model, engine), seconds)
+
+    for task, outcome in run_all(tasks(), options.jobs):
+        family_name, model, name = task.key
+        family = families[family_name]
+        if outcome.timed_out and family.depths:
+            over.setdefault((name, family.depths[model][0]), model)
+        yield _row(task.key, family, outcome)
+        yield from _drain(skipped)
+    yield from _drain(skipped)
+
+
+def _drain(rows: list[Row]) -> list[Row]:
+    taken, rows[:] = list(rows), []
+    return taken
+
+
+def _row(key: Key, family: Family, outcome: Outcome) -> Row:
+    row: Row = dict(zip(("family", "model", "engine"), key, strict=True))
+    row |= {"ok": outcome.failure is None, "reason": outcome.failure, "stage": outcome.stage, **outcome.values}
+    if family.depths:
+        row["series"], row["depth"] = family.depths[key[1]]
+    return row

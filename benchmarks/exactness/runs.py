@@ -1,20 +1,9 @@
-"""Whole architectures in float64, cut to half width at random, against the oracle of the tests.
-
-The oracle sets what is removed to zero in the original and lets normalisations across channels see only what stays
-(`tests/engine/oracle.py`). What no zeros can express, a softmax or a response normalisation over channels, is marked so
-and not judged; `benchmarks.fuzz` judges these operations.
-"""
+"""One architecture in float64, cut at random and judged by the oracle."""
 
 from __future__ import annotations
 
-import argparse
 import copy
-import fnmatch
-import functools
-import json
 import sys
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from benchmarks.common.processes import Outcome, Report, Task, run_all
-from benchmarks.engine.cases import FAMILIES, Family
-from benchmarks.engine.report import table
+from benchmarks.common.processes import Outcome, Report
+from benchmarks.engine.cases import Family
 from prunetune import prune
-from prunetune.record.provenance import machine, versions
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "engine"))
 
@@ -44,52 +31,11 @@ BEYOND_ZEROS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Judge the models that the command line names; returns 1 if one is not exact."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.exactness", description=__doc__)
-    parser.add_argument("--family", nargs="+", choices=JUDGED, default=list(JUDGED), metavar="NAME")
-    parser.add_argument("--model", default="*", metavar="GLOB", help="only the models whose names match")
-    parser.add_argument("--timeout", type=float, default=300.0, metavar="S", help="seconds a model")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict to this file")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    tasks = [
-        Task((name, model), functools.partial(judge, FAMILIES[name], model), options.timeout)
-        for name in options.family
-        for model in fnmatch.filter(FAMILIES[name].names(), options.model)
-        if model not in BEYOND_ZEROS
-    ]
-    counts = {name: [0, 0, 0] for name in options.family}  # exact, wrong or failed, not judged
-    worst = dict.fromkeys(options.family, 0.0)
-    found: list[dict[str, Any]] = []
-    for task, outcome in run_all(tasks):
-        family, model = task.key
-        verdict = _verdict(outcome)
-        counts[family][verdict] += 1
-        error = outcome.values.get("error")
-        worst[family] = max(worst[family], error or 0.0)
-        said = f"error {error:.1e}" if error is not None else outcome.failure
-        print(f"{family:<14} {model:<32} {VERDICTS[verdict]:<10} {said}", flush=True)
-        found.append(_row(family, model, verdict, error, outcome.failure))
-    for model, reason in BEYOND_ZEROS.items():
-        if "timm" in counts and fnmatch.fnmatch(model, options.model):
-            counts["timm"][2] += 1
-            print(f"{'timm':<14} {model:<32} not judged {reason}")
-            found.append(_row("timm", model, 2, None, reason))
-    rows = [[name, *counts[name], f"{worst[name]:.1e}"] for name in options.family]
-    print(f"\n{table(['family', 'exact', 'wrong', 'not judged', 'largest error'], rows, markdown=False)}")
-    if options.json is not None:
-        where = {"machine": machine(nn.Linear(1, 1)), "versions": versions(), "seeds": [0]}
-        options.json.write_text(json.dumps({"benchmark": "exactness", **where, "models": found}, indent=1) + "\n")
-    return int(any(wrong for _, wrong, _ in counts.values()))
-
-
-def _row(family: str, model: str, verdict: int, error: float | None, reason: str | None) -> dict[str, Any]:
+def row(family: str, model: str, verdict: int, error: float | None, reason: str | None) -> dict[str, Any]:
     return {"family": family, "model": model, "verdict": VERDICTS[verdict], "error": error, "reason": reason}
 
 
-def _verdict(outcome: Outcome) -> int:
+def verdict_of(outcome: Outcome) -> int:
     if outcome.failure is not None and outcome.failure.startswith("TooLargeError"):
         return 2
     return int(outcome.failure is not None or not outcome.values["error"] < EXACT)
@@ -143,7 +89,3 @@ def _without_unknown(model: nn.Module, inputs: Any) -> Any:
         if not any(word in type(model).__name__ for word in decoders):
             return {key: value for key, value in inputs.items() if key != "use_cache"}
     return inputs
-
-
-if __name__ == "__main__":
-    sys.exit(main())

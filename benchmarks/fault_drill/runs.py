@@ -1,13 +1,7 @@
-"""Kill workers of one search at random moments, and see whether anything was lost: `python -m benchmarks.fault_drill`.
-
-Half of the workers pretend to be on another machine, where a dead process can only be noticed by its silence. At the
-end there must be exactly as many finished trials as were asked for, every one that a worker was told is recorded among
-them, none begun twice, none still running, and the hyperparameters of the dead tried again, but none finished twice.
-"""
+"""A search whose workers are killed, and a check of what is left."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -18,16 +12,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from torch import nn
 
-from benchmarks.common.postgres import postgres
 from prunetune.backends import Float, SearchSpace
 from prunetune.backends.study import claims as crew
 from prunetune.backends.study import storage
@@ -35,11 +26,9 @@ from prunetune.backends.study.attributes import RETRY
 from prunetune.backends.study.claims import RETRY_OF, is_finished
 from prunetune.backends.study.heartbeat import Pulse, this_process
 from prunetune.backends.study.loop import run_trials
-from prunetune.backends.study.storage import without_password
 from prunetune.backends.study.study import StudySettings, open_study, outcome
 from prunetune.backends.study.trial import Report
 from prunetune.events import Event, TrialEnded
-from prunetune.record.provenance import machine, versions
 
 SPACE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(1e-4, 1.0, log=True)})
 SETTINGS = StudySettings(SPACE, epochs=3, optimizer="random", trial_pruner="none")
@@ -202,45 +191,3 @@ def _end(process: BaseProcess, deadline: float) -> str | None:
         _kill(process)
         return "a worker did not come to its end"
     return f"a worker ended with status {process.exitcode}" if process.exitcode else None
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--storage", help="the URL of an empty storage; default: SQLite in a new folder")
-    parser.add_argument("--postgresql", action="store_true", help="a server that is started for it")
-    parser.add_argument("--trials", type=int, default=120)
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found to this file")
-    given = parser.parse_args()
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        url = given.storage or f"sqlite:///{folder}/study.db"
-        url = stack.enter_context(postgres()).url if given.postgresql else url
-        found = run(Drill(url, given.trials, given.workers, given.kills, seed=given.seed))
-        print(f"{without_password(url)}: {given.workers} workers, {found.kills} killed, in {found.seconds:.1f} s")
-        print(f"finished {len(found.finished)}, interrupted {len(found.interrupted)}, of them tried again", end=" ")
-        print(
-            f"{len(found.retried)}; withdrawn {sum(t.state.is_finished() and outcome(t) is None for t in found.trials)}"
-        )
-        for failure in found.failures:
-            print("WRONG:", failure)
-        if given.json is not None:
-            plain = {
-                "storage": without_password(url).partition(":")[0],
-                **{name: getattr(given, name) for name in ("trials", "workers", "kills", "seed")},
-                "killed": found.kills,
-                "seconds": found.seconds,
-                **{name: len(getattr(found, name)) for name in ("finished", "interrupted", "retried")},
-                "failures": list(found.failures),
-                "machine": machine(nn.Linear(1, 1)),
-                "versions": versions(),
-            }
-            given.json.write_text(json.dumps(plain, indent=1) + "\n")
-        if found.failures:
-            raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main()

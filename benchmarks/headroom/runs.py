@@ -1,116 +1,36 @@
-"""How much of a trial's time a proxy saves: a training step, and a whole trial with its data and its evaluation.
-
-For each network of the paper two proxies, beside the full network in one run: that of the paper's own rule (p = 85,
-floor 0.15), and one of ours that is smaller. See benchmarks/README.md.
-"""
+"""What a proxy saves of a training step and of a whole trial."""
 
 from __future__ import annotations
 
 import argparse
-import functools
-import json
-import os
 import statistics
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
 
-from benchmarks.engine.report import table
+from benchmarks.common.command import provenance
+from benchmarks.common.reports import PlainReport
+from benchmarks.headroom.cases import NETWORKS, PAPER, SCALES, Network, Scale
 from benchmarks.pipeline.runs import RECIPES, pictures
-from prunetune import PruneResult, keep_freed_memory, prune
+from prunetune import PruneResult, prune
 from prunetune.data import ImageData
 from prunetune.pruning.isolated_timing import fresh_step_time
-from prunetune.record.provenance import machine, versions
 from prunetune.training import ImageClassification
 from prunetune.training.augment import augment
 from prunetune.training.image_classification import accuracy
-from prunetune.transfer.groups import plain_groups
 from prunetune.zoo import models
 
 Clock: TypeAlias = Callable[[], float]
 
 CLASSES: Final = 10
-HEADER: Final = (
-    "network", "proxy", "parameters, %", "FLOPs, %", "blocks bypassed",
-    "step ms", "step of the proxy ms", "step saved, %", "trial s", "trial of the proxy s", "trial saved, %",
-    "augmentation, %", "evaluation, %", "the paper saved, %",
-)  # fmt: skip
-PAPER: Final = "the paper's rule: p = 85, floor 0.15"
 PROCESS: Final = "process"
 WALL: Final = "wall"
 CLOCKS: Final[Mapping[str, Clock]] = {PROCESS: time.process_time, WALL: time.perf_counter}
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network, the percentage that the paper reports for it on CIFAR-10 if it does, and a proxy of ours."""
-
-    name: str
-    paper_saved: int | None
-    ours: str
-    budget: Mapping[str, Any]
-
-
-NETWORKS: Final = (
-    Network("vgg16-bn", 23, "ours: a quarter of the width", {"ratio": 0.25}),
-    Network("mobilenetv2", 32, "ours: an eighth of the width", {"ratio": 0.125}),
-    Network("resnet56", 12, "ours: FLOPs 0.01, depth", {"flops": 0.01, "depth": True, "floor": 0.1}),
-    Network("vgg19-bn", None, "ours: a quarter of the width", {"ratio": 0.25}),
-    Network("resnet20", None, "ours: FLOPs 0.02, depth", {"flops": 0.02, "depth": True, "floor": 0.1}),
-)
-"""Those of the paper's Table 3, which has times; VGG19-BN of its Table 1, and a smaller member of the ResNets."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much is measured: images in a trial's epoch, and in a step; seconds of timing steps; trials of each network.
-
-    The evaluation has a ninth as many images as the epoch, as in the usual split of CIFAR's 50,000.
-    """
-
-    images: int
-    batch: int
-    seconds: float
-    rounds: int
-
-
-SCALES: Final = {
-    "smoke": Scale(16, 8, 0.1, 1),
-    "cpu": Scale(1152, 128, 12.0, 3),
-    "full": Scale(45_000, 128, 20.0, 3),
-}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what the command line names; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.headroom", description=__doc__)
-    parser.add_argument(
-        "--scale", choices=SCALES, default="cpu", help="smoke, cpu (15 minutes of a core), full (a GPU)"
-    )
-    names = [network.name for network in NETWORKS]
-    parser.add_argument("--model", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="of torch, in this process (1)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
-    parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
-    options = parser.parse_args(arguments)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(options.threads)
-    keep_freed_memory()  # trials are trained in this process, as `tune` trains them
-    result: dict[str, Any] = {}
-    for result in run(options):
-        if options.json is not None:
-            options.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(report(result, markdown=options.markdown))
-    return 0
 
 
 def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -123,7 +43,6 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     chosen = [network for network in NETWORKS if network.name in options.model]
     clock = PROCESS if device.type == "cpu" and options.threads == 1 else WALL
     found = {}
-    net = models["resnet8"](CLASSES, 3).to(device)  # to ask where it is
     for network in chosen:
         found[network.name] = measure(network, data, scale, clock, options.seed)
         print(f"{network.name}: {found[network.name]['step_time_saved']:.1%} of a step", file=sys.stderr, flush=True)
@@ -131,8 +50,7 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "benchmark": "headroom",
             "settings": {"scale": options.scale, "device": options.device, "clock": clock, **vars(scale)},
             "seeds": [options.seed],
-            "machine": {**machine(net), "threads": options.threads, "load": os.getloadavg()[0]},
-            "versions": versions(),
+            **provenance(device, load=True, threads=options.threads),
             "networks": found,
         }
 
@@ -184,21 +102,6 @@ def _saved(what: str, proxy: float, base: float) -> dict[str, float]:
     return {f"{what}_seconds": proxy, f"{what}_time_saved": 1 - proxy / base}
 
 
-class Epoch:
-    """What a train function is told of a trial of one epoch."""
-
-    epochs = 1
-    resolution = data = 1.0
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __call__(self, score: float, epoch: int) -> None:
-        pass
-
-    param_groups = staticmethod(functools.partial(plain_groups, optimizer="sgd"))
-
-
 def trial_seconds(
     networks: Mapping[str, nn.Module], data: ImageData, scale: Scale, seed: int
 ) -> dict[str, dict[str, float]]:
@@ -213,7 +116,7 @@ def trial_seconds(
     for number in range(scale.rounds + elsewhere):
         for name, network in networks.items():
             params = {"batch_size": scale.batch, "learning_rate": 1e-3}
-            whole = _timed(lambda: job(network, params, Epoch(seed)), data.device)  # type: ignore[arg-type]  # noqa: B023
+            whole = _timed(lambda: job(network, params, PlainReport(seed, epochs=1)), data.device)  # type: ignore[arg-type]  # noqa: B023
             if number or not elsewhere:
                 parts = {
                     "augmentation": _timed(lambda: _augmented(data, scale.batch, seed), data.device)[own],
@@ -241,22 +144,3 @@ def _augmented(data: ImageData, batch: int, seed: int) -> None:
     order = torch.randperm(len(data.train_labels), generator=generator, device=data.device)
     for part in torch.split(order, batch):
         data.normalize(augment(data.train_images[part], data.augmentation, generator))
-
-
-def report(result: Mapping[str, Any], *, markdown: bool) -> str:
-    """The table."""
-    body = []
-    for name, found in result["networks"].items():
-        for proxy, row in found["proxies"].items():
-            body.append([
-                name, proxy, 100 * row["parameters_left"], 100 * row["flops_left"], row["blocks_bypassed"],
-                1e3 * found["step_seconds"], 1e3 * row["step_seconds"], 100 * row["step_time_saved"],
-                found["trial_seconds"], row["trial_seconds"], 100 * row["trial_time_saved"],
-                100 * row["augmentation_share"], 100 * row["evaluation_share"],
-                None if found["paper_saved"] is None else 100 * found["paper_saved"],
-            ])  # fmt: skip
-    return table(HEADER, body, markdown=markdown)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

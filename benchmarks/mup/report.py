@@ -13,8 +13,9 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from benchmarks.engine.report import table
-from benchmarks.mup.runs import MUP, RULES, STEPS, Row, Scale, Task
+from benchmarks.common.command import provenance
+from benchmarks.common.tables import table
+from benchmarks.mup.runs import MUP, RULES, SCALES, STEPS, Row, Scale, Task
 from prunetune.report.theme import LIGHT, template
 
 LABELS: Final = {MUP: "mup", "identity": "as they are"}
@@ -212,3 +213,21 @@ def write_figures(found: Mapping[str, Any], rates: Mapping[str, Sequence[float]]
         figure.write_html(folder / f"mup-{name}.html", include_plotlyjs="directory")
         if importlib.util.find_spec("kaleido") is not None:
             figure.write_image(folder / f"mup-{name}.svg")
+
+
+def document(found: Mapping[str, Any], rows: Sequence[Row], scale: str) -> dict[str, Any]:
+    """The summary with where it comes from."""
+    settings = SCALES[scale]
+    plain = {name: getattr(settings, name) for name in ("dataset", "pixels", "images", "val", "batch", "widths")}
+    tasks = {
+        task.name: {name: getattr(task, name) for name in ("epochs", "rates", "step", "optimizer", "weight_decay")}
+        for task in settings.tasks
+    }
+    return {
+        "benchmark": "mup",
+        "settings": {"scale": scale, **plain, "tasks": tasks},
+        "seeds": {"rates": list(range(settings.seeds)), "coordinates": list(range(settings.coordinate_seeds))},
+        **provenance(load=True),
+        "cpu_seconds": sum(row["cpu_seconds"] for row in rows),
+        **found,
+    }

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.mup.cases import MUP, RULES, SCALES, Scale, Task
 from prunetune import PruningPlan, prune
 from prunetune._utils.caller import seed_all
 from prunetune.data import ImageData, datasets
@@ -19,101 +21,12 @@ from prunetune.engine import fresh_proxy
 from prunetune.training.execution import AS_MEASURED
 from prunetune.training.image_classification import Hyperparameters, Training, accuracy
 from prunetune.training.schedules import cosine
-from prunetune.transfer.base import OptimizerKind
 from prunetune.transfer.groups import proxy_groups
-from prunetune.zoo import models
-from prunetune.zoo.vgg import VGG
 
 Row: TypeAlias = dict[str, Any]
-MUP: Final = "mup"
-RULES: Final = (MUP, "identity")
 STEPS: Final = 4
 PROBE: Final = 64
 """Images of the batch on which a coordinate check trains and looks."""
-
-
-class Perceptron(nn.Module):
-    """Three hidden layers and no norm: what the theory is about."""
-
-    def __init__(self, pixels: int, width: int, num_classes: int, channels: int) -> None:
-        super().__init__()
-        self.flatten = nn.Flatten()
-        self.first = nn.Linear(channels * pixels**2, width)
-        self.second = nn.Linear(width, width)
-        self.third = nn.Linear(width, width)
-        self.last = nn.Linear(width, num_classes)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, channels, pixels, pixels) to logits (B, num_classes)."""
-        hidden = self.first(self.flatten(images)).relu()
-        out: torch.Tensor = self.last(self.third(self.second(hidden).relu()).relu())
-        return out
-
-
-@dataclass(frozen=True)
-class Task:
-    """A network, how it is trained, the learning rates to try (if any), and that of the coordinate check (if any)."""
-
-    name: str
-    build: Callable[[int, int], nn.Module]
-    """Of the number of classes and of channels."""
-    epochs: int
-    rates: tuple[float, ...]
-    step: float | None
-    optimizer: OptimizerKind = "sgd"
-    weight_decay: float = 5e-4
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What is run on which data, at which widths, and with how many seeds."""
-
-    tasks: tuple[Task, ...]
-    dataset: str
-    pixels: int
-    images: int
-    val: int
-    seeds: int
-    coordinate_seeds: int
-    widths: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
-    batch: int = 64
-
-
-def powers(first: int, last: int) -> tuple[float, ...]:
-    """The powers of two from one exponent to another."""
-    return tuple(2.0**each for each in range(first, last + 1))
-
-
-def wide_from_zero(num_classes: int, channels: int) -> nn.Module:
-    """The VGG below, four times as wide and with a readout of zeros (Tensor Programs V, appendix D.2).
-
-    Without it the initial logits are larger in narrow networks, by one over the root of the width, and the first steps
-    take them back. At the widths below, an eighth has four to eight channels, too few for the theory.
-    """
-    model = VGG(((128,), (256, 256)), num_classes, channels)
-    nn.init.zeros_(model.classifier.weight)
-    nn.init.zeros_(model.classifier.bias)
-    return model
-
-
-_VGG: Final = partial(VGG, ((32,), (64, 64)))
-
-SCALES: Final = {
-    "smoke": Scale(
-        (Task("perceptron, sgd", partial(Perceptron, 8, 32), 1, powers(-6, -4), 0.1),), "digits", 8, 128, 64, 1, 1,
-        widths=(1.0, 0.25),
-    ),
-    "cpu": Scale(
-        (
-            Task("perceptron, sgd", partial(Perceptron, 14, 512), 5, powers(-10, 0), 0.1),
-            Task("perceptron, adam", partial(Perceptron, 14, 512), 5, powers(-14, -4), 2.0**-9, "adam", 0.01),
-            Task("vgg3-bn, sgd", _VGG, 3, powers(-9, 0), 0.1),
-            Task("resnet8, sgd", models["resnet8"], 4, powers(-8, 1), 0.1),
-            Task("vgg3-bn, four times as wide, readout from 0, sgd", wide_from_zero, 0, (), 0.025),
-        ),
-        "fashion-mnist", 14, 3000, 2000, 2, 5,
-    ),
-}  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -201,3 +114,31 @@ def rate(scale: Scale, task: Task, job: Mapping[str, Any]) -> Row:
 def _loss(model: nn.Module, data: ImageData) -> float:
     model.eval()
     return F.cross_entropy(model(data.normalize(data.val_images)), data.val_labels).item()
+
+
+PARTS: Final = {"rates": rate, "coordinates": coordinates}
+KEY: Final = ("part", "task", "rule", "width", "seed", "rate")
+
+
+def jobs(scale: Scale) -> Iterator[Row]:
+    """Every measurement, as the start of its row; on the full network both rules are the same, and it is run once."""
+    for part, seeds in (("coordinates", scale.coordinate_seeds), ("rates", scale.seeds)):
+        for width in scale.widths:
+            for task in scale.tasks:
+                for rule in RULES if width < 1 else (MUP,):
+                    for each in task.rates if part == "rates" else () if task.step is None else (task.step,):
+                        for seed in range(seeds):
+                            yield dict(zip(KEY, (part, task.name, rule, width, seed, each), strict=True))
+
+
+def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a row is of."""
+    return tuple(row[name] for name in KEY)
+
+
+def measured(scale: str, job: Row) -> Row:
+    """The whole row of a job."""
+    task = next(task for task in SCALES[scale].tasks if task.name == job["task"])
+    begun = time.process_time()
+    found = PARTS[job["part"]](SCALES[scale], task, job)
+    return {**job, **found, "cpu_seconds": round(time.process_time() - begun, 3)}

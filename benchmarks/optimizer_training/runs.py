@@ -1,30 +1,20 @@
-"""Make the tables of `benchmarks.optimizers`: a small network trained at every point of a grid of hyperparameters.
-
-    OMP_NUM_THREADS=1 python -m benchmarks.optimizer_training digits fashion-mnist
-
-Validation accuracy after every epoch, the mean of a few seeds. All networks of one batch size see the same batches, and
-are trained together, as one tensor with an axis more, so that some thousand trainings take minutes.
-"""
+"""Small networks trained at every point of a grid of hyperparameters, many as one tensor."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import TypeAlias
 
 import numpy as np
-import sklearn
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.common.curves import DIVERGED, FOLDER, GRIDS, NAMES, UNITS, Grid
+from benchmarks.common.curves import DIVERGED, NAMES, UNITS, Grid
 from prunetune.data import datasets
 
 EPOCHS = 27
@@ -51,29 +41,6 @@ RECIPES = {
     "digits": Recipe("digits", 8, train=1079, validate=718, hidden=(32, 32), seeds=3),
     "fashion-mnist": Recipe("fashion-mnist", 14, train=2000, validate=4000, hidden=(32, 32), seeds=2),
 }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what the command line names, and write a file for each."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.optimizer_training", description=__doc__)
-    parser.add_argument("table", nargs="+", choices=RECIPES)
-    for name in parser.parse_args(arguments).table:
-        started = time.process_time()
-        curves = train_grid(RECIPES[name], GRIDS[name])
-        made = {
-            **asdict(RECIPES[name]),
-            "epochs": EPOCHS,
-            "networks": "linear layers with ReLU, Kaiming's uniform initial weights, zero biases",
-            "training": "SGD with momentum; the learning rate times lr_decay at 1/2 and again at 3/4 of all epochs",
-            "split": "prunetune.data with seed 0, the first images of each part; digits are validated on val and test",
-            "versions": {"torch": torch.__version__, "numpy": np.__version__, "scikit-learn": sklearn.__version__},
-            "cpu_seconds": round(time.process_time() - started),
-        }
-        np.savez_compressed(
-            FOLDER / f"{name}.npz", curves=encode(curves), made=json.dumps(made), **{n: GRIDS[name][n] for n in NAMES}
-        )
-        print(f"{name}: {made['cpu_seconds']} s", file=sys.stderr)
-    return 0
 
 
 def encode(accuracy: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -172,7 +139,3 @@ def accuracy(layers: Sequence[Tensor], split: Split) -> Tensor:
     parts = zip(torch.split(images, 500), torch.split(labels, 500), strict=True)
     right = [(forward(layers, some).argmax(dim=2) == answers).sum(dim=1) for some, answers in parts]
     return torch.stack(right).sum(dim=0) / len(labels)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.engine.report import table
+from benchmarks.common.bootstrap import FEW, interval
+from benchmarks.common.tables import table
 from benchmarks.optimizers.runs import Row
 
 Rows: TypeAlias = Sequence[Row]
@@ -15,9 +17,6 @@ Made: TypeAlias = tuple[Sequence[str], list[Sequence[object]]]
 Series: TypeAlias = Mapping[tuple[str, int], float]
 """(table, seed) → regret."""
 
-RESAMPLES: Final = 10_000
-FEW: Final = 5
-"""Seeds below which there is no interval."""
 BEST: Final = 20
 """Combinations in the table against the customary one."""
 BASELINE: Final = "optuna:random"
@@ -55,14 +54,6 @@ def everywhere(values: Series, tables: Sequence[str]) -> Series:
     return values if {name for name, _ in values} == set(tables) else {}
 
 
-def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """The middle 95 % of the means of resampled differences (bootstrap, percentiles)."""
-    values = np.array(differences)
-    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
 def difference(ours: Series, others: Series) -> str:
     """The mean of ours minus theirs, seed by seed, with its interval; "-" if there is no seed in common.
 
@@ -71,10 +62,14 @@ def difference(ours: Series, others: Series) -> str:
     both = list(by_seed({key: ours[key] - others[key] for key in ours if key in others}).values())
     if not both:
         return "-"
-    if len(both) < FEW:
+    ends = interval(_means, np.array(both))
+    if ends is None:
         return f"{np.mean(both):+.2f} ({len(both)} seeds)" if len(both) > 1 else f"{both[0]:+.2f} (1 seed)"
-    low, high = interval(both)
-    return f"{np.mean(both):+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{np.mean(both):+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}]"
+
+
+def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values.mean(axis=-1)
 
 
 def mean(values: Series) -> float | None:

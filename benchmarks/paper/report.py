@@ -5,6 +5,7 @@ A number that is missing in the text of the paper that we have is None; what is 
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import statistics
@@ -13,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from benchmarks.paper.runs import OURS, TYPICAL, Bench, Record
+from benchmarks.common.command import provenance
+from benchmarks.common.tables import table
+from benchmarks.paper.cases import PRESETS, Record
+from benchmarks.paper.runs import OURS, TYPICAL, Bench
 from prunetune.backends import Float, Int
 
 EVIDENCE: Final = Path(__file__).with_name("paper_evidence.json")
@@ -286,3 +290,42 @@ TABLES: Final[Mapping[str, Callable[[Bench], Table]]] = {
     "table1": table1, "table3": table3, "table4": table4, "table5": table5,
     "figure2": figure2, "figure3": figure3, "extra": extra,
 }  # fmt: skip
+
+
+MOST_LINES: Final = 24
+"""Of a curve on the terminal; all of it is in the JSON."""
+
+
+def result(found: Mapping[str, Table], bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Everything that was found, as plain values."""
+    return {
+        "benchmark": "paper",
+        "settings": {"scale": options.scale, "device": options.device, **bench.preset.record()},
+        "paper": {"file": EVIDENCE.name, "missing": "null where the text that we have does not give it"},
+        "seeds": list(range(bench.preset.seeds)),
+        **provenance(bench.device, load=True, threads=options.threads),
+        "results": {name: {"rows": each.rows, "notes": list(each.notes)} for name, each in found.items()},
+    }
+
+
+def report(name: str, found: Table, bench: Bench, *, markdown: bool) -> str:
+    """One table, what stands for what, and what is to be said of it."""
+    rows = found.rows
+    if len(rows) > MOST_LINES and "epoch" in found.columns:
+        rows = [rows[round(i * (len(rows) - 1) / (MOST_LINES - 1))] for i in range(MOST_LINES)]
+    body = [[_cell(row[key]) for key in found.columns] for row in rows]
+    lines = [f"{'## ' if markdown else ''}{name}", "", table(list(found.columns.values()), body, markdown=markdown), ""]
+    return "\n".join([*lines, *(f"{note[0].upper()}{note[1:]}." for note in (*found.notes, *stand_ins(bench))), ""])
+
+
+def _cell(value: object) -> object:
+    """Small numbers, such as learning rates, with three digits that say something."""
+    return f"{value:.3g}" if isinstance(value, float) and 0 < abs(value) < 0.01 else value
+
+
+def stand_ins(bench: Bench) -> list[str]:
+    """Which networks and datasets are not the paper's."""
+    full, here = PRESETS["full"], bench.preset
+    pairs = [f"{theirs}: {ours}" for theirs, ours in here.networks.items() if full.networks[theirs] != ours]
+    pairs += [f"{theirs}: {ours[0]}" for theirs, ours in here.datasets.items() if full.datasets[theirs][0] != ours[0]]
+    return [f"In the place of the paper's: {', '.join(pairs)}"] if pairs else []

@@ -10,10 +10,10 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 import prunetune
-from benchmarks.time_to_quality.cases import BASES, part
-from benchmarks.time_to_quality.rivals import PlainReport
+from benchmarks.common.images import network as network_of
+from benchmarks.common.images import part
+from benchmarks.common.reports import PlainReport
+from benchmarks.paper.cases import Params, Preset, Record
 from prunetune import Pruning, Search, prune
 from prunetune._utils.caller import seed_all
-from prunetune.backends import Int, SearchSpace, resolve_space
 from prunetune.cli.job import EXAMPLE_BATCH, ScoringBatches
 from prunetune.data import ImageData, datasets
 from prunetune.engine import fresh_proxy
@@ -37,72 +38,11 @@ from prunetune.training import ImageClassification
 from prunetune.training.execution import AS_MEASURED, deterministic
 from prunetune.training.image_classification import FUSED, Hyperparameters, Training
 from prunetune.training.schedules import step
-from prunetune.zoo import models
-
-Record: TypeAlias = dict[str, Any]
-Params: TypeAlias = dict[str, Any]
 
 TYPICAL: Final = "typical"
 OURS: Final = "synflow"
 TRAINED: Final = ("merging", "slimming")
 """Methods that score a network after training; its proxy has fresh weights, as the paper says."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A setting of the paper's experiments, or what stands for it where there is no GPU."""
-
-    networks: Mapping[str, str]
-    """The paper's name of a network → the network that is trained."""
-    datasets: Mapping[str, tuple[str, int | None]]
-    """The paper's name of a dataset → the one that is read, and its pixels."""
-    train: int | None
-    """Training images; None: all."""
-    val: int | None
-    epochs: int
-    trials: int
-    extra_trials: int
-    seeds: int
-    optimizers: tuple[str, ...]
-    batch: tuple[int, int]
-    """Ends of the range of batch sizes; other ranges are the paper's."""
-
-    def record(self) -> Record:
-        """All of it as plain values."""
-        plain: Record = json.loads(json.dumps(asdict(self)))
-        return plain
-
-    def space(self, *, extra: bool) -> SearchSpace:
-        """The paper's Table 2: three hyperparameters, or all five."""
-        named = resolve_space("paper-extra" if extra else "paper")
-        return SearchSpace({**named, "batch_size": Int(*self.batch, log=True)})
-
-
-PAPER_NETWORKS: Final = {
-    "VGG16-BN": "vgg16-bn", "VGG19-BN": "vgg19-bn", "MobileNetV2": "mobilenetv2", "ResNet56": "resnet56",
-    "ResNet8": "resnet8", "ResNet14": "resnet14", "ResNet32": "resnet32",
-}  # fmt: skip
-
-PRESETS: Final[Mapping[str, Preset]] = {
-    "smoke": Preset(
-        {"VGG16-BN": "vgg3-bn, narrow", "ResNet56": "resnet8"},
-        {"CIFAR10": ("digits", 8)},
-        96, 48, 1, 1, 1, 1, ("tpe",), (16, 32),
-    ),
-    "cpu": Preset(
-        {
-            "VGG16-BN": "vgg4-bn", "VGG19-BN": "vgg4-bn", "MobileNetV2": "mobilenetv2", "ResNet56": "resnet20",
-            "ResNet8": "resnet8", "ResNet14": "resnet14", "ResNet32": "resnet32",
-        },
-        {"CIFAR10": ("fashion-mnist", 16), "CIFAR100": ("digits", 16)},
-        1000, 500, 9, 12, 16, 2, ("tpe",), (16, 128),
-    ),
-    "full": Preset(
-        PAPER_NETWORKS,
-        {"CIFAR10": ("cifar10", None), "CIFAR100": ("cifar100", None), "TinyImageNet": ("tinyimagenet", None)},
-        None, None, 160, 50, 100, 5, ("tpe", "bo", "cma-es"), (32, 1024),
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,8 +73,7 @@ class Bench:
 
     def build(self, network: str, data: ImageData) -> nn.Module:
         """The network that stands for one of the paper, with fresh weights, on the device."""
-        name = self.preset.networks[network]
-        return (BASES.get(name) or models[name])(data.num_classes, data.channels).to(data.device)
+        return network_of(self.preset.networks[network], data).to(data.device)
 
     def search(
         self, network: str, dataset: str, route: str, seed: int, *, optimizer: str = "tpe", extra: bool = False

@@ -1,35 +1,19 @@
-"""What racing the confirmations costs and saves, on learning curves of real trainings.
-
-    OMP_NUM_THREADS=1 python -m benchmarks.race --json benchmarks/results/race.json
-
-The curves are those of `benchmarks.optimizers`: digits is the full network and Fashion-MNIST its proxy, and the other
-way round; so the proxy is a poor one. Of `SEARCHED` random configurations the best few on the "proxy" are confirmed, in
-order, each score with noise; a rule stops some of them. Against no stopping: how often another one wins, how many
-points that costs, and how many epochs are saved.
-"""
+"""Confirmations of the best few on a proxy, some of which a rule stops."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import optuna
-import torch
 from numpy.typing import NDArray
-from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from benchmarks.common.curves import CHANCE, Table, load
-from prunetune.backends.pruners.race import Race, Standing
+from benchmarks.race.rivals import RULES
+from prunetune.backends.pruners.race import Race
 from prunetune.backends.study.attributes import PROXY_CURVE
-from prunetune.record.provenance import machine, versions
 
 SEARCHED: Final = 50
 NOISE: Final = 0.004
@@ -38,46 +22,6 @@ CONFIRMED: Final = (3, 5)
 REPEATS: Final = {"smoke": 10, "cpu": 400, "full": 2000}
 
 Curves = NDArray[np.float64]  # (configurations, epochs)
-
-
-class Halving(Race):
-    """Stops whatever is worse than the best that has finished, at the same epochs: no margin at all."""
-
-    def standing(self, study: Study, trial: FrozenTrial) -> Standing | None:
-        """The same with a margin of 0."""
-        found = super().standing(study, trial)
-        return None if found is None else replace(found, margin=0.0)
-
-
-class WithoutProxy(Race):
-    """The race, knowing nothing of the proxy's learning curves."""
-
-    def standing(self, study: Study, trial: FrozenTrial) -> Standing | None:
-        """The same for a trial without the proxy's curve."""
-        trial.user_attrs.pop(PROXY_CURVE, None)
-        return super().standing(study, trial)
-
-
-RULES: Final[Mapping[str, type[Race]]] = {"race": Race, "race, proxy unseen": WithoutProxy, "no margin": Halving}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.race", description=__doc__)
-    parser.add_argument("--scale", choices=REPEATS, default="cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--markdown", action="store_true", help="a table in Markdown")
-    options = parser.parse_args(arguments)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    rows = measure(REPEATS[options.scale], options.seed)
-    print(table(rows, markdown=options.markdown))
-    if options.json:
-        surroundings = {"machine": {**machine(torch.nn.Identity()), "load": os.getloadavg()[0]}, "versions": versions()}
-        settings = {"searched": SEARCHED, "noise": NOISE, "repeats": REPEATS[options.scale]}
-        found = {**surroundings, "seeds": [options.seed], "settings": settings, "rows": rows}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 0
 
 
 def measure(repeats: int, seed: int) -> list[dict[str, Any]]:
@@ -149,27 +93,3 @@ def run(rule: type[Race], on_base: Curves, on_proxy: Curves) -> tuple[float, flo
         else:
             study.tell(trial, state=TrialState.PRUNED)
     return 100 * float(on_base[:, -1].max() - max(finished)), 1 - trained / on_base.size
-
-
-def table(rows: Sequence[Mapping[str, Any]], *, markdown: bool) -> str:
-    """The rows as text."""
-    head = ("base", "confirmed", "rule", "another wins", "regret, points", "worst", "epochs saved")
-    cells = [
-        (
-            row["base"],
-            str(row["confirmed"]),
-            row["rule"],
-            f"{row['another_wins']:.1%}",
-            f"{row['regret_points']:.3f}",
-            f"{row['worst_regret_points']:.2f}",
-            f"{row['epochs_saved']:.1%}",
-        )
-        for row in rows
-    ]
-    if markdown:
-        return "\n".join(f"| {' | '.join(line)} |" for line in (head, ("---",) * len(head), *cells))
-    return "\n".join("  ".join(f"{cell:<18}" for cell in line).rstrip() for line in (head, *cells))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,18 +1,11 @@
-"""Scorers side by side: how long they take, what they keep, and how much faster a training step of the proxy is.
-
-Every scorer prunes every network at the paper's p = 85 and floor 0.15, on scans of handwritten digits. Scorers that
-need a trained network get one that was trained for a few steps, with the penalty of network slimming. See README.md in
-this folder for what the columns mean.
-"""
+"""One network and one scorer: how long it takes, what it keeps, what that saves."""
 
 from __future__ import annotations
 
 import argparse
 import copy
 import fnmatch
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,14 +15,12 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import lines
 from benchmarks.common.densenet import densenet_cifar
-from benchmarks.engine.report import table
 from prunetune import PruneResult, prune
 from prunetune.data import datasets
 from prunetune.engine import DependencyGraph, step_time
 from prunetune.errors import InputError
-from prunetune.plugins import make_scorer, scorers
+from prunetune.plugins import make_scorer
 from prunetune.plugins.base import Batch, Need
 from prunetune.plugins.scoring import score
 from prunetune.plugins.slimming import SlimmingPenalty
@@ -64,32 +55,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "densenet-cifar": lambda: densenet_cifar(CLASSES, 3),
     "vit": vit,
 }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what the command line names, and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scorers", description=__doc__)
-    parser.add_argument("--model", default="*", metavar="GLOB", help="only the networks whose names match")
-    parser.add_argument(
-        "--scorer", nargs="+", default=scorers.names(), metavar="NAME", help="parts may follow: snip+sum"
-    )
-    parser.add_argument("--batch", type=int, default=128, help="images of a training step (128)")
-    parser.add_argument("--train-steps", type=int, default=20, help="for scorers that need a trained network (20)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for which the steps of each proxy are timed (3)")
-    lines.add_arguments(parser, resume=False)
-    parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
-    options = parser.parse_args(arguments)
-    warnings.filterwarnings("ignore")
-    lines.earlier(options, parser)
-    rows: list[dict[str, Any]] = []
-    shared = {"threads": torch.get_num_threads(), "batch": options.batch, "train_steps": options.train_steps, "seed": 0}
-    with lines.sitting(options.json, "torchvision", "scikit-learn", **shared) as write:
-        for row in measured(options):
-            rows.append(row)
-            print(f"{row['network']:<16} {row['scorer']:<20} {row.get('failure') or 'ok'}", file=sys.stderr, flush=True)
-            write(row)
-    print(table(HEADER, [[row.get(column) for column in HEADER] for row in rows], markdown=options.markdown))
-    return 0
 
 
 def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -166,7 +131,3 @@ def early_and_late(result: PruneResult) -> tuple[float, float]:
     third = max(1, len(shares) // THIRD)
     parts = (np.array(shares[:third]).sum(axis=0), np.array(shares[-third:]).sum(axis=0))
     return tuple(float(after / before) for after, before in parts)  # type: ignore[return-value]
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

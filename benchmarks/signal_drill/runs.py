@@ -1,16 +1,7 @@
-"""Send signals to `prunetune run` at random moments, and see whether any is lost: `python -m benchmarks.signal_drill`.
-
-All starts share a run folder, so that each goes on with what the one before has left. SIGINT and SIGTERM by turns come
-in the first `--within` seconds: while Python starts, while everything is imported, while the proxy is cut, in trials.
-The command must end soon, with the signal's exit status and one sentence. With `--kill` the run has two workers more,
-and is killed without warning: no process of it may be left after a heartbeat. With `--worker` one of these workers gets
-SIGTERM, and has to end, and the search of the run goes on to its end.
-"""
+"""Signals to runs and workers, and what became of them."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import signal
@@ -19,14 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from torch import nn
-
 from prunetune.backends.study.heartbeat import Pulse
-from prunetune.record.provenance import machine, versions
 
 CONFIG = """
 model.name = "resnet8"
@@ -188,27 +176,3 @@ def run(count: int, *, within: float = 10.0, mode: Mode = "run", seed: int = 0) 
                 print("WRONG:", failure, flush=True)
             found.append(sent)
     return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--within", type=float, default=10.0, metavar="SECONDS")
-    parser.add_argument("--kill", dest="mode", action="store_const", const="kill", help="kill a run with workers")
-    parser.add_argument("--worker", dest="mode", action="store_const", const="worker", help="end one of its workers")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found to this file")
-    given = parser.parse_args()
-    found = run(given.count, within=given.within, mode=given.mode or "run", seed=given.seed)
-    wrong = sum(bool(each.failures) for each in found)
-    print(f"{len(found)} signals, {wrong} with something wrong; the longest end took", end=" ")
-    print(f"{max(each.seconds for each in found):.1f} s")
-    if given.json is not None:
-        plain = {"sent": [asdict(each) for each in found], "machine": machine(nn.Linear(1, 1)), "versions": versions()}
-        given.json.write_text(json.dumps(plain, indent=1) + "\n")
-    if wrong:
-        raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main()

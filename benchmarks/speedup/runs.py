@@ -1,23 +1,12 @@
-"""Does `prune(speedup=5)` give a network that is five times faster? Timed by code that is not the engine's.
-
-For each network a child process prunes and saves the proxy's plan, and another, which has not seen the pruning, times
-training steps (forward, loss, backward, no optimizer) of the full network and of the proxy in turns. It keeps the
-memory that it frees, as `tune` does; a third does not ("allocator alone": what a script sees that does not call
-`prunetune.keep_freed_memory`).
-"""
+"""A network pruned for a speed-up, and timed by a process that has not seen the pruning."""
 
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import functools
-import json
 import statistics
-import sys
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,11 +14,9 @@ import torchvision
 from torch import nn
 
 from benchmarks.common.processes import Outcome, Report, Task, run_all
-from benchmarks.engine.report import table
 from prunetune import PruningPlan, keep_freed_memory, prune
 from prunetune.engine import apply
 from prunetune.errors import BudgetError
-from prunetune.record.provenance import machine, versions
 from prunetune.zoo import models
 
 CLASSES = 10
@@ -55,30 +42,6 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
     "resnet56": (lambda: models["resnet56"](CLASSES, 3), False),
     "resnet56, deep": (lambda: models["resnet56"](CLASSES, 3), True),
 }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prune and time what the command line names; returns 1 if a proxy is over a tenth off."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speedup", description=__doc__)
-    parser.add_argument("--model", default="*", metavar="GLOB", help="only the networks whose names match")
-    parser.add_argument("--speedup", type=float, default=5.0)
-    parser.add_argument("--batch", type=int, default=128, help="images of 32x32 in a step (128)")
-    parser.add_argument("--seconds", type=float, default=40.0, help="for which steps are timed (40)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
-    parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
-    options = parser.parse_args(arguments)
-    warnings.filterwarnings("ignore")
-    rows = []
-    for name in fnmatch.filter(NETWORKS, options.model):
-        rows.append(judge(name, options))
-        print(f"{name:<24} {rows[-1]['measured here'] or rows[-1]['failure']}", file=sys.stderr, flush=True)
-    if options.json is not None:
-        where = {**machine(nn.Linear(1, 1)), "threads": options.threads}
-        found = {"machine": where, "versions": versions(), "seeds": [SEED], "batch": options.batch, "rows": rows}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(HEADER, [[row[column] for column in HEADER] for row in rows], markdown=options.markdown))
-    return int(any(abs(row["off by, %"] or 0.0) > MOST_OFF for row in rows))
 
 
 def judge(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -148,7 +111,3 @@ def timed(name: str, plan: str, batch: int, seconds: float, threads: int, keep: 
             own.append(time.monotonic() - start)
     base, proxy = (own[1:] for own in times)  # the first warms up
     report.add(ratio=statistics.median(full / small for full, small in zip(base, proxy, strict=True)))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import multiprocessing
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
 
-import optuna
-import torch
-from torch import nn
-
+from benchmarks.common import lines
+from benchmarks.common.command import command, write
 from benchmarks.time_to_quality.cases import PRESETS
-from benchmarks.time_to_quality.report import OURS, report, result
-from benchmarks.time_to_quality.rivals import ARMS, Row, run_arm, warm_up
+from benchmarks.time_to_quality.report import report, result
+from benchmarks.time_to_quality.rivals import ARMS, OURS, Row
+from benchmarks.time_to_quality.runs import Key, measured
 from prunetune.errors import InputError
-from prunetune.record.provenance import machine, versions
-
-Key: TypeAlias = tuple[int, str]
-"""Seed and arm."""
-KEY: Final = ("seed", "arm")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,13 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     found = result(rows)
     print(report(found, markdown=options.markdown))
-    if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write(options.json, found)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.time_to_quality", description=__doc__)
+    parser = command("time_to_quality", __doc__, file="write the result to this file")
     parser.add_argument("--scale", choices=PRESETS, default="cpu")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="searches of each arm (5)")
     parser.add_argument("--seed-from", type=int, default=0, metavar="K", help="the first seed (0)")
@@ -54,8 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="a JSON line for each seed and arm; goes on with it")
     parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE", help="run nothing: rows of earlier runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to this file")
-    parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
     return parser
 
 
@@ -69,14 +54,12 @@ def _run(options: argparse.Namespace) -> list[Row]:
     order = _seed_by_seed if options.jobs == 1 else _longest_first
     waiting = [key for key in sorted(wanted, key=order) if key not in {_key(row) for row in rows}]
     _check_costs_known(waiting, rows)
-    with ExitStack() as stack:
-        file = stack.enter_context(options.rows.open("a", encoding="utf-8")) if options.rows is not None else None
-        for row in _rows(waiting, rows, options):
+    with lines.appended(options.rows) as add:
+        for row in measured(waiting, rows, options):
             rows.append(row)
             seconds = row["search_cpu_seconds"] + row["final_cpu_seconds"]
             print(f"seed {row['seed']}, {row['arm']}: {seconds:.0f} CPU s, {row['test_accuracy']:.2%}", file=sys.stderr)
-            if file is not None:
-                print(json.dumps(row), file=file, flush=True)
+            add(row)
     asked = [row for row in rows if _key(row) in wanted]
     if not asked:
         raise InputError("there is nothing to run: --seeds must be at least 1")
@@ -91,57 +74,6 @@ def _seed_by_seed(key: Key) -> tuple[int, int]:
 def _longest_first(key: Key) -> tuple[int, int]:
     """So that no process is left alone with a long one at the end."""
     return list(ARMS).index(key[1]), key[0]
-
-
-def _rows(waiting: Sequence[Key], known: Sequence[Row], options: argparse.Namespace) -> Iterator[Row]:
-    """The rows as they end: one after the other in this process, or in so many others."""
-    ours = {row["seed"]: _cost(row) for row in known if row["arm"] == OURS}
-    if options.jobs == 1:
-        _prepare()
-        for key in waiting:
-            row = _row(key, options.scale, _budget(key, ours), options.device)
-            ours |= {row["seed"]: _cost(row)} if row["arm"] == OURS else {}
-            yield row
-        return
-    left, running = list(waiting), set[Future[Row]]()
-    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), _prepare) as pool:
-        try:
-            while left or running:
-                for key in [key for key in left if not ARMS[key[1]].at_our_cost or key[0] in ours]:
-                    left.remove(key)
-                    running.add(pool.submit(_row, key, options.scale, _budget(key, ours), options.device))
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for each in done:
-                    row = each.result()
-                    ours |= {row["seed"]: _cost(row)} if row["arm"] == OURS else {}
-                    yield row
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _budget(key: Key, ours: Mapping[int, float]) -> float:
-    return ours[key[0]] if ARMS[key[1]].at_our_cost else math.inf
-
-
-def _cost(row: Row) -> float:
-    """Seconds that a search may take at our cost; the final training, which every arm has, comes on top."""
-    return float(row[f"search_{row['preset']['clock']}_seconds"])
-
-
-def _row(key: Key, scale: str, budget: float, device: str) -> Row:
-    preset = PRESETS[scale]
-    found = run_arm(preset, *key, budget, device)
-    where = {**machine(nn.Linear(1, 1).to(device)), "threads": torch.get_num_threads()}
-    named = {"scale": scale, **dict(zip(KEY, key, strict=True))}
-    return {**named, **found, "machine": where, "versions": versions(), "preset": preset.record()}
-
-
-def _prepare() -> None:
-    """Make this process ready to measure."""
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warm_up()
 
 
 def _key(row: Row) -> Key:
@@ -191,4 +123,4 @@ def _merged(options: argparse.Namespace) -> list[Row]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

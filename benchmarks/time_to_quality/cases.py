@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any, Final, Literal
 
 import torch
 from torch import nn
 
+from benchmarks.common.images import network, part
 from prunetune import Categorical, Float, Pruning, SearchSpace
-from prunetune.data import ImageData, datasets, split_stratified
+from prunetune.data import ImageData, datasets
 from prunetune.training.image_classification import ImageClassification
 from prunetune.training.schedules import SCHEDULES
-from prunetune.zoo import models
-from prunetune.zoo.vgg import VGG
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Preset:
 
     def build(self, data: ImageData) -> nn.Module:
         """The base, with fresh weights."""
-        return (BASES.get(self.model) or models[self.model])(data.num_classes, data.channels)
+        return network(self.model, data)
 
     def asked(self, transfer: str) -> Pruning:
         """How the proxy is cut, and what it makes of hyperparameters."""
@@ -74,26 +72,9 @@ class Preset:
         return ImageClassification(data, schedule=SCHEDULES[self.schedule])
 
 
-def part(data: ImageData, name: Literal["train", "val"], count: int | None, seed: int) -> ImageData:
-    """`data` with so many of its training or validation images, classes in proportion; None leaves it as it is."""
-    images, labels = getattr(data, f"{name}_images"), getattr(data, f"{name}_labels")
-    if count is None:
-        return data
-    (kept,) = split_stratified(labels.cpu(), (count,), seed)
-    kept = kept.to(labels.device)
-    return replace(data, **{f"{name}_images": images[kept], f"{name}_labels": labels[kept]})
-
-
 def example(data: ImageData) -> torch.Tensor:
     """What the scorer sees: a few pictures as the network gets them, on the CPU, where proxies are cut."""
     return data.normalize(data.train_images[:8]).cpu()
-
-
-BASES: Final[Mapping[str, Callable[[int, int], nn.Module]]] = {
-    "vgg4-bn": partial(VGG, ((64,), (128, 128))),
-    "vgg3-bn, narrow": partial(VGG, ((16,), (32,))),
-}
-"""Members of the zoo's family that are small enough for one core."""
 
 
 def _space(batch_sizes: tuple[int, ...]) -> SearchSpace:

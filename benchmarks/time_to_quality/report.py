@@ -8,14 +8,13 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.engine.report import table
-from benchmarks.optimizers.report import FEW, RESAMPLES
-from benchmarks.time_to_quality.rivals import ARMS, Row
+from benchmarks.common.bootstrap import interval
+from benchmarks.common.tables import table
+from benchmarks.time_to_quality.rivals import ARMS, OURS, Row
 
 Rows: TypeAlias = Sequence[Row]
 Floats: TypeAlias = NDArray[np.float64]
 
-OURS: Final = "ours"
 DEFAULT: Final = "default"
 SPEEDUP_WANTED: Final = 3.0
 POINTS_ALLOWED: Final = -0.3
@@ -60,35 +59,22 @@ def comparison(rows: Rows, arm: str, clock: str) -> dict[str, Any]:
     seconds = np.array([[total(each[seed], clock) for seed in seeds] for each in (theirs, mine)])
     points = np.array([[100 * each[seed]["test_accuracy"] for seed in seeds] for each in (mine, theirs)])
     return {
-        "speedup_total": ratio(seconds),
+        "speedup_total": float(ratio(seconds)),
         "speedup_total_interval": interval(ratio, seconds),
-        "accuracy_difference_points": difference(points),
+        "accuracy_difference_points": float(difference(points)),
         "accuracy_difference_points_interval": interval(difference, points),
         "paired_seeds": len(seeds),
     }
 
 
-def ratio(pairs: Floats) -> float:
+def ratio(pairs: Floats) -> Floats:
     """The sum of the first row over that of the second."""
-    return float(pairs[0].sum() / pairs[1].sum())
+    return pairs[0].sum(axis=-1) / pairs[1].sum(axis=-1)
 
 
-def difference(pairs: Floats) -> float:
+def difference(pairs: Floats) -> Floats:
     """The mean of the first row minus the second."""
-    return float((pairs[0] - pairs[1]).mean())
-
-
-def interval(statistic: Callable[[Floats], float], pairs: Floats) -> list[float] | None:
-    """The middle 95 % of a statistic over resampled pairs (paired bootstrap, percentiles); None for a few pairs.
-
-    `pairs` is (2, seeds): what belongs to a seed stays together.
-    """
-    count = pairs.shape[1]
-    if count < FEW:
-        return None
-    picks = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-    low, high = np.percentile([statistic(pairs[:, pick]) for pick in picks], [2.5, 97.5])
-    return [float(low), float(high)]
+    return (pairs[0] - pairs[1]).mean(axis=-1)
 
 
 def report(found: Mapping[str, Any], *, markdown: bool) -> str:

@@ -10,8 +10,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import optuna
@@ -22,7 +21,9 @@ from optuna.trial import TrialState
 from torch import nn
 
 import prunetune
-from benchmarks.time_to_quality.cases import PRESETS, Preset, example, part
+from benchmarks.common.reports import PlainReport
+from benchmarks.common.reports import train as train_until
+from benchmarks.time_to_quality.cases import Preset, example, part
 from prunetune import Search
 from prunetune.data import ImageData
 
@@ -85,49 +86,9 @@ class Found:
     proxy_epochs: int = 0
 
 
-class EnoughSeen(Exception):
-    """The trial has trained for as long as it was meant to."""
-
-
-@dataclass
-class PlainReport:
-    """The usual few lines between a training loop and Optuna: report, and stop where the trial pruner says so.
-
-    It has what the train function asks of `prunetune.Report`.
-    """
-
-    seed: int
-    epochs: int
-    trial: optuna.Trial | None = None
-    stop_after: int | None = None
-    score: float = math.nan
-    epoch: int = 0
-    resolution: float = 1.0
-    data: float = 1.0
-
-    def __call__(self, score: float, epoch: int) -> None:
-        self.score, self.epoch = score, epoch
-        if self.trial is not None:
-            if math.isnan(score):
-                raise optuna.TrialPruned
-            self.trial.report(score, epoch)
-            if epoch < self.epochs and self.trial.should_prune():
-                raise optuna.TrialPruned
-        if epoch == self.stop_after:
-            raise EnoughSeen
-
-    def param_groups(
-        self, model: nn.Module, *, lr: float, weight_decay: float = 0.0, optimizer: str = "sgd"
-    ) -> list[dict[str, Any]]:
-        return [{"params": list(model.parameters()), "lr": lr, "weight_decay": weight_decay}]
-
-
 def train(task: Task, model: nn.Module, params: Params, report: PlainReport, data: ImageData) -> float:
     """The score of a fresh base, trained with `params` until the report ends it or the epochs are over."""
-    try:
-        return task.preset.job(data)(model, params, report)  # type: ignore[arg-type]
-    except EnoughSeen:
-        return report.score
+    return train_until(task.preset.job(data), model, params, report)
 
 
 @dataclass
@@ -297,43 +258,4 @@ ARMS: Final[Mapping[str, Arm]] = {
     "successive-halving": Arm(halving, at_our_cost=True),
     "random": Arm(random, at_our_cost=True),
 }
-
-
-@cache
-def warm_up() -> None:
-    """Load whatever a search loads on first use, ours and Optuna's, so that no arm pays for it."""
-    small = replace(PRESETS["smoke"], trials=1, epochs=1)
-    ours(Task(small, small.load(0, "cpu"), 0, Clock("cpu")))
-
-
-def run_arm(preset: Preset, seed: int, arm: str, budget: float = math.inf, device: str = "cpu") -> Row:
-    """Search, then train the base with what was found: what both cost, and the accuracy on the test images.
-
-    The data is ready before the clocks start, and after `warm_up` all imports are. One final training is counted:
-    the mean of those that there are.
-    """
-    data = preset.load(seed, device)
-    task = Task(preset, data, seed, Clock(preset.clock), budget)
-    found = ARMS[arm].search(task)
-    search = task.clock.seconds()
-    accuracies, finals = [], []
-    for number in range(preset.finals):
-        clock = Clock(preset.clock)
-        train_seed = task.train_seed(FINAL + number)
-        torch.manual_seed(train_seed)
-        model = task.base()
-        train(task, model, found.params, PlainReport(train_seed, preset.epochs), data)
-        finals.append(clock.seconds())
-        accuracies.append(preset.job(data).evaluate(model)["accuracy"])
-    final = {name: sum(each[name] for each in finals) / len(finals) for name in search}
-    return {
-        **{f"search_{name}_seconds": search[name] for name in search},
-        **{f"final_{name}_seconds": final[name] for name in final},
-        "test_accuracy": sum(accuracies) / len(accuracies),
-        "test_accuracies": accuracies,
-        "params": found.params,
-        "trials": found.trials,
-        "base_epochs": found.base_epochs,
-        "proxy_epochs": found.proxy_epochs,
-        "budget_seconds": budget if math.isfinite(budget) else None,
-    }
+OURS: Final = "ours"

@@ -20,7 +20,6 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from prunetune.backends import Float, SearchSpace, check_optimizer
-from prunetune.backends.samplers.cmaes import Replayed
 from prunetune.backends.samplers.cube import Cube
 from prunetune.backends.samplers.grid import axis
 from prunetune.backends.samplers.nevergrad import BUDGET, WORKERS, Method, NevergradSampler, make_optimizer
@@ -316,28 +315,42 @@ def test_with_one_hyperparameter_and_with_choices_only() -> None:
             assert min(counts.values()) >= 11 and max(counts.values()) <= 16, "evenly, as Sobol points are"
 
 
-def test_optunas_cma_restores_what_optuna_would_unpickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside Optuna's own way of storing, which draws one random number less where it finds something stored."""
+def test_cma_goes_on_from_generation_to_generation() -> None:
+    """After 31 trials it asks where the package cmaes is that was told the best of ten, and three times seven."""
+    study, ranges = _study(sampler("optuna:cmaes", 3)), {name: FloatDistribution(0, 1) for name in "xyz"}
 
-    def unpickled(self: Any, trials: Any) -> Any:
-        found = theirs._restore_optimizer(self, trials)
-        if found is not None:
-            self._cma_rng.rng.randint(1, 2**31 - 2)
-        return found
+    def loss(params: dict[str, Any]) -> float:
+        return sum((params[name] - optimum) ** 2 for name, optimum in zip("xyz", (0.35, 0.8, 0.1), strict=True))
 
-    theirs, points = optuna.samplers.CmaEsSampler, []
-    for patches in ({}, {"_restore_optimizer": unpickled, "_split_optimizer_str": theirs._split_optimizer_str}):
-        with monkeypatch.context() as patch:
-            for name, method in patches.items():
-                patch.setattr(Replayed, name, method)
-            study = _study(sampler("optuna:cmaes", 0))
-            for _ in range(40):
-                trial = study.ask(RANGES)
-                study.tell(trial, _bowl(trial.params))
-        points.append([trial.params for trial in study.trials])
-    assert any("cma:optimizer:0" in trial.system_attrs for trial in study.trials)
-    for ours, optunas in zip(*points, strict=True):
-        assert ours == pytest.approx(optunas, rel=1e-6)  # told at once or one after the other: rounding
+    for _ in range(31):
+        trial = study.ask(ranges)
+        study.tell(trial, loss(trial.params))
+    alone = cmaes.CMA(np.full(3, 0.5), 1 / 6, bounds=np.array([[0.0, 1.0]] * 3))
+    first = sorted(study.trials[:10], key=lambda trial: loss(trial.params))[:7]
+    for generation in (first, study.trials[10:17], study.trials[17:24], study.trials[24:31]):
+        alone.tell([(np.array([t.params[name] for name in "xyz"]), loss(t.params)) for t in generation])
+    for _ in range(300):
+        study.ask(ranges)  # none of them is told
+    asked = study.trials[31:]
+    assert {trial.system_attrs["cma:generation"] for trial in asked} == {4}
+    points = np.array([[trial.params[name] for name in "xyz"] for trial in asked])
+    assert points.mean(axis=0) == pytest.approx(alone.mean, abs=0.04)
+    assert np.abs(alone.mean - np.mean([[t.params[name] for name in "xyz"] for t in first], axis=0)).max() > 0.08
+
+
+def test_cma_takes_a_diverged_trial_for_the_worst() -> None:
+    """Whichever way scores go: an infinite one, and NaN of a trial that was stopped."""
+    for direction, bad in (("minimize", -math.inf), ("maximize", math.inf)):
+        study = _study(sampler("optuna:cmaes", 0), direction)
+        sign = 1 if direction == "minimize" else -1
+        for number in range(60):
+            trial = study.ask(RANGES)
+            if trial.params["x"] > 0.5 and number % 2:
+                trial.report(math.nan, 1)
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                study.tell(trial, bad if trial.params["x"] > 0.5 else sign * _bowl(trial.params))
+        assert np.mean([trial.params["x"] > 0.5 for trial in study.trials[-20:]]) < 0.3
 
 
 def test_qmc_is_more_even_than_random() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.damage_drill.runs import COMMANDS, DEEP, prepare, quick, run
+from benchmarks.damage_drill.cases import DEEP
+from benchmarks.damage_drill.runs import COMMANDS, prepare, quick, run
 from prunetune.errors import PrunetuneError
 
 

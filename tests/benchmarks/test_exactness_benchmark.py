@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.exactness import runs as exactness
-from benchmarks.exactness.runs import main
+from benchmarks.exactness.__main__ import main
 
 
 def test_its_verdicts_are_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

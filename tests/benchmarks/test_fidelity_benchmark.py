@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.fidelity.runs import SCALES, epochs_of, halving, main, rungs, ways
+from benchmarks.fidelity.__main__ import main
+from benchmarks.fidelity.cases import SCALES, rungs, ways
+from benchmarks.fidelity.report import epochs_of, halving
 
 
 @pytest.mark.parametrize("network", SCALES)

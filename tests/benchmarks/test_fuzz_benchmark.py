@@ -12,6 +12,7 @@ import torch
 from hazards import NETWORKS, REFUSED
 
 from benchmarks.fuzz import runs as fuzz
+from benchmarks.fuzz.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +27,7 @@ def threads() -> Iterator[None]:
 
 def test_networks_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "found.json"
-    assert fuzz.main(["--networks", "3", "--seed", "7", "--json", str(file)]) == 0
+    assert main(["--networks", "3", "--seed", "7", "--json", str(file)]) == 0
     record = json.loads(file.read_text())
     assert (record["networks"] + record["discarded"], record["mismatches"], record["first_seed"]) == (3, 0, 7)
     assert "mismatches  0" in capsys.readouterr().out
@@ -34,7 +35,7 @@ def test_networks_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_forward_functions_are_counted(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
-    assert fuzz.main(["--forwards", "3", "--seed", "7", "--json", str(file)]) == 0
+    assert main(["--forwards", "3", "--seed", "7", "--json", str(file)]) == 0
     record = json.loads(file.read_text())
     assert (record["forward_functions"], record["mismatches"], record["first_seed"]) == (3, 0, 7)
 
@@ -48,7 +49,7 @@ def test_whatever_fails_is_printed_as_a_program(
 
     monkeypatch.setattr(fuzz, "check", wrong)
     monkeypatch.setattr(fuzz.forwards, "check", wrong)
-    assert fuzz.main([what, "2", "--seed", "7"]) == 1
+    assert main([what, "2", "--seed", "7"]) == 1
     out = capsys.readouterr().out
     assert "seed 7: ValueError: not 7\n" in out
     assert "seed 8: ValueError: not 8\n" in out

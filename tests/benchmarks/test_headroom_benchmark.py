@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.headroom import runs as headroom
+from benchmarks.headroom.__main__ import main
 
 
 def test_a_small_run_reports_what_its_numbers_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "headroom.json"
-    assert headroom.main(["--scale", "smoke", "--model", "mobilenetv2", "--json", str(path)]) == 0
+    assert main(["--scale", "smoke", "--model", "mobilenetv2", "--json", str(path)]) == 0
     found = json.loads(path.read_text())
     network = found["networks"]["mobilenetv2"]
     assert network["paper_saved"] == 0.32

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.common.lines import results
 from benchmarks.mup import __main__ as mup
+from benchmarks.mup.cases import SCALES, Perceptron, Task
 from benchmarks.mup.report import best_rates, coordinate_slopes, optimum, slope, steepest
-from benchmarks.mup.runs import SCALES, Perceptron, Task, coordinates, data_of
+from benchmarks.mup.runs import coordinates, data_of, jobs, key
 
 TASK = Task("task", lambda classes, channels: nn.Identity(), 1, (0.25, 0.5, 1.0, 2.0), 0.1)
 
@@ -91,16 +93,16 @@ def test_a_small_run_writes_its_tables_and_goes_on(
     table = capsys.readouterr().out
     assert "perceptron, sgd" in table and "full network" in table
     assert {path.name for path in figures.glob("*.html")} == {"mup-coordinates.html", "mup-rates.html"}
-    found, jobs = json.loads(summary.read_text()), list(mup.jobs(SCALES["smoke"]))
-    assert [mup.key(job) for job in jobs] == [mup.key(row) for row in mup.read(rows, SCALES["smoke"])]
+    found, wanted = json.loads(summary.read_text()), list(jobs(SCALES["smoke"]))
+    assert [key(job) for job in wanted] == [key(row) for row in results(rows)]
     assert set(found["rates"]["perceptron, sgd"]["mup"]["widths"]) == {"1.0", "0.25"}
     assert found["cpu_seconds"] > 0
 
     lines = rows.read_text().splitlines(keepends=True)
-    rows.write_text("".join(lines[:-1]) + lines[-1][:20] + "\n")  # as a killed run leaves it
+    rows.write_text("".join(lines[:-1]) + lines[-1][:20])  # as a killed run leaves it
     again = []
     monkeypatch.setattr(mup, "measured", lambda scale, job: again.append(job) or json.loads(lines[-1]))
     assert mup.main([*smoke, "--markdown"]) == 0
-    assert [mup.key(job) for job in again] == [mup.key(jobs[-1])]
+    assert [key(job) for job in again] == [key(wanted[-1])]
     assert json.loads(summary.read_text())["rates"] == found["rates"]
     assert "| perceptron, sgd | " in capsys.readouterr().out

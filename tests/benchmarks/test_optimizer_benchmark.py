@@ -14,12 +14,13 @@ from optuna.trial import TrialState
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.common.bootstrap import interval
 from benchmarks.common.curves import CHANCE, GRIDS, NAMES, Table, load
 from benchmarks.common.lines import results
 from benchmarks.optimizer_training.runs import RECIPES, encode, fresh, train_together
 from benchmarks.optimizer_training.runs import load as load_images
 from benchmarks.optimizers.__main__ import main
-from benchmarks.optimizers.report import by_seed, difference, interval
+from benchmarks.optimizers.report import by_seed, difference
 from benchmarks.optimizers.rivals import search as native_search
 from benchmarks.optimizers.runs import Extent, Record, search
 from prunetune.training.schedules import step
@@ -215,7 +216,7 @@ def test_differences_are_paired_by_seed() -> None:
 
 def test_the_interval_is_that_of_the_mean() -> None:
     values = np.random.default_rng(1).normal(3.0, 2.0, size=400)
-    low, high = interval(values.tolist())
+    low, high = interval(lambda each: each.mean(axis=-1), values)
     half = 1.96 * values.std() / 20  # the normal approximation
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
 

@@ -14,8 +14,9 @@ from torch import nn
 import prunetune.engine
 import prunetune.report
 from benchmarks.paper import __main__ as paper
+from benchmarks.paper.cases import PRESETS
 from benchmarks.paper.report import TABLES, evidence, figure3, table1, table3, table5
-from benchmarks.paper.runs import PRESETS, TYPICAL, AfterTraining, Bench, train_plainly
+from benchmarks.paper.runs import TYPICAL, AfterTraining, Bench, train_plainly
 from prunetune import prune
 from prunetune.data import datasets
 from prunetune.plugins import make_scorer

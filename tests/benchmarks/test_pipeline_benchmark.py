@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.pipeline.runs import LOOPS, RECIPES, Pictures, main, pictures, usual_transform
+from benchmarks.common.images import RECIPES, pictures
+from benchmarks.pipeline.__main__ import main
+from benchmarks.pipeline.rivals import LOOPS, Pictures, usual_transform
 from prunetune.data import Augmentation
 
 

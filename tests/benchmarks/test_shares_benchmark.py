@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.shares.__main__ import error_of_architecture, measured, randomise
 from benchmarks.shares.cases import KINDS
+from benchmarks.shares.runs import error_of_architecture, measured, randomise
 from prunetune import prune
 from prunetune.engine import apply
 

@@ -12,9 +12,14 @@ from torch import nn
 
 from benchmarks.common.lines import results
 from benchmarks.common.processes import Report
-from benchmarks.scorers import runs as scorers
-from benchmarks.speedup import runs as speedup
-from benchmarks.step_time import runs as step_time
+from benchmarks.scorers import __main__ as scorers
+from benchmarks.scorers import runs as scorers_runs
+from benchmarks.speedup import __main__ as speedup
+from benchmarks.speedup import runs as speedup_runs
+from benchmarks.step_time import __main__ as step_time
+from benchmarks.step_time.cases import CUTS, Case
+from benchmarks.step_time.report import errors
+from benchmarks.step_time.runs import ANCHORED
 from prunetune import prune
 from prunetune.engine.timing import calibrate as calibration
 
@@ -41,7 +46,7 @@ def small() -> nn.Module:
 
 
 def test_scorers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(scorers, "NETWORKS", {"small": small})
+    monkeypatch.setattr(scorers_runs, "NETWORKS", {"small": small})
     file = tmp_path / "rows.jsonl"
     asked = ["--scorer", "random", "slimming", "--batch", "8", "--train-steps", "2", "--seconds", "0.1"]
     assert scorers.main([*asked, "--json", str(file), "--markdown"]) == 0
@@ -55,7 +60,9 @@ def test_scorers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 def test_what_a_scorer_cannot_do_is_said_in_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scorers, "NETWORKS", {"no norms": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))})
+    monkeypatch.setattr(
+        scorers_runs, "NETWORKS", {"no norms": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))}
+    )
     file = tmp_path / "rows.jsonl"
     asked = ["--scorer", "slimming", "--batch", "8", "--train-steps", "1", "--seconds", "0.1"]
     assert scorers.main([*asked, "--json", str(file)]) == 0
@@ -68,16 +75,16 @@ def test_step_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     few = list(calibration.micro_networks())[::6]  # of those that the model of the processor is fitted to
     monkeypatch.setattr(calibration, "micro_networks", lambda: iter(few))
     file = tmp_path / "rows.jsonl"
-    cases = {name: step_time.Case(small, 8, size) for name, size in (("a", 8), ("b", 16))}
+    cases = {name: Case(small, 8, size) for name, size in (("a", 8), ("b", 16))}
     assert step_time.main(["--seconds", "0.1", "--calibration", "0.5", "--json", str(file)], cases) == 0
     rows = results(file)
-    assert [(row["model"], row["cut"]) for row in rows] == [(m, cut) for m in "ab" for cut in step_time.CUTS]
+    assert [(row["model"], row["cut"]) for row in rows] == [(m, cut) for m in "ab" for cut in CUTS]
     for row in rows:
         assert row["measured"] > 0 and all(seconds > 0 for seconds in row["predicted"].values())
         assert len(row["predicted"]) == 4
         assert (row["again"] is not None) == (row["cut"] == "1")
     full = rows[0]
-    assert full["predicted"][step_time.ANCHORED] == pytest.approx(full["measured"]), "that is what anchored means"
+    assert full["predicted"][ANCHORED] == pytest.approx(full["measured"]), "that is what anchored means"
     printed = capsys.readouterr().out
     assert all(method in printed for method in full["predicted"])
 
@@ -87,7 +94,7 @@ def test_the_errors_are_of_seconds_and_of_ratios() -> None:
         {"model": "a", "cut": "1", "measured": 2.0, "predicted": {"x": 1.0}},
         {"model": "a", "cut": "1/2", "measured": 1.0, "predicted": {"x": 0.4}},
     ]
-    seconds, speedups = step_time.errors(rows, "x")
+    seconds, speedups = errors(rows, "x")
     assert seconds == pytest.approx([0.5, 0.6])
     assert speedups == pytest.approx([0.25])  # 2.5 instead of 2 times as fast
 
@@ -102,8 +109,9 @@ def cut(name: str, speedup: float, batch: int, threads: int, report: Report) -> 
 
 
 def test_speedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(speedup, "NETWORKS", {"small": (small, False), "refused": (small, False)})
-    monkeypatch.setattr(speedup, "cut", cut)
+    for module in (speedup, speedup_runs):
+        monkeypatch.setattr(module, "NETWORKS", {"small": (small, False), "refused": (small, False)})
+    monkeypatch.setattr(speedup_runs, "cut", cut)
     file = tmp_path / "found.json"
     asked = ["--speedup", "1.5", "--batch", "64", "--seconds", "0.2", "--threads", "1"]
     status = speedup.main([*asked, "--json", str(file)])

@@ -17,23 +17,14 @@ import torch
 from optuna.samplers import RandomSampler, TPESampler
 from torch import nn
 
-from benchmarks.time_to_quality import __main__ as time_to_quality
-from benchmarks.time_to_quality import rivals as time_to_quality_arms
+from benchmarks.common.bootstrap import interval
+from benchmarks.common.images import part
+from benchmarks.common.reports import EnoughSeen, PlainReport
+from benchmarks.time_to_quality import rivals, runs
 from benchmarks.time_to_quality.__main__ import main
-from benchmarks.time_to_quality.cases import PRESETS, part
-from benchmarks.time_to_quality.report import comparison, difference, interval, ratio, report, result
-from benchmarks.time_to_quality.rivals import (
-    ARMS,
-    Clock,
-    EnoughSeen,
-    PlainReport,
-    PlainSearch,
-    Task,
-    default,
-    hyperband,
-    one_epoch,
-    subset,
-)
+from benchmarks.time_to_quality.cases import PRESETS
+from benchmarks.time_to_quality.report import comparison, difference, ratio, report, result
+from benchmarks.time_to_quality.rivals import ARMS, Clock, PlainSearch, Task, default, hyperband, one_epoch, subset
 from prunetune.engine import step_time
 
 SMOKE = PRESETS["smoke"]
@@ -162,11 +153,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], int]]
     def train(task: Task, model: Any, params: dict[str, Any], report: PlainReport, data: Any) -> float:
         assert isinstance(task.clock, TenSeconds)
         task.clock.trials += 1
-        report.epoch = report.stop_after or report.epochs
+        report.scores += [0.0] * (report.stop_after or report.epochs)
         seen.append((params, report.epoch))
         return float(params["learning_rate"])
 
-    monkeypatch.setattr(time_to_quality_arms, "train", train)
+    monkeypatch.setattr(rivals, "train", train)
     return seen
 
 
@@ -302,8 +293,8 @@ def test_several_at_a_time_wait_for_the_cost_of_their_own_seed(monkeypatch: pyte
         budgets[key] = budget
         return row(key[0], key[1], key[0] + 1.0, 0.5)
 
-    monkeypatch.setattr(time_to_quality, "_row", made)
-    monkeypatch.setattr(time_to_quality, "ProcessPoolExecutor", lambda jobs, context, prepare: ThreadPoolExecutor(jobs))
+    monkeypatch.setattr(runs, "_row", made)
+    monkeypatch.setattr(runs, "processes", lambda jobs, prepare: ThreadPoolExecutor(jobs))
     rows = tmp_path / "rows.jsonl"
     assert main(["--scale", "smoke", "--seeds", "2", "--jobs", "3", "--rows", str(rows)]) == 0
     assert len(rows.read_text().splitlines()) == len(budgets) == 2 * len(ARMS)
@@ -319,8 +310,8 @@ def test_one_at_a_time_goes_seed_by_seed(monkeypatch: pytest.MonkeyPatch, tmp_pa
         order.append(key)
         return row(key[0], key[1], 1.0, 0.5)
 
-    monkeypatch.setattr(time_to_quality, "_row", made)
-    monkeypatch.setattr(time_to_quality, "_prepare", lambda: None)
+    monkeypatch.setattr(runs, "_row", made)
+    monkeypatch.setattr(runs, "_prepare", lambda: None)
     rows = tmp_path / "rows.jsonl"
     common = ["--scale", "smoke", "--seeds", "2", "--rows", str(rows)]
     assert main([*common, "--arms", "default", "ours"]) == 0

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.transfer import runs as transfer
+from benchmarks.transfer.__main__ import main
+from benchmarks.transfer.cases import SCALES, arms, configurations
+from benchmarks.transfer.report import compared, key, read
+from benchmarks.transfer.runs import jobs, part
 
 
 def test_regret_and_rank_correlation_by_hand() -> None:
     truth = np.array([0.5, 0.9, 0.8, 0.7, 0.6])
     scores = np.array([5.0, 1.0, 4.0, 3.0, 2.0])  # ranks 5 1 4 3 2 against 1 5 4 3 2: sum of squares 32
     chooser = np.array([0.1, 1.0, 0.2, 0.3, 0.1])  # of the first three (0, 2, 3) it likes 3 best
-    found = transfer.compared(scores, truth, chooser)
+    found = compared(scores, truth, chooser)
     assert found["spearman"] == pytest.approx(1 - 6 * 32 / (5 * 24))
     assert found["regret_points"] == pytest.approx(40)
     assert found["regret_points_confirmed"] == pytest.approx(20)
@@ -25,24 +28,24 @@ def test_regret_and_rank_correlation_by_hand() -> None:
 
 
 def test_configurations_are_within_the_space_and_the_same_each_time() -> None:
-    found = transfer.configurations(26)
-    assert found == transfer.configurations(26)
+    found = configurations(26)
+    assert found == configurations(26)
     assert all(10**-3.5 <= c["learning_rate"] <= 1 and 1e-5 <= c["weight_decay"] <= 1e-2 for c in found)
     assert {c["batch_size"] for c in found} == {16, 32, 64, 128}
 
 
 def test_fewer_images_are_as_many_of_each_class() -> None:
-    base = transfer.SCALES["smoke"].bases[0]
-    whole, half = transfer.part(base, 1.0), transfer.part(base, 0.5)
+    base = SCALES["smoke"].bases[0]
+    whole, half = part(base, 1.0), part(base, 0.5)
     counts = [np.bincount(each.train_labels.numpy(), minlength=10) for each in (whole, half)]
     assert np.abs(counts[1] - counts[0] / 2).max() <= 0.5
     assert half.val_images.shape == whole.val_images.shape
 
 
 def test_rivals_cost_what_a_quarter_of_the_width_costs() -> None:
-    for scale in transfer.SCALES.values():
+    for scale in SCALES.values():
         for base in scale.bases:
-            named = {arm.name: arm for arm in transfer.arms(base, scale)}
+            named = {arm.name: arm for arm in arms(base, scale)}
             for name in ("fewer epochs", "less data"):
                 arm = named[name]
                 share = (arm.epochs or base.epochs) / base.epochs * arm.data
@@ -55,29 +58,29 @@ def test_rivals_cost_what_a_quarter_of_the_width_costs() -> None:
 def test_a_small_run_goes_on_and_its_tables_come_from_its_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scale = transfer.SCALES["smoke"]
+    scale = SCALES["smoke"]
     base = replace(scale.bases[0], images=96, epochs=1)
-    monkeypatch.setitem(transfer.SCALES, "smoke", replace(scale, bases=(base,), configurations=2, scorers=()))
+    monkeypatch.setitem(SCALES, "smoke", replace(scale, bases=(base,), configurations=2, scorers=()))
     rows, summary = tmp_path / "rows.csv", tmp_path / "transfer.json"
     smoke = ["--scale", "smoke", "--json", str(summary)]
-    assert transfer.main([*smoke, "--rows", str(rows), "--seconds", "0"]) == 0
-    begun = len(transfer.read(rows))
+    assert main([*smoke, "--rows", str(rows), "--seconds", "0"]) == 0
+    begun = len(read(rows))
     others = [tmp_path / "2.csv", tmp_path / "3.csv"]
     for number, other in enumerate(others, 2):
-        assert transfer.main([*smoke, "--shard", f"{number}/3", "--rows", str(other)]) == 0
-    assert not {*map(transfer._key, transfer.read(others[0]))} & {*map(transfer._key, transfer.read(others[1]))}
+        assert main([*smoke, "--shard", f"{number}/3", "--rows", str(other)]) == 0
+    assert not {*map(key, read(others[0]))} & {*map(key, read(others[1]))}
     text = rows.read_text() + "".join(other.read_text().partition("\n")[2] for other in others)
     rows.write_text(text)
-    assert transfer.main([*smoke, "--rows", str(rows)]) == 0
-    ended = transfer.read(rows)
-    assert begun < len(ended) == len(list(transfer.jobs(transfer.SCALES["smoke"])))
+    assert main([*smoke, "--rows", str(rows)]) == 0
+    ended = read(rows)
+    assert begun < len(ended) == len(list(jobs(SCALES["smoke"])))
     table = capsys.readouterr().out.splitlines()[-1]
     assert "a random pick" in table
     before = summary.read_text()
     lines = rows.read_text().splitlines(keepends=True)
     others[0].write_text("".join(lines[:9]))
     others[1].write_text("".join([lines[0], *lines[5:]]))  # four of them twice
-    assert transfer.main([*smoke, "--from", *map(str, others)]) == 0
+    assert main([*smoke, "--from", *map(str, others)]) == 0
     found = json.loads(summary.read_text())
     assert found["proxies"] == json.loads(before)["proxies"]
     assert set(found["proxies"]["resnet8: uniform"]) == {"cost", "spearman", "regret_points", "regret_points_confirmed"}

@@ -97,6 +97,6 @@ def test_the_defaults_of_the_table_are_those_of_the_call() -> None:
     from prunetune.comparison.settings import Comparison
 
     found = parse_config({"model": {"name": "resnet8"}, "data": {"name": "digits"}, "run": {"folder": "f"}})
-    assert Comparison.of(found.compare) == Comparison()
+    assert Comparison.part_of(found.compare) == Comparison()
     with pytest.raises(InputError, match=r"compare\.cost is 2\.0, but it must be a number above 0 and at most 1"):
         parse_config({"compare": {"cost": 2.0}, "model": {"name": "resnet8"}, "data": {"name": "digits"}, "run": {"folder": "f"}})  # fmt: skip  # noqa: E501

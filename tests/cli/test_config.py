@@ -257,7 +257,7 @@ def test_a_table_of_proxies_is_a_table_of_prunings() -> None:
             "unknown key 'compare.proxies.deep.flps' (did you mean 'compare.proxies.deep.flops'?); [compare.",
         ),
         ("flops = 2", "compare.proxies.deep.flops is 2, but it must be a number above 0 and at most 1"),
-        ("depth = true", "compare.proxies.deep.depth is True, but it needs a budget"),
+        ("depth = true", "compare.proxies.deep.depth is True, but needs a budget"),
     ):
         with pytest.raises(InputError) as caught:
             parse_config(changed(f"compare.proxies.deep = {{{keys_of_it}}}"))

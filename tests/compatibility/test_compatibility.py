@@ -28,7 +28,7 @@ from prunetune.engine import PruningPlan, apply
 
 HERE = Path(__file__).parent
 FILES = HERE / "format1"
-SEQUENCES = json.loads((FILES / "sequences.json").read_text())
+SEQUENCES = json.loads((FILES / "sequences.json").read_text())  # since 0.1.0: optuna:qmc is one Sobol sequence
 NAMES = (HERE / "names.txt").read_text().split()
 
 

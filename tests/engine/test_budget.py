@@ -157,7 +157,7 @@ def test_what_is_frozen_is_named() -> None:
         ({"flops": "a tenth"}, "flops is 'a tenth', but it must be a number above 0 and at most 1"),
         ({"flops": 0.1, "params": 0.1}, "give one budget, not 2; got flops=0.1 and params=0.1"),
         ({"speedup": 0.5}, "speedup is 0.5, but it must be a number of at least 1"),
-        ({"depth": True}, "depth=True needs a budget that says how small"),
+        ({"depth": True}, "depth is True, but needs a budget that says how small"),
         ({"flops": 0.5, "floor": 0}, "floor is 0, but it must be a number above 0"),
     ],
 )

@@ -50,7 +50,7 @@ class Options:
                 object.__setattr__(self, field.name, checked(field.name, value, field.type))
 
     @classmethod
-    def of(cls, other: Options, **changes: object) -> Self:
+    def part_of(cls, other: Options, **changes: object) -> Self:
         """The fields of this class that ``other``, of a class derived from it, has, but for ``changes``."""
         return cls(**{field.name: getattr(other, field.name) for field in fields(cls)} | changes)
 

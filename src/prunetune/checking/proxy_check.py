@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
+from torch import nn
+
 from prunetune._utils.arguments import names_checked
 from prunetune._utils.caller import given_back
 from prunetune._utils.checks import whole_number
@@ -20,7 +22,11 @@ from prunetune._utils.interrupts import interruptible
 from prunetune._utils.malloc import freed_memory_kept
 from prunetune.backends import Distribution
 from prunetune.backends.study.attributes import CONFIGURATION, PLAN
+from prunetune.backends.study.chunked_attributes import read_text, write_text
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import finished_trials, open_study, outcome
 from prunetune.checking.verdict import Verdict, too_few, verdict
+from prunetune.engine import PruningPlan, fresh_proxy
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer, Phase, Warned
 from prunetune.record import provenance
@@ -29,10 +35,11 @@ from prunetune.record.provenance import Record
 from prunetune.stats.ranks import RankCorrelation, spearman
 from prunetune.tuning import parts
 from prunetune.tuning.configurations import draw_configurations
-from prunetune.tuning.fidelity import AXES, FULL, Fidelity, resolve_fidelity
+from prunetune.tuning.fidelity import AXES, FULL, Fidelity
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.objective import Objective, unread_notes
 from prunetune.tuning.problem import Problem
+from prunetune.tuning.resolution import predicted_fidelity
 from prunetune.tuning.saving import will_not_pay
 from prunetune.tuning.settings import Pruning, Search, Settings
 from prunetune.tuning.transfer_notes import transfer_note
@@ -44,7 +51,7 @@ if TYPE_CHECKING:
     import optuna
 
     from prunetune.backends.study.study import StudySettings
-    from prunetune.engine import ExampleInputs, PruningPlan
+    from prunetune.engine import ExampleInputs
     from prunetune.plugins.base import Batch, Loss
 
     Cut = Callable[[], tuple[PruningPlan, Fidelity, float]]
@@ -128,8 +135,6 @@ def check(
         found = prunetune.check(MyNet, train, space, example_inputs=images, epochs=40, search=search)
         print(found.verdict.sentence)
     """
-    from prunetune.tuning.resolution import predicted_fidelity
-
     problem = Problem.of(
         model_fn,
         train,
@@ -142,25 +147,17 @@ def check(
         loss=loss,
         write="search=prunetune.Search({})",
     )
-    settings = Settings(problem.space, problem.epochs, pruning, search, problem.seed, resolve_fidelity(fidelity))
-    settings.study()
+    settings = Settings.of(problem, pruning, search, fidelity)
     wanted = whole_number("configurations", configurations, minimum=FEWEST)
     short = _check_epochs(check_epochs, problem.epochs)
     check_resume(resume)
     base, pretrained = problem.full_network()
-
-    def cut() -> tuple[PruningPlan, Fidelity, float]:
-        proxy = problem.proxy(pruning)
-        asked = settings.fidelity
-        found, predicted = predicted_fidelity(asked, base, proxy(), example_inputs, epochs=settings.epochs)
-        return proxy.plan, found, predicted.total
-
     goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         if pretrained:
             watching(Warned(pretrained))
         anyway = sentences(continued(folder, problem.fingerprint(base), resume=resume, observer=watching))
-        result = _Check(problem, settings, folder, short, wanted, watching, anyway).go(cut)
+        result = _Check(problem, settings, folder, short, wanted, watching, anyway).go(base)
     watching.sum_up("check", result.run_dir)
     return result
 
@@ -202,7 +199,7 @@ class _Check:
                 "them on the full network"
             )
 
-    def go(self, cut: Cut) -> CheckResult:
+    def go(self, base: nn.Module) -> CheckResult:
         model_fn, train = self.problem.model_fn, self.problem.train
         asked, full = self.settings, self._trained(self.epochs)
         if few := too_few(len(self.points)):
@@ -211,7 +208,7 @@ class _Check:
         with ExitStack() as stack:
             open_in = partial(self._study, stack)
             studies = {name: open_in(f"{NETWORKS[name]}-{_digest(full.fingerprint())}", full) for name in FULL_NETWORKS}
-            plan, fidelity, predicted = _kept(studies["base"], key, cut, model_fn)
+            plan, fidelity, predicted = _kept(studies["base"], key, partial(self._cut, base), model_fn)
             not_paying = "" if predicted is None else will_not_pay(asked, predicted)
             if not_paying:
                 self.observer(Notice(not_paying))
@@ -249,20 +246,22 @@ class _Check:
         self.folder.write_json(self.folder.check, result.record)
         return result
 
+    def _cut(self, base: nn.Module) -> tuple[PruningPlan, Fidelity, float]:
+        proxy = self.problem.proxy(self.settings.pruning)
+        asked, inputs, epochs = self.settings.fidelity, self.problem.example_inputs, self.settings.epochs
+        found, predicted = predicted_fidelity(asked, base, proxy(), inputs, epochs=epochs)
+        return proxy.plan, found, predicted.total
+
     def _trained(self, epochs: int) -> StudySettings:
         asked = self.settings.study()
         return replace(asked, epochs=epochs, optimizer="random", trial_pruner="none", rungs="truncated")
 
     def _study(self, stack: ExitStack, name: str, settings: StudySettings) -> optuna.Study:
-        from prunetune.backends.study.study import open_study
-
         return stack.enter_context(
             open_study(self.folder.storage, name, settings, observer=self.observer, needs={CONFIGURATION: int})
         )
 
     def _train(self, study: optuna.Study, objective: Objective, settings: StudySettings, phase: Phase) -> None:
-        from prunetune.backends.study.loop import run_trials
-
         total = _enqueue(study, self.points)
         run_trials(study, objective, settings, n_trials=total, phase=phase, observer=self.observer, retries=0)
 
@@ -319,9 +318,6 @@ def _kept(
 
     Where they come from measured step times, they would not come out the same again.
     """
-    from prunetune.backends.study.chunked_attributes import read_text, write_text
-    from prunetune.engine import PruningPlan, fresh_proxy
-
     kept = read_text(study, f"{PLAN}:{key}")
     if kept is None:
         plan, fidelity, predicted = cut()
@@ -341,8 +337,6 @@ def _digest(settings: Mapping[str, Any]) -> str:
 
 
 def _outcome(trial: optuna.trial.FrozenTrial) -> str | None:
-    from prunetune.backends.study.study import outcome
-
     return outcome(trial)
 
 
@@ -358,8 +352,6 @@ def _enqueue(study: optuna.Study, points: Sequence[dict[str, Any]]) -> int:
     One that failed is tried again at the next start, with another seed.
     """
     from optuna.trial import TrialState
-
-    from prunetune.backends.study.study import finished_trials
 
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     known = {*_tried(study), *(trial.user_attrs[CONFIGURATION] for trial in waiting)}

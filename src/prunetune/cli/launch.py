@@ -95,7 +95,7 @@ def launch_compare(
         raise InputError("compare trains proxies in full, and makes rivals of what [fidelity] would leave out; drop it")
     asked = config.compare
     configured = {CONFIGURED: config.pruning} if "pruning" in config.model_fields_set else {}
-    comparison = Comparison.of(asked, proxies={**configured, **asked.proxies})
+    comparison = Comparison.part_of(asked, proxies={**configured, **asked.proxies})
     job = prepare(config, say)
     keep_config(config, resume)
     return compare(
@@ -124,7 +124,7 @@ def _problem(config: Config, job: Job) -> dict[str, Any]:
 
 
 def _search(config: Config, job: Job) -> Search:
-    return Search.of(config.search, direction=job.direction)
+    return Search.part_of(config.search, direction=job.direction)
 
 
 def join(

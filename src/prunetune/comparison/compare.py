@@ -38,6 +38,7 @@ from prunetune.events import Observer
 from prunetune.record import provenance
 from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record
+from prunetune.report.comparison import write_comparison
 from prunetune.tuning.configurations import draw_configurations
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.problem import Problem
@@ -241,8 +242,6 @@ class _Comparing:
 def _written(
     result: _Result, folder: RunFolder, settings: StudySettings, comparison: Comparison, machine: Record
 ) -> CompareResult:
-    from prunetune.report.comparison import write_comparison
-
     reference, truth = result.reference, result.reference.truth
     pick = random_pick(reference)
     record: Record = {

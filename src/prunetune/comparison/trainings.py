@@ -14,6 +14,8 @@ import torch
 
 from prunetune._utils.seeds import derive_seed
 from prunetune.backends.study.attributes import COMPARE_SECONDS, CONFIGURATION, TEST
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import finished_trials, open_study, outcome
 from prunetune.comparison.settings import Way
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer
@@ -96,8 +98,6 @@ class Trainings:
         with self._study(way, seed, "random") as (study, settings):
             from optuna.trial import TrialState
 
-            from prunetune.backends.study.study import finished_trials
-
             waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             known = {*_usable(study), *(trial.user_attrs[CONFIGURATION] for trial in waiting)}
             new = [name for name in wanted if name not in known]
@@ -110,8 +110,6 @@ class Trainings:
 
     def search(self, way: Way, seed: str, optimizer: str, trials: int) -> list[Trained]:
         """The trials of a search in that way, in the order in which they were run."""
-        from prunetune.backends.study.study import finished_trials
-
         with self._study(way, seed, optimizer) as (study, settings):
             if len(finished_trials(study)) < trials:
                 self._run(study, settings, way, f"{seed}, {optimizer}", trials)
@@ -120,8 +118,6 @@ class Trainings:
 
     @contextlib.contextmanager
     def _study(self, way: Way, seed: str, optimizer: str) -> Iterator[tuple[optuna.Study, StudySettings]]:
-        from prunetune.backends.study.study import open_study
-
         epochs = self.settings.epochs if way.cheaper is None else way.cheaper.epochs
         settings = replace(self.settings, epochs=epochs, optimizer=optimizer, trial_pruner="none")
         same = {**settings.fingerprint(), **way.identity(), "compare": seed}
@@ -130,8 +126,6 @@ class Trainings:
             yield study, settings
 
     def _run(self, study: optuna.Study, settings: StudySettings, way: Way, seed: str, total: int) -> None:
-        from prunetune.backends.study.loop import run_trials
-
         self.observer(Notice(f"{way.name}, seed {seed}"))
         objective = self._objective(study, way, seed.partition(",")[0])
         run_trials(study, objective, settings, n_trials=total, phase="compare", observer=self.observer, retries=0)
@@ -175,8 +169,6 @@ class Trainings:
             self.observer(Notice(f"warning: {sentence}"))
 
     def _trained(self, params: dict[str, Any], trial: optuna.trial.FrozenTrial | None) -> Trained:
-        from prunetune.backends.study.study import outcome
-
         if trial is None:
             return Trained(params, "failed", -math.inf, -math.inf, math.nan)
         ended = str(outcome(trial))
@@ -238,7 +230,5 @@ def _failed(study: optuna.Study) -> dict[str, optuna.trial.FrozenTrial]:
 
 
 def _with(study: optuna.Study, outcomes: Sequence[str]) -> dict[str, optuna.trial.FrozenTrial]:
-    from prunetune.backends.study.study import outcome
-
     trials = study.get_trials(deepcopy=False)
     return {t.user_attrs[CONFIGURATION]: t for t in trials if CONFIGURATION in t.user_attrs and outcome(t) in outcomes}

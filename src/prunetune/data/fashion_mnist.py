@@ -7,7 +7,6 @@ The IDX format: two zero bytes, the type (8: unsigned byte), the number of dimen
 
 from __future__ import annotations
 
-import math
 import struct
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,6 @@ import torch
 
 from prunetune.data._files import Download, Published
 from prunetune.data._images import Dataset, ImageData, build_image_data, resize, split_stratified
-from prunetune.errors import InputError
 
 SERVER: Final = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 FILES: Final = Published(
@@ -45,16 +43,12 @@ FILES: Final = Published(
 VAL: Final = 10_000
 
 
-def parse_idx(content: bytes, path: Path) -> torch.Tensor:
-    """The uint8 tensor in the content of an IDX file. Raises InputError if it holds anything else."""
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise InputError(f"{str(path)!r} is not an IDX file of bytes: it begins with {content[:4].hex(' ')!r}")
+def read_idx(files: Published, folder: Path, name: str) -> torch.Tensor:
+    """The uint8 tensor in one file. Raises InputError if it is not the published one, and so in no other format."""
+    content = files.read(folder, name)
     dimensions = content[3]
-    header = 4 + 4 * dimensions
-    shape = struct.unpack_from(f">{dimensions}I", content, 4) if len(content) >= header else ()
-    if len(shape) != dimensions or len(content) - header != math.prod(shape):
-        raise InputError(f"{str(path)!r} is cut off or damaged: {len(content)} bytes do not hold the shape {shape}")
-    return torch.frombuffer(bytearray(content[header:]), dtype=torch.uint8).reshape(shape)
+    shape = struct.unpack_from(f">{dimensions}I", content, 4)
+    return torch.frombuffer(bytearray(content[4 + 4 * dimensions :]), dtype=torch.uint8).reshape(shape)
 
 
 def load_fashion_mnist(
@@ -65,15 +59,7 @@ def load_fashion_mnist(
     Raises InputError with the missing files and where to put them, and for files that are not the published ones.
     """
     folder = files.find(root)
-    images, labels, test_images, test_labels = (
-        parse_idx(files.read(folder, name), folder / name) for name in files.sums
-    )
-    for name, pictures, classes in (("train", images, labels), ("t10k", test_images, test_labels)):
-        if pictures.ndim != 3 or classes.shape != pictures.shape[:1] or len(pictures) == 0 or int(classes.max()) > 9:
-            raise InputError(
-                f"the {name} files in {str(folder)!r} do not belong together: images of shape {tuple(pictures.shape)}, "
-                f"labels of shape {tuple(classes.shape)}; expected (N, 28, 28) and (N,) with classes 0 to 9"
-            )
+    images, labels, test_images, test_labels = (read_idx(files, folder, name) for name in files.sums)
     images, test_images = (resize(pictures.unsqueeze(1), image_size) for pictures in (images, test_images))
     labels, test_labels = labels.to(torch.int64), test_labels.to(torch.int64)
     val_size = min(VAL, len(labels) // 6)

@@ -47,7 +47,7 @@ class Budget(Options):
             raise InputError(f"floor is {self.floor:g}, but it has no part in ratio={self.ratio}; drop one of them")
         if self.depth and self.kind in ("percentile", "ratio"):
             raise InputError(
-                f"depth is True, but it needs a budget that says how small the proxy must be (flops, params or speedup); "
+                "depth is True, but needs a budget that says how small the proxy must be (flops, params or speedup); "
                 f"got {self.kind}={given.get(self.kind, PAPER_PERCENTILE)}"
             )
 

@@ -1,9 +1,12 @@
-"""The contents of ``result.json`` as frozen dataclasses. What a run has not come to yet is None or empty."""
+"""The contents of ``result.json`` as frozen dataclasses, which write it and read it.
+
+What a run has not come to yet is None or empty.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 Params: TypeAlias = dict[str, Any]
@@ -24,7 +27,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Group:
+class LayerGroup:
     """Channels that are pruned together: how many the base and the proxy have, and the layers that they tie together.
 
     ``made_by`` and ``read_by`` are places in ``Pruning.layers``.
@@ -42,7 +45,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenNode:
     """A node of the traced graph that made channels stay, why, and how many."""
 
     node: str
@@ -51,7 +54,7 @@ class Frozen:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class StepMeasurement:
     """A candidate for the proxy that was measured beside the base: seconds of a training step."""
 
     base_seconds: float
@@ -60,7 +63,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Pruning:
+class PruningPart:
     """How the proxy was made, and what it left."""
 
     scorer: str | None = None
@@ -76,24 +79,25 @@ class Pruning:
     heads: str | None = None
     weights: str | None = None
     transfer: str | None = None
+    plan_sha256: str | None = None
     seconds: float | None = None
-    measurements: tuple[Measurement, ...] = ()
+    measurements: tuple[StepMeasurement, ...] = ()
     layers: tuple[Layer, ...] = ()
-    groups: tuple[Group, ...] = ()
-    frozen: tuple[Frozen, ...] = ()
+    groups: tuple[LayerGroup, ...] = ()
+    frozen: tuple[FrozenNode, ...] = ()
 
 
 @dataclass(frozen=True)
 class NetworkCost:
     """What one network costs: parameters, FLOPs of one forward pass, measured seconds of one training step."""
 
-    parameters: float | None = None
-    flops: float | None = None
+    parameters: int | None = None
+    flops: int | None = None
     step_seconds: float | None = None
 
 
 @dataclass(frozen=True)
-class Fidelity:
+class FidelityPart:
     """What trials had besides the narrower network, as shares; or the cost that was asked for."""
 
     resolution: float | None = None
@@ -114,21 +118,21 @@ class TrialShares:
 
 
 @dataclass(frozen=True)
-class TrialCost:
+class TrialCostPart:
     """The cost of a trial: predicted before the search, measured after the confirmation."""
 
-    fidelity: Fidelity | None = None
+    fidelity: FidelityPart | None = None
     predicted: TrialShares | None = None
     measured: TrialShares | None = None
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostPart:
     """The base's cost beside the proxy's, and a trial's."""
 
     base: NetworkCost | None = None
     proxy: NetworkCost | None = None
-    trial: TrialCost | None = None
+    trial: TrialCostPart | None = None
 
 
 @dataclass(frozen=True)
@@ -141,11 +145,12 @@ class Choice:
     trial: int | None = None
     params: Params = field(default_factory=dict)
     score: float | None = None
+    seed: Any = None
     refine_trial: int | None = None
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchPart:
     """Totals of the search on the proxy."""
 
     seconds: float | None = None
@@ -160,7 +165,7 @@ class Search:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class BaseTraining:
     """One configuration trained on the base, and how that ended."""
 
     params: Params = field(default_factory=dict)
@@ -173,7 +178,7 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Confirmation(Training):
+class Confirmation(BaseTraining):
     """One of the best of the search, with the score that it had on the proxy."""
 
     trial: int
@@ -190,7 +195,7 @@ class Raced:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refined(Training):
+class Refined(BaseTraining):
     """One trial of the refinement."""
 
     refine_trial: int
@@ -237,7 +242,7 @@ class Trust:
 
 
 @dataclass(frozen=True)
-class Time:
+class TimePart:
     """Seconds by phase, and the estimate of what the same search would have taken on the base."""
 
     prune: float | None = None
@@ -274,9 +279,12 @@ class Result:
     """The contents of ``result.json``. What a run has not come to yet is None or empty."""
 
     format: int
+    id: str | None = None
     status: str = "searching"
     error: str | None = None
-    seed: Any = None
+    anyway: tuple[str, ...] = ()
+    """What was different from what the run was started with, and was let pass."""
+    seed: int | None = None
     direction: Literal["maximize", "minimize"] = "maximize"
     command: str | None = None
     versions: dict[str, Any] | None = None
@@ -284,14 +292,16 @@ class Result:
     space: dict[str, Any] | None = None
     optimizer: str | None = None
     trial_pruner: str | None = None
+    storage: str | None = None
+    study: str | None = None
     n_trials: int | None = None
-    epochs: float | None = None
+    epochs: int | None = None
     confirm: int | str | None = None
     rungs: str | None = None
-    fidelity: Fidelity | None = None
-    pruning: Pruning | None = None
-    cost: Cost | None = None
-    search: Search | None = None
+    fidelity: FidelityPart | None = None
+    pruning: PruningPart | None = None
+    cost: CostPart | None = None
+    search: SearchPart | None = None
     confirmation: tuple[Confirmation, ...] | None = None
     race: bool | None = None
     raced: Raced | None = None
@@ -299,6 +309,17 @@ class Result:
     refinement: Refinement | None = None
     winner: Choice | None = None
     trust: Trust | None = None
-    time: Time | None = None
+    time: TimePart | None = None
     energy: Energy | None = None
     test: dict[str, float | None] | None = None
+
+
+def plain(part: Any) -> dict[str, Any]:
+    """A part as JSON has it: dictionaries, lists, numbers and text."""
+
+    def listed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: listed(each) for name, each in value.items()}
+        return [listed(each) for each in value] if isinstance(value, list | tuple) else value
+
+    return {name: listed(each) for name, each in asdict(part).items()}

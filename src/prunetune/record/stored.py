@@ -1,138 +1,34 @@
-"""``result.json``, read by who cannot do without what a prunetune of any version has written into it.
+"""``result.json``, read by code that cannot do without what a prunetune of any version has written into it.
 
-The report shows what there is (``record.schema``, whose types these are). Whoever goes on with a run or sums it up gets
-one sentence here for what is missing, and nothing of what is read here can fail later. ``field()`` takes away the
-default that a class of the report's has.
+The report shows what there is. Whoever continues a run or sums it up gets one sentence here for what is missing or
+wrong, so that nothing that is read here can fail later.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import FiniteFloat, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from prunetune.errors import InputError
-from prunetune.record import schema as shown
 from prunetune.record.folder import FORMAT, read_json
+from prunetune.record.schema import Result
 
 if TYPE_CHECKING:
     from prunetune.record.provenance import Record
 
-
-@dataclass(frozen=True, kw_only=True)
-class Pruning(shown.Pruning):
-    """How the proxy was made."""
-
-    plan_sha256: str = field()
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkCost(shown.NetworkCost):
-    """What one network costs."""
-
-    parameters: int = field()
-    flops: int = field()
-    step_seconds: FiniteFloat = field()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predicted(shown.TrialShares):
-    """What a trial was to cost."""
-
-    total: FiniteFloat = field()
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialCost(shown.TrialCost):
-    """The cost of a trial; ``fidelity`` is what the trials are run with."""
-
-    fidelity: shown.Fidelity = field()
-    predicted: Predicted | None = field()
-    measured: Predicted | None = field()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost(shown.Cost):
-    """What both networks cost, and a trial."""
-
-    base: NetworkCost = field()
-    proxy: NetworkCost = field()
-    trial: TrialCost | None = None  # not in records of earlier versions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice(shown.Choice):
-    """A trial with its hyperparameters."""
-
-    trial: int | None = field()
-    params: dict[str, Any] = field()
-    score: FiniteFloat = field()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search(shown.Search):
-    """The search so far."""
-
-    trials: dict[str, int] = field()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confirmation(shown.Confirmation):
-    """A training of the full network."""
-
-    params: dict[str, Any] = field()
-    outcome: str = field()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refinement(shown.Refinement):
-    """The trials of the refinement, and where they are looked for."""
-
-    space: dict[str, Any] = field()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Time(shown.Time):
-    """Seconds by phase."""
-
-    search: FiniteFloat = 0.0
-    confirm: FiniteFloat = 0.0
-    total: FiniteFloat = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Begun(shown.Result):
-    """What a run has written that has begun."""
-
-    id: str | None = None
-    status: str = field()
-    seed: int = field()
-    space: dict[str, dict[str, Any]] = field()
-    optimizer: str = field()
-    n_trials: int = field()
-    epochs: int = field()
-    confirm: int | Literal["auto"] = field()
-    refine: int = 0  # not in records of earlier versions
-    fidelity: shown.Fidelity = field(default_factory=shown.Fidelity)  # likewise
-    pruning: Pruning = field()
-    cost: Cost = field()
-    search: Search | None = field()
-    confirmation: tuple[Confirmation, ...] = field()
-    refinement: Refinement | None = None
-    winner: Choice | None = field()
-    time: Time = field()
-    test: dict[str, float | None] = field()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished(Begun):
-    """What a run has written that has come to its end."""
-
-    search: Search = field()
-    winner: Choice = field()
+BEGUN: Final = (
+    *("status", "seed", "space", "optimizer", "n_trials", "epochs", "confirm", "time", "test"),
+    *("pruning.plan_sha256", "search?.trials", "winner?.params", "winner?.score", "refinement?.space"),
+    *(f"cost.{network}.{name}" for network in ("base", "proxy") for name in ("parameters", "flops", "step_seconds")),
+    *("cost.trial?.fidelity", "cost.trial?.predicted?.total", "cost.trial?.measured?.total"),
+    *("confirmation.*.trial", "confirmation.*.params", "confirmation.*.outcome"),
+)
+"""What a run has written once it has begun. What stands before a question mark may be missing; a star is each entry."""
+FINISHED: Final = (*BEGUN, "search", "winner")
 
 
 def read_record(path: Path) -> Record | None:
@@ -145,18 +41,40 @@ def read_record(path: Path) -> Record | None:
         return None
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise InputError(f"{path} is not of format {FORMAT}; choose another run folder")
-    check_stored(path, stored, Finished if stored.get("status") == "finished" else Begun)
+    check_stored(path, stored, Result)
+    for need in FINISHED if stored["status"] == "finished" else BEGUN:
+        for missing in _missing(stored, need.split(".")):
+            raise _damaged(path, missing, "Field required")
     return stored
 
 
 def check_stored(path: Path, stored: Any, kind: type) -> None:
-    """Raise InputError, naming the first key that is missing or wrong, unless ``stored`` has all that ``kind`` has."""
+    """Raise InputError, naming the first key that is wrong, unless ``stored`` is a ``kind``."""
     try:
         _adapter(kind).validate_python(stored)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise InputError(f"{path} is damaged ({where}: {first['msg']}); choose another run folder") from None
+        raise _damaged(path, ".".join(str(part) for part in first["loc"]) or "the whole file", first["msg"]) from None
+
+
+def _missing(value: Any, need: Sequence[str], where: str = "") -> Iterator[str]:
+    """Names of what ``need`` leads to and ``value`` lacks."""
+    if not need:
+        return
+    if need[0] == "*":
+        for place, each in enumerate(value):
+            yield from _missing(each, need[1:], f"{where}{place}.")
+        return
+    key = need[0].removesuffix("?")
+    found = value.get(key)
+    if found is not None:
+        yield from _missing(found, need[1:], f"{where}{key}.")
+    elif not need[0].endswith("?"):
+        yield f"{where}{key}"
+
+
+def _damaged(path: Path, where: str, why: str) -> InputError:
+    return InputError(f"{path} is damaged ({where}: {why}); choose another run folder")
 
 
 @cache

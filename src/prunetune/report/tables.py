@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prunetune._utils.checks import BETTER
-from prunetune.record.schema import Training
+from prunetune.record.schema import BaseTraining
 from prunetune.report.figures import NothingToShow
 from prunetune.report.figures.base import LOOKS, thinned
 from prunetune.report.figures.cost import MEASURES, phase_seconds
@@ -172,7 +172,11 @@ def refinement(run: Run) -> Table:
 
 
 def _trainings(
-    caption: str, found: Sequence[Training], numbers: Sequence[str], won: int | None, more: Mapping[str, Sequence[str]]
+    caption: str,
+    found: Sequence[BaseTraining],
+    numbers: Sequence[str],
+    won: int | None,
+    more: Mapping[str, Sequence[str]],
 ) -> Table:
     """Trainings of the full network, the winner marked; ``more`` are columns before its score."""
     names = list(dict.fromkeys(name for row in found for name in row.params))

@@ -52,12 +52,12 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> RankCorrelation
     a few pairs are in perfect order now and then by chance: its interval is that of one pair of neighbours swapped,
     its end moved to 1. With three pairs the interval is -1 to 1.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     n = len(first)
     if n < 3 or len(set(first)) < 2 or len(set(second)) < 2:
         return None
-    value = float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
+    value = float(spearmanr(first, second).statistic)
     value = round(min(1.0, max(-1.0, value)), 12)
     return RankCorrelation(value, *interval_of(value, n), n)
 

@@ -6,7 +6,9 @@ import json
 import math
 from typing import Any, Final
 
+from prunetune._utils.seeds import derive_seed
 from prunetune.backends import SearchSpace
+from prunetune.backends.samplers.cube import value_at
 
 DRAWS: Final = 64
 """So many points are looked at for each configuration, where a small space makes them equal."""
@@ -18,9 +20,6 @@ def draw_configurations(space: SearchSpace, count: int, seed: int) -> list[dict[
     More of them begin with the same ones.
     """
     from scipy.stats import qmc
-
-    from prunetune._utils.seeds import derive_seed
-    from prunetune.backends.samplers.cube import value_at
 
     distributions = space.to_optuna()
     engine = qmc.Sobol(len(space), scramble=True, rng=derive_seed(seed, "check", 0))

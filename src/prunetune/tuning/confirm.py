@@ -8,9 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from prunetune.backends.study.attributes import PROXY_CURVE
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import finished_trials, open_study, top_trials
 from prunetune.errors import SearchError
 from prunetune.events import outcome_in_words
 from prunetune.record import provenance
+from prunetune.record.schema import plain
 from prunetune.tuning import parts
 from prunetune.tuning.confirmations import confirmations, trust_part
 from prunetune.tuning.objective import Objective
@@ -31,8 +35,6 @@ CONFIRMED: Final = {"search_trial": int, "proxy_score": float}  # user attribute
 
 def confirm(run: Run) -> None:
     """Train the best of the search of ``run`` on the full network; the winner's weights become those of the run."""
-    from prunetune.backends.study.loop import run_trials
-    from prunetune.backends.study.study import open_study, top_trials
 
     def update() -> None:
         run.journal.lap("confirm")
@@ -76,7 +78,7 @@ def confirm(run: Run) -> None:
         run.record["time"].update(parts.estimate_part(study, measured))
         run.record["trust"] = trust_part(run.settings, run.folder, study, confirmed)
         run.journal.lap("confirm")
-    chosen = parts.choice(winner.user_attrs["search_trial"], winner, run.settings.space)
+    chosen = plain(parts.choice(winner.user_attrs["search_trial"], winner, run.settings.space))
     if better(run, chosen, refined_winner(run.record)):
         promote(run, chosen, run.folder.trial_weights(winner.number))
     run.folder.drop_weights(run.folder.trial_weights)
@@ -101,7 +103,7 @@ def on_base(run: Run, place: Callable[[int], Path]) -> Objective:
 def refined_winner(record: provenance.Record) -> provenance.Record | None:
     """The winner so far, if it is one of the refinement of an earlier start."""
     winner: provenance.Record | None = record["winner"]
-    return winner if winner and "refine_trial" in winner else None
+    return winner if winner and winner.get("refine_trial") else None
 
 
 def better(run: Run, new: provenance.Record, old: provenance.Record | None) -> bool:
@@ -133,9 +135,6 @@ def _enqueue(confirmed: optuna.Study, candidates: list[optuna.trial.FrozenTrial]
     the search is worth more than what failed.
     """
     from optuna.trial import TrialState
-
-    from prunetune.backends.study.attributes import PROXY_CURVE
-    from prunetune.backends.study.study import finished_trials, top_trials
 
     finished = finished_trials(confirmed)
     waiting = confirmed.get_trials(deepcopy=False, states=(TrialState.WAITING,))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from prunetune.backends.study.study import outcome, top_trials
 from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record
+from prunetune.record.schema import Correlation, Trust, plain
 from prunetune.stats.ranks import Belief, RankCorrelation, chance_missed, pairs_in_order, spearman
 from prunetune.tuning.fidelity import AXES
 
@@ -81,8 +83,6 @@ def confirmations(settings: Settings, folder: RunFolder, study: optuna.Study) ->
     For "auto" the fewest with which the best is missed with a probability below ``MISS_LEVEL``, at most ``AUTO_LIMIT``
     and as many as there are.
     """
-    from prunetune.backends.study.study import top_trials
-
     asked = settings.search.confirm
     if asked != "auto":
         return max(1, asked)
@@ -94,8 +94,6 @@ def confirmations(settings: Settings, folder: RunFolder, study: optuna.Study) ->
 
 def _searched(study: optuna.Study) -> int:
     """How many different configurations might be the best: those that came to a score or were stopped."""
-    from prunetune.backends.study.study import outcome
-
     trials = study.get_trials(deepcopy=False)
     return len({repr(sorted(t.params.items())) for t in trials if outcome(t) in ("complete", "pruned")})
 
@@ -109,8 +107,6 @@ def trust_part(settings: Settings, folder: RunFolder, study: optuna.Study, confi
     those that diverged there count as the worst, those that were stopped have no part in it. ``transfer_regret`` is
     the best of them minus the score of the proxy's first choice (negated if less is better), both on the full network.
     """
-    from prunetune.backends.study.study import outcome, top_trials
-
     maximize = settings.search.direction == "maximize"
     tried = {trial.user_attrs["search_trial"]: trial for trial in confirmed.get_trials(deepcopy=False)}
     ended = {number: trial for number, trial in tried.items() if outcome(trial) in ("complete", "diverged")}
@@ -123,30 +119,32 @@ def trust_part(settings: Settings, folder: RunFolder, study: optuna.Study, confi
     same, pairs = pairs_in_order(proxy_scores, base_scores)
     first = next(iter(ranking), None)
     regret = _regret(on_base, first)
-    return {
-        **_missed(settings, grounds(settings, folder), _searched(study), _leading(ranking, tried)),
-        "compared": len(both),
-        "correlation": None if correlation is None else vars(correlation),
-        "pairs_in_order": same,
-        "pairs": pairs,
-        "transfer_regret": regret,
-        "transfer_outcome": None if first not in tried else outcome(tried[first]),
-    }
+    trust = _missed(settings, grounds(settings, folder), _searched(study), _leading(ranking, tried))
+    measured = replace(
+        trust,
+        compared=len(both),
+        correlation=None if correlation is None else Correlation(**vars(correlation)),
+        pairs_in_order=same,
+        pairs=pairs,
+        transfer_regret=regret,
+        transfer_outcome=None if first not in tried else outcome(tried[first]),
+    )
+    return plain(measured)
 
 
-def _missed(settings: Settings, known: Grounds, searched: int, confirmed: int) -> Record:
+def _missed(settings: Settings, known: Grounds, searched: int, confirmed: int) -> Trust:
     low, high = known.proxy.interval()
     ceiling = known.ceiling
-    return {
-        "searched": searched,
-        "confirmed": confirmed,
-        "missed": chance_missed(known.proxy, searched, confirmed),
-        "missed_by_full_network": None if ceiling is None else chance_missed(ceiling, searched, confirmed),
-        "level": MISS_LEVEL if settings.search.confirm == "auto" else None,
-        "basis": known.basis,
-        "believed": {"value": math.tanh(known.proxy.z), "low": low, "high": high},
-        "verdict": known.verdict,
-    }
+    return Trust(
+        searched,
+        confirmed,
+        missed=chance_missed(known.proxy, searched, confirmed),
+        missed_by_full_network=None if ceiling is None else chance_missed(ceiling, searched, confirmed),
+        level=MISS_LEVEL if settings.search.confirm == "auto" else None,
+        basis=known.basis,
+        believed=Correlation(math.tanh(known.proxy.z), low, high),
+        verdict=known.verdict,
+    )
 
 
 def _leading(ranking: list[int], tried: Mapping[int, object]) -> int:

@@ -13,6 +13,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from prunetune.backends.study.attributes import GIVEN
+from prunetune.backends.study.chunked_attributes import read_text, write_text
+from prunetune.backends.study.storage import connected
 from prunetune.errors import InputError, unknown_name
 from prunetune.events import Notice, Observer
 from prunetune.record import provenance
@@ -193,8 +195,6 @@ def _any_score(folder: RunFolder, observer: Observer) -> bool:
         return False
     from optuna.trial import TrialState
 
-    from prunetune.backends.study.storage import connected
-
     with connected(folder.storage, observer=observer) as storage:
         every = [trial for study in storage.get_all_studies() for trial in storage.get_all_trials(study._study_id)]
     return any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in every)
@@ -202,8 +202,6 @@ def _any_score(folder: RunFolder, observer: Observer) -> bool:
 
 def publish_given(study: optuna.Study, now: Fingerprint) -> None:
     """Leave in a study what workers are to bring, too."""
-    from prunetune.backends.study.chunked_attributes import read_text, write_text
-
     text = json.dumps(now.to_json())
     if read_text(study, GIVEN) != text:
         write_text(study, GIVEN, text)
@@ -211,8 +209,6 @@ def publish_given(study: optuna.Study, now: Fingerprint) -> None:
 
 def check_given(study: optuna.Study, now: Fingerprint, *, resume: Resume, observer: Observer) -> None:
     """Compare what a worker brings with what the owner of the study did. Raises InputError."""
-    from prunetune.backends.study.chunked_attributes import read_text
-
     text = read_text(study, GIVEN)
     if text is None:  # the owner is of an earlier version
         return

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
 
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record, read_params
+from prunetune.record.schema import Result, TimePart, plain
 from prunetune.tuning.energy import Meter
+
+LATER: Final = ("search", "winner")
+"""What is in a record from the beginning, null until it is known."""
 
 
 class Journal:
@@ -22,6 +28,12 @@ class Journal:
         self.seconds = dict.fromkeys(("prune", "measure", "search", "confirm", "refine", "total"), 0.0)
         self._meter = meter
         self._clock = time.perf_counter()
+
+    def begin(self, result: Result) -> None:
+        """Start the record of a run that is new."""
+        unknown = TimePart(estimate_basis="not known yet")
+        known = plain(replace(result, confirmation=(), time=unknown, test={}))
+        self.record = {name: each for name, each in known.items() if each is not None or name in LATER}
 
     def go_on_with(self, record: Record) -> None:
         """Take up what an earlier start has written."""

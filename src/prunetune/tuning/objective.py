@@ -12,6 +12,7 @@ from torch import nn
 from prunetune._utils.caller import seed_all
 from prunetune._utils.malloc import give_back_at_times
 from prunetune.backends.study.attributes import UNREAD
+from prunetune.engine import fresh_proxy
 from prunetune.events import Notice, Observer, silent
 from prunetune.transfer.groups import plain_groups, proxy_groups
 from prunetune.tuning.train_checks import watched
@@ -59,8 +60,6 @@ class Objective:
         observer: Observer = silent,
     ) -> Self:
         """That of a search: proxies with fresh weights. The observer hears once if ``transfer`` came to nothing."""
-        from prunetune.engine import fresh_proxy
-
         return cls(
             lambda: fresh_proxy(model_fn, plan, weights=weights),
             train,

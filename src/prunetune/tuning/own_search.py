@@ -10,7 +10,10 @@ import torch
 
 from prunetune._utils.caller import random_state_kept
 from prunetune._utils.checks import Direction, real_number
+from prunetune._utils.seeds import derive_seed
 from prunetune.backends import Distribution, SearchSpace
+from prunetune.backends.study.study import worst_score
+from prunetune.backends.study.trial import Report, TrialDiverged
 from prunetune.engine import ExampleInputs
 from prunetune.errors import SearchError
 from prunetune.events import silent
@@ -72,8 +75,6 @@ class ProxyObjective:
 
         A trial that diverges counts as the worst score in the study, and has the user attribute ``outcome`` to tell.
         """
-        from prunetune.backends.study.study import worst_score
-
         score = self._score(trial, self.space.suggest(trial))
         if score is None:
             trial.set_user_attr("outcome", "diverged")
@@ -106,9 +107,6 @@ class ProxyObjective:
     def _score(self, trial: Any, params: dict[str, Any]) -> float | None:
         """None for a trial that diverged. Raises what the train function raises, TrialPruned among it."""
         from optuna import TrialPruned
-
-        from prunetune._utils.seeds import derive_seed
-        from prunetune.backends.study.trial import Report, TrialDiverged
 
         seed = derive_seed(self._seed, STREAM, trial.number)
         report: Report = Report(trial, seed=seed, epochs=self._epochs, phase="search", observer=silent)

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from prunetune._utils.checks import real_number
+from prunetune.backends.study.attributes import BEHIND, NOT_READ
+from prunetune.backends.study.study import count_outcomes, outcome, top_trials
 from prunetune.errors import InputError
 from prunetune.record.provenance import Record, finite
+from prunetune.record.schema import (
+    Choice,
+    Confirmation,
+    CostPart,
+    FidelityPart,
+    FrozenNode,
+    Layer,
+    LayerGroup,
+    NetworkCost,
+    PruningPart,
+    Raced,
+    Refined,
+    SearchPart,
+    StepMeasurement,
+    TrialCostPart,
+    TrialShares,
+    plain,
+)
 from prunetune.tuning.fidelity import AXES
+from prunetune.tuning.transfer_notes import asked_trials
 
 if TYPE_CHECKING:
     import optuna
@@ -18,61 +40,49 @@ if TYPE_CHECKING:
     from prunetune.tuning.fidelity import Fidelity, TrialCost
 
 
-def pruning_part(result: PruneResult) -> Record:
-    """What was cut and what could not be."""
-    return {
-        "seconds": result.seconds,
-        "layers": [{"name": x.name, "before": list(x.before), "after": list(x.after)} for x in result.layers],
-        "groups": [
-            {**asdict(group), "made_by": list(group.made_by), "read_by": list(group.read_by)} for group in result.groups
-        ],
-        "measurements": [
-            {"base_seconds": m.base_seconds, "proxy_seconds": m.proxy_seconds, "speedup": m.speedup}
-            for m in result.measurements
-        ],
-        "frozen": [{"node": each.node, "reason": each.reason} for each in result.frozen],
-    }
+def pruning_part(asked: Record, result: PruneResult, plan_sha256: str) -> PruningPart:
+    """What was asked for, what was cut and what could not be."""
+    return PruningPart(
+        **{**asked, "protect": tuple(asked["protect"])},
+        plan_sha256=plan_sha256,
+        seconds=result.seconds,
+        measurements=tuple(StepMeasurement(m.base_seconds, m.proxy_seconds, m.speedup) for m in result.measurements),
+        layers=tuple(Layer(each.name, tuple(each.before), tuple(each.after)) for each in result.layers),
+        groups=tuple(LayerGroup(**asdict(group)) for group in result.groups),
+        frozen=tuple(FrozenNode(each.node, each.reason) for each in result.frozen),
+    )
 
 
 def cost_part(
     result: PruneResult, step_seconds: Mapping[str, float], fidelity: Fidelity, predicted: TrialCost
-) -> Record:
+) -> CostPart:
     """What the full network ("base"), its proxy, and a trial cost: predicted, and once both have trained, measured."""
-    networks = {
-        name: {"parameters": cost.parameters, "flops": cost.flops, "step_seconds": step_seconds[name]}
+    base, proxy = (
+        NetworkCost(cost.parameters, cost.flops, step_seconds[name])
         for name, cost in (("base", result.cost.base), ("proxy", result.cost.proxy))
-    }
-    trial = {
-        "fidelity": {axis: getattr(fidelity, axis) for axis in AXES},
-        "predicted": {**asdict(predicted), "total": predicted.total},
-        "measured": None,
-    }
-    return {**networks, "trial": trial}
+    )
+    shares = FidelityPart(**{axis: getattr(fidelity, axis) for axis in AXES})
+    return CostPart(base, proxy, TrialCostPart(shares, TrialShares(predicted.total, **asdict(predicted))))
 
 
 def search_part(study: optuna.Study, space: SearchSpace, notes: Sequence[str]) -> Record:
     """Totals of a study, interrupted trials included as far as their time is known, its best trial, and notes on it."""
-    from prunetune.backends.study.study import count_outcomes, top_trials
-    from prunetune.tuning.transfer_notes import asked_trials
-
     trials = study.get_trials(deepcopy=False)
     best = top_trials(study, 1)
-    return {
-        "seconds": sum(trial.user_attrs.get("seconds", 0.0) for trial in trials),
-        "epochs": sum(trial.user_attrs.get("epochs", trial.last_step or 0) for trial in trials),
-        "trials": count_outcomes(study),
-        "best": choice(best[0].number, best[0], space) if best else None,
-        "param_groups": asked_trials(study)[0],
-        "not_read": not_read(study),
-        "notes": list(notes),
-    }
+    part = SearchPart(
+        seconds=sum(trial.user_attrs.get("seconds", 0.0) for trial in trials),
+        epochs=sum(trial.user_attrs.get("epochs", trial.last_step or 0) for trial in trials),
+        trials=count_outcomes(study),
+        best=choice(best[0].number, best[0], space) if best else None,
+        param_groups=asked_trials(study)[0],
+        not_read=tuple(not_read(study)),
+        notes=tuple(notes),
+    )
+    return plain(part)
 
 
 def not_read(study: optuna.Study) -> list[str]:
     """The hyperparameters that the train function read in no trial: whatever was found for them means nothing."""
-    from prunetune.backends.study.attributes import NOT_READ
-    from prunetune.backends.study.study import outcome
-
     ended = [
         trial for trial in study.get_trials(deepcopy=False) if outcome(trial) in ("complete", "pruned", "diverged")
     ]
@@ -80,21 +90,13 @@ def not_read(study: optuna.Study) -> list[str]:
     return [name for name in (unread[0] if unread else ()) if all(name in each for each in unread)]
 
 
-def choice(number: int, trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
+def choice(number: int, trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Choice:
     """The hyperparameters, the score and the seed of ``trial``, under the ``number`` that they had in the search."""
-    return {
-        "trial": number,
-        "params": space.plain(trial.params),
-        "score": trial.value,
-        "seed": trial.user_attrs.get("seed"),
-    }
+    return Choice(number, space.plain(trial.params), trial.value, trial.user_attrs.get("seed"))
 
 
-def trained(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
+def _trained(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
     """How one training of the full network ended."""
-    from prunetune.backends.study.attributes import BEHIND
-    from prunetune.backends.study.study import outcome
-
     ended, notes = outcome(trial), trial.user_attrs
     message = ": ".join(said for said in (notes.get("message", ""), notes.get(BEHIND, "")) if said)
     return {
@@ -110,14 +112,14 @@ def trained(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
 
 def confirmation_part(study: optuna.Study, space: SearchSpace) -> list[Record]:
     """One entry for each training of the full network, in order."""
-    from prunetune.backends.study.study import outcome
-
     return [
-        {
-            "trial": trial.user_attrs["search_trial"],
-            "proxy_score": trial.user_attrs["proxy_score"],
-            **trained(trial, space),
-        }
+        plain(
+            Confirmation(
+                trial=trial.user_attrs["search_trial"],
+                proxy_score=trial.user_attrs["proxy_score"],
+                **_trained(trial, space),
+            )
+        )
         for trial in study.get_trials(deepcopy=False)
         if outcome(trial) is not None
     ]
@@ -125,30 +127,23 @@ def confirmation_part(study: optuna.Study, space: SearchSpace) -> list[Record]:
 
 def refined_part(study: optuna.Study, space: SearchSpace) -> list[Record]:
     """One entry for each trial of the refinement, in order, counted from 1."""
-    from prunetune.backends.study.study import outcome
-
     ran = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) is not None]
-    return [{"refine_trial": place, **trained(trial, space)} for place, trial in enumerate(ran, 1)]
+    return [plain(Refined(refine_trial=place, **_trained(trial, space))) for place, trial in enumerate(ran, 1)]
 
 
-def refined_choice(study: optuna.Study, trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
+def refined_choice(study: optuna.Study, trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Choice:
     """As ``choice``, of a trial of the refinement; it is none of the search."""
-    from prunetune.backends.study.study import outcome
-
     earlier = [each for each in study.get_trials(deepcopy=False)[: trial.number] if outcome(each) is not None]
-    return {**choice(trial.number, trial, space), "trial": None, "refine_trial": len(earlier) + 1}
+    return replace(choice(trial.number, trial, space), trial=None, refine_trial=len(earlier) + 1)
 
 
 def raced_part(study: optuna.Study, epochs: int) -> Record:
     """How many trainings the race stopped, and the epochs and the time that they did not take, each at its own pace."""
-    from prunetune.backends.study.attributes import BEHIND
-    from prunetune.backends.study.study import outcome
-
     ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) == "pruned"]
     stopped = [trial for trial in ended if BEHIND in trial.user_attrs]  # not those that the train function gave up
     left = [epochs - trial.user_attrs["epochs"] for trial in stopped]
     seconds = sum(_seconds_of(trial, count) for count, trial in zip(left, stopped, strict=True))
-    return {"stopped": len(stopped), "epochs_saved": sum(left), "seconds_saved": seconds}
+    return plain(Raced(len(stopped), sum(left), seconds))
 
 
 def measured_part(
@@ -158,8 +153,6 @@ def measured_part(
 
     It is the ratio of the sums of seconds, proxy over base, each brought to all epochs of its network.
     """
-    from prunetune.backends.study.study import outcome
-
     on_proxy = {trial.number: trial for trial in search.get_trials(deepcopy=False)}
     both = [
         (trial, on_proxy[trial.user_attrs["search_trial"]])
@@ -169,11 +162,8 @@ def measured_part(
     seconds = sum(_seconds_of(proxy, search_epochs) for _, proxy in both)
     if not seconds:
         return None
-    return {
-        "total": seconds / sum(_seconds_of(base, confirm_epochs) for base, _ in both),
-        "configurations": len(both),
-        "epochs": search_epochs / confirm_epochs,
-    }
+    total = seconds / sum(_seconds_of(base, confirm_epochs) for base, _ in both)
+    return plain(TrialShares(total, epochs=search_epochs / confirm_epochs, configurations=len(both)))
 
 
 def estimate_part(search: optuna.Study, measured: Mapping[str, Any] | None) -> Record:
@@ -207,8 +197,6 @@ def train_seconds(trial: optuna.trial.FrozenTrial) -> float:
 
 def tested(returned: object) -> dict[str, float | None]:
     """What ``evaluate`` returned, as plain numbers by name; a number alone is called "score". Raises InputError."""
-    from prunetune._utils.checks import real_number
-
     named = returned if isinstance(returned, Mapping) else {"score": returned}
     try:
         return finite({name: real_number(str(name), value) for name, value in named.items()})

@@ -8,9 +8,14 @@ from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from prunetune._utils.seeds import derive_seed
 from prunetune.backends import SearchSpace
 from prunetune.backends.given import optimizer_name
-from prunetune.backends.study.attributes import SAME_NETWORK
+from prunetune.backends.study.attributes import SAME_NETWORK, TOLD
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.shrink_space import FEWEST, holds, narrowed
+from prunetune.backends.study.study import open_study, outcome, top_trials
+from prunetune.record.schema import plain
 from prunetune.tuning import parts
 from prunetune.tuning.confirm import CONFIRM_STUDY, CONFIRMED, SEARCH_STUDY, better, confirm_settings, on_base, promote
 
@@ -28,9 +33,6 @@ PROXY: Final = "proxy"
 
 def refine(run: Run) -> None:
     """Run the trials on the full network that ``run`` asks for; one that beats the winner takes its place."""
-    from prunetune._utils.seeds import derive_seed
-    from prunetune.backends.study.loop import run_trials
-    from prunetune.backends.study.study import open_study, top_trials
 
     def update() -> None:
         run.journal.lap("refine")
@@ -72,7 +74,7 @@ def refine(run: Run) -> None:
             finally:
                 update()
             best = next(iter(top_trials(refined, 1)), None)
-            chosen = best and parts.refined_choice(refined, best, settings.space)
+            chosen = best and plain(parts.refined_choice(refined, best, settings.space))
     if best and chosen and (better(run, chosen, run.record["winner"]) or chosen == run.record["winner"]):
         promote(run, chosen, run.folder.refined_weights(best.number))
     run.folder.drop_weights(run.folder.refined_weights)
@@ -83,9 +85,6 @@ def refined_space(study: optuna.Study, confirmed: optuna.Study, space: SearchSpa
 
     It is the quarter rounded up, and four where there are as many.
     """
-    from prunetune.backends.study.shrink_space import FEWEST, narrowed
-    from prunetune.backends.study.study import outcome, top_trials
-
     complete = top_trials(study, len(study.get_trials(deepcopy=False)))
     best = complete[: max(FEWEST, math.ceil(len(complete) / QUARTER))]
     tried = [trial for trial in confirmed.get_trials(deepcopy=False) if outcome(trial) is not None and trial.params]
@@ -100,9 +99,6 @@ def tell(refined: optuna.Study, study: optuna.Study, confirmed: optuna.Study, sp
     there, moved by the median difference of the two networks' scores, so that it is neither better nor worse by nature.
     """
     from optuna.trial import TrialState
-
-    from prunetune.backends.study.attributes import TOLD
-    from prunetune.backends.study.study import outcome
 
     ended = confirmed.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     both = [trial for trial in ended if outcome(trial) == "complete"]
@@ -127,10 +123,6 @@ def _add(
 ) -> None:
     """Add trials of the search's numbers, with these scores, that lie in ``space`` and are not there yet."""
     from optuna.trial import TrialState, create_trial
-
-    from prunetune.backends.study.attributes import TOLD
-    from prunetune.backends.study.shrink_space import holds
-    from prunetune.backends.study.study import outcome
 
     there = {
         (trial.user_attrs[TOLD], trial.user_attrs["search_trial"])

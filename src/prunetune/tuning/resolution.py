@@ -10,7 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from prunetune import engine
 from prunetune._utils.images import pixels_of
+from prunetune.engine import step_time
 from prunetune.engine.surroundings import set_aside
 from prunetune.errors import InputError
 from prunetune.tuning.fidelity import Fidelity, TrialCost, cost_of, split
@@ -86,8 +88,6 @@ def step_ratio(base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs,
 
     Both are measured in turns. The example inputs are images, see ``check_resolution``.
     """
-    from prunetune import engine
-
     images = images_in(example_inputs)
     assert images is not None
     device = next((parameter.device for parameter in proxy.parameters()), images.device)
@@ -137,8 +137,6 @@ def predicted_fidelity(
 
     Raises InputError also for a resolution that ``base`` does not run on.
     """
-    from prunetune.engine import step_time
-
     if asked.cost is None:
         check_resolution(base, example_inputs, asked.resolution)
     steps = step_time({"base": base, "proxy": proxy}, example_inputs)

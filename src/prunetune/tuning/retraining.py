@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from prunetune._utils.caller import given_back, seed_all
 from prunetune._utils.checks import real_number, whole_number
+from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.pruning.checks import check_train
@@ -18,9 +19,6 @@ from prunetune.tuning.fingerprint import Fingerprint, Resume, continued
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.problem import check_full_builder
 from prunetune.tuning.types import ModelFunction, TrainFunction
-
-if TYPE_CHECKING:
-    from prunetune.backends.study.trial import Report
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def _training_of(record: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         winner = record["winner"]
         trained = [*record["confirmation"], *(record.get("refinement") or {}).get("trials", ())]
-        mine = "refine_trial" if "refine_trial" in winner else "trial"
+        mine = "refine_trial" if winner.get("refine_trial") else "trial"
         found = [e for e in trained if e.get(mine) == winner[mine] and e["base_score"] == winner["score"]]
         return {"params": dict(found[-1]["params"]), "seed": int(found[-1]["seed"])}
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
@@ -100,8 +98,6 @@ def _training_of(record: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _report(params: dict[str, Any], seed: int, epochs: int, observer: Observer) -> Report:
     from optuna.trial import FixedTrial
-
-    from prunetune.backends.study.trial import Report
 
     trial: Any = FixedTrial(params)
     return Report(trial, seed=seed, epochs=epochs, phase="train", observer=observer)

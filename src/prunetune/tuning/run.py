@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from torch import nn
 
 from prunetune.backends.study.attributes import FIRST
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.notes import direction_warning, study_notes
+from prunetune.backends.study.study import copy_study, open_study, top_trials
+from prunetune.engine import PruningPlan, fresh_proxy, step_time
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import (
     Notice,
@@ -18,10 +22,13 @@ from prunetune.events import (
     PhaseEnded,
     counts_in_words,
 )
+from prunetune.pruning.cut import prune
 from prunetune.record import provenance
 from prunetune.record.folder import FORMAT, RunFolder, load_weights, read_text
 from prunetune.record.provenance import Record
+from prunetune.record.schema import FidelityPart, Result
 from prunetune.record.stored import read_record
+from prunetune.report import write_report
 from prunetune.tuning import parts
 from prunetune.tuning.confirm import SEARCH_STUDY, confirm
 from prunetune.tuning.energy import Meter
@@ -31,16 +38,17 @@ from prunetune.tuning.journal import Journal
 from prunetune.tuning.objective import Objective, unread_notes
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.refine import refine
+from prunetune.tuning.resolution import check_resolution, choose_fidelity
 from prunetune.tuning.result import TuneResult
 from prunetune.tuning.saving import full_trainings, will_not_pay
 from prunetune.tuning.settings import Settings
 from prunetune.tuning.train_checks import not_read_note
+from prunetune.tuning.transfer_notes import transfer_note
 from prunetune.tuning.worker import Order, digest, owner_of, publish
 
 if TYPE_CHECKING:
     import optuna
 
-    from prunetune.engine import PruningPlan
 
 ASKED: Final = ("n_trials", "refine", "confirm")
 """What may be raised later."""
@@ -111,10 +119,6 @@ class Run:
             self.record["anyway"] = [*self.record.get("anyway", []), *noted]
 
     def _prune(self, base: nn.Module) -> PruningPlan:
-        from prunetune.engine import step_time
-        from prunetune.pruning.cut import prune
-        from prunetune.tuning.resolution import check_resolution, choose_fidelity
-
         settings, example_inputs = self.settings, self.problem.example_inputs
         if settings.fidelity.cost is None:
             check_resolution(base, example_inputs, settings.fidelity.resolution)
@@ -133,21 +137,20 @@ class Run:
             say(f"the proxy has {flops:.1%} of the FLOPs, its step takes {ratio:.1%} of the time{trial}")
         plan_text = result.plan.to_json()
         asked = settings.to_record()
-        self.journal.record = {
-            "format": FORMAT,
-            "status": "searching",
-            **asked,
-            "command": provenance.command(),
-            "versions": provenance.versions(),
-            "machine": provenance.machine(base),
-            "pruning": {**asked["pruning"], **parts.pruning_part(result), "plan_sha256": digest(plan_text)},
-            "cost": parts.cost_part(result, steps, fidelity, predicted),
-            "search": None,
-            "confirmation": [],
-            "winner": None,
-            "time": {"search_on_base_estimate": None, "estimate_basis": "not known yet"},
-            "test": {},
-        }
+        self.journal.begin(
+            Result(
+                FORMAT,
+                command=provenance.command(),
+                versions=provenance.versions(),
+                machine=provenance.machine(base),
+                **{
+                    **asked,
+                    "fidelity": FidelityPart(**asked["fidelity"]),
+                    "pruning": parts.pruning_part(asked["pruning"], result, digest(plan_text)),
+                },
+                cost=parts.cost_part(result, steps, fidelity, predicted),
+            )
+        )
         self.folder.write_text(self.folder.plan, plan_text)
         self.journal.save()
         return result.plan
@@ -158,8 +161,6 @@ class Run:
         return Fidelity(**{axis: trial["fidelity"][axis] for axis in AXES if axis in trial["fidelity"]})
 
     def _stored_plan(self) -> PruningPlan:
-        from prunetune.engine import PruningPlan, fresh_proxy
-
         text = read_text(self.folder.plan) or ""
         if digest(text) != self.record["pruning"]["plan_sha256"]:
             raise InputError(f"{self.folder.plan} is missing or was changed since the run began; choose another folder")
@@ -168,11 +169,6 @@ class Run:
         return plan
 
     def _search(self, plan: PruningPlan) -> None:
-        from prunetune.backends.study.loop import run_trials
-        from prunetune.backends.study.notes import direction_warning, study_notes
-        from prunetune.backends.study.study import copy_study, open_study, top_trials
-        from prunetune.tuning.transfer_notes import transfer_note
-
         def update() -> None:
             self.journal.lap("search")
             mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
@@ -283,8 +279,6 @@ class Run:
 
     def _write_report(self) -> None:
         """A page that cannot be written is no reason to lose a run: the last event says why."""
-        from prunetune.report import write_report
-
         with self.journal.phase("report") as say:
             try:
                 say(str(write_report(self.folder.path)))

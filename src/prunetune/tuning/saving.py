@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from prunetune.backends.study.study import trial_pruner
 from prunetune.tuning.confirmations import AUTO_LIMIT
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ def will_not_pay(settings: Settings, trial: float) -> str:
     ``trial`` is what a whole trial is predicted to cost, as a share of a full training. Who searches on the full
     network itself (``ratio=1``) is told nothing.
     """
-    from prunetune.backends.study.study import trial_pruner
-
     if settings.pruning.ratio == 1:
         return ""
     search, study = settings.search, settings.study()

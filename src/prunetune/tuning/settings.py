@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
 from annotated_types import Ge, Lt
 
@@ -15,10 +15,11 @@ from prunetune.errors import InputError
 from prunetune.plugins import check_scorer
 from prunetune.pruning.budget import Budget, Share
 from prunetune.transfer import transfers
-from prunetune.tuning.fidelity import FULL, Fidelity
+from prunetune.tuning.fidelity import FULL, Fidelity, resolve_fidelity
 
 if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
+    from prunetune.tuning.problem import Problem
 
 Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
 SEED_LIMIT: Final = 2**63
@@ -131,6 +132,13 @@ class Settings(Options):
     search: Search
     seed: Seed
     fidelity: Fidelity = FULL
+
+    @classmethod
+    def of(cls, problem: "Problem", pruning: Pruning, search: Search, fidelity: Fidelity | str) -> Self:
+        """Those of a run on ``problem``. Raises InputError for unknown names."""
+        settings = cls(problem.space, problem.epochs, pruning, search, problem.seed, resolve_fidelity(fidelity))
+        settings.study()
+        return settings
 
     def study(self) -> "StudySettings":
         """Those of the search on the proxy. Raises InputError for unknown names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prunetune.backends.study.attributes import ASKED
+from prunetune.backends.study.study import outcome
 from prunetune.record.sentences import transfer_sentence
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ def never_asked(transfer: str) -> str:
 
 def asked_trials(study: optuna.Study) -> tuple[int, int]:
     """How many complete trials asked for parameter groups, and how many there are."""
-    from prunetune.backends.study.study import outcome
-
     complete = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) == "complete"]
     return sum(bool(trial.user_attrs.get(ASKED)) for trial in complete), len(complete)
 

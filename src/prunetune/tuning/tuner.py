@@ -18,7 +18,7 @@ from prunetune.events import Observer, Warned
 from prunetune.pruning.checks import check_unmasked
 from prunetune.record.folder import RunFolder
 from prunetune.tuning.energy import Meter
-from prunetune.tuning.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.tuning.fidelity import FULL, Fidelity
 from prunetune.tuning.fingerprint import Resume, check_resume
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.result import TuneResult
@@ -133,8 +133,7 @@ def tune(
         loss=loss,
         write="search=prunetune.Search({})",
     )
-    settings = Settings(problem.space, problem.epochs, pruning, search, problem.seed, resolve_fidelity(fidelity))
-    settings.study()
+    settings = Settings.of(problem, pruning, search, fidelity)
     meter = Meter(energy, country)
     check_optimizer(optimizer_name(search.optimizer))
     check_resume(resume)

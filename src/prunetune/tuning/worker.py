@@ -17,6 +17,10 @@ from prunetune._utils.caller import given_back, seed_all
 from prunetune._utils.interrupts import interruptible
 from prunetune._utils.malloc import freed_memory_kept
 from prunetune.backends.study.attributes import JOB, ORDER, PLAN
+from prunetune.backends.study.chunked_attributes import read_text, write_text
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import join_study
+from prunetune.engine import PruningPlan, fresh_proxy
 from prunetune.errors import SearchError
 from prunetune.events import Observer
 from prunetune.pruning.checks import check_model_fn, check_train
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
     import optuna
 
     from prunetune.backends.study.study import StudySettings
-    from prunetune.engine import PruningPlan
 
 WAIT_SECONDS: Final = 600.0
 
@@ -60,8 +63,6 @@ def owner_of(run: str, folder: str) -> dict[str, str]:
 
 def publish(study: optuna.Study, order: Order) -> None:
     """Let workers join ``study``, or tell those that have that there are more trials to run."""
-    from prunetune.backends.study.chunked_attributes import read_text, write_text
-
     for key, text in ((PLAN, order.plan), (JOB, json.dumps(order.job))):
         if read_text(study, key) != text:
             write_text(study, key, text)
@@ -71,8 +72,6 @@ def publish(study: optuna.Study, order: Order) -> None:
 
 def read_order(study: optuna.Study) -> Order:
     """What ``publish`` left. Raises SearchError if that is not all there."""
-    from prunetune.backends.study.chunked_attributes import read_text
-
     order, plan, job = study.user_attrs[ORDER], read_text(study, PLAN), read_text(study, JOB)
     try:
         if plan is None or job is None or digest(plan) != order["plan"]:
@@ -91,8 +90,6 @@ def joined(
     storage: str, study: str | None, observer: Observer, wait: float = WAIT_SECONDS
 ) -> Iterator[tuple[optuna.Study, StudySettings, Order]]:
     """A search that a run has published, its settings and what else a worker has to know."""
-    from prunetune.backends.study.study import join_study
-
     with join_study(storage, study, marker=ORDER, observer=observer, wait=wait) as (found, settings):
         yield found, settings, read_order(found)
 
@@ -146,9 +143,6 @@ def work(
 
         prunetune.work(MyNet, train, "postgresql://me@db.example.org/searches")
     """
-    from prunetune.backends.study.loop import run_trials
-    from prunetune.engine import PruningPlan, fresh_proxy
-
     check_model_fn(model_fn)
     check_train(train)
     check_resume(resume)
@@ -185,9 +179,6 @@ def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: Mod
 
     Raises PlanError if ``model_fn`` builds another network than the plan was made for.
     """
-    from prunetune.backends.study.chunked_attributes import read_text, write_text
-    from prunetune.engine import PruningPlan, fresh_proxy
-
     kept = read_text(study, PLAN)
     if kept is None:
         plan = cut()

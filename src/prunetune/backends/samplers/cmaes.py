@@ -1,44 +1,63 @@
-"""Optuna's CMA-ES, begun with Sobol points, and without its pickles."""
+"""CMA-ES by the package cmaes, begun with Sobol points; the whole state is told again for every trial."""
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
-from optuna._transform import _SearchSpaceTransform
+import numpy as np
+from cmaes import CMA
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import CmaEsSampler
-from optuna.study import Study, StudyDirection
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from prunetune._utils.quiet import quietly
 from prunetune._utils.seeds import derive_seed
+from prunetune.backends.samplers.cube import Cube
+from prunetune.backends.samplers.history import score_of, sign_of
 from prunetune.backends.samplers.stateless import STARTUP, SobolSampler
 from prunetune.backends.study.trial import repeated
 
+GENERATION: Final = "cma:generation"
+"""The trial's system attribute, as Optuna's ``CmaEsSampler`` calls it."""
+
 
 class Cmaes(SobolSampler):
-    """Optuna's sampler after ten Sobol points, the best of which are its first generation.
+    """Covariance matrix adaptation after ten Sobol points, the best of which are its first generation.
 
-    Optuna's own begins around the centre of the space, which takes a population to be seen to be no good. Categorical
-    hyperparameters, and those that not every trial has, stay points of the Sobol sequence.
+    Begun around the centre of the space instead, it takes a whole population to see that the centre is no good.
+    Categorical hyperparameters, and those that not every trial has, stay points of the Sobol sequence.
+
+    Optuna's own sampler stores a pickled optimizer in the study and unpickles what it finds there. A study may come
+    from a stranger, so this one stores the number of a trial's generation only, and tells the optimizer all
+    generations again.
     """
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(seed={self.seed})"
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The numbers that all trials have in common."""
-        return Replayed(self.seed).infer_relative_search_space(study, trial)
+        common = IntersectionSearchSpace(include_pruned=True).calculate(study)
+        return {
+            name: each
+            for name, each in common.items()
+            if not each.single() and not isinstance(each, CategoricalDistribution)
+        }
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A point of the next generation, or of one that is not full yet; nothing before the tenth score."""
-        seed = derive_seed(self.seed, "cmaes", self.draw(study, trial))
-        return Replayed(seed).sample_relative(study, trial, search_space)
+        scored = _scored_trials(study)
+        if not search_space or len(scored) < STARTUP:
+            return {}
+        cube = Cube(search_space)
+        optimizer = _told_again(cube, [each for each in scored if search_space.keys() <= each.params.keys()])
+        random = np.random.RandomState(derive_seed(self.seed, "cmaes", self.draw(study, trial)))
+        random.randint(1, 2**31 - 2)  # Optuna's sampler draws this one, too: a seed keeps its trials
+        optimizer.reseed_rng(random.randint(1, 2**16))
+        study._storage.set_trial_system_attr(trial._trial_id, GENERATION, optimizer.generation)
+        return cube.decode(optimizer.ask())
 
     def note(self, space: Mapping[str, BaseDistribution], n_trials: int) -> str:
         """What it will not learn about."""
@@ -55,76 +74,49 @@ class Cmaes(SobolSampler):
         )
 
 
-class Replayed(CmaEsSampler):
-    """Optuna's sampler stores a pickled optimizer in the study, and unpickles what it finds there.
+@dataclass(frozen=True)
+class _Scored:
+    """A trial that has a score, also one that was stopped: without these it learns nothing beside Hyperband."""
 
-    A study may come from a stranger, and what an optimizer knows is what it was told: so here it is told again, one
-    generation after the other. The first is the best of what came before the sampler was asked.
+    params: Mapping[str, Any]
+    loss: float
+    generation: int
+
+
+def _scored_trials(study: Study) -> list[_Scored]:
+    """The trials of the study, or of the trial's bracket if that is what Hyperband shows."""
+    sign = sign_of(study)
+    everything = {trial.number: trial for trial in study._storage.get_all_trials(study._study_id, deepcopy=False)}
+    scores = [(trial, score_of(trial)) for trial in study.get_trials(deepcopy=False)]
+    return [
+        _Scored(trial.params, sign * score if math.isfinite(score) else math.inf, _generation(trial, everything))
+        for trial, score in scores
+        if score is not None
+    ]
+
+
+def _generation(trial: FrozenTrial, everything: Mapping[int, FrozenTrial]) -> int:
+    """The generation that the trial was asked for in, or else the trial that it repeats; 0 if it was not asked for."""
+    family = [trial, *reversed(repeated(trial, everything))]
+    return next((each.system_attrs[GENERATION] for each in family if GENERATION in each.system_attrs), 0)
+
+
+def _told_again(cube: Cube, scored: list[_Scored]) -> CMA:
+    """The optimizer after all full generations.
+
+    Trials of no generation may be more than a population, for a study may begin with what another was told: the best
+    of them are the first.
     """
-
-    def __init__(self, seed: int) -> None:
-        with quietly(ExperimentalWarning):
-            super().__init__(
-                seed=seed,
-                n_startup_trials=STARTUP,
-                consider_pruned_trials=True,  # without them it learns nothing beside Hyperband
-                warn_independent_sampling=False,
-            )
-        self._sampled: tuple[Study, dict[str, BaseDistribution]] | None = None
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Optuna's answer, whose random numbers depend on the trial's number besides the seed: here they must not."""
-        self._sampled = study, search_space
-        numberless = copy.copy(trial)
-        numberless.number = 0
-        return super().sample_relative(study, numberless, search_space)
-
-    def _get_trials(self, study: Study) -> list[FrozenTrial]:
-        """Those that it learns from. What repeats a dead worker's trial is of the generation of that one."""
-        everything = {trial.number: trial for trial in study._storage.get_all_trials(study._study_id, deepcopy=False)}
-        return [_with_its_generation(trial, everything) for trial in super()._get_trials(study)]
-
-    def _get_solution_trials(self, trials: list[FrozenTrial], generation: int) -> list[FrozenTrial]:
-        """A generation. Optuna's first are trials that were asked for; here the best come first of all that have none.
-
-        These may be more than a population: a study may begin with what another was told.
-        """
-        members = [t for t in trials if t.system_attrs.get(self._attr_key_generation, 0) == generation]
-        if generation == 0:
-            assert self._sampled is not None
-            maximize = self._sampled[0].direction == StudyDirection.MAXIMIZE
-            members.sort(key=lambda trial: trial.value or 0.0, reverse=maximize)
-        return members
-
-    def _restore_optimizer(self, completed_trials: list[FrozenTrial]) -> Any:
-        assert self._sampled is not None
-        study, space = self._sampled
-        places = _SearchSpaceTransform(space, transform_0_1=True)
-        optimizer = self._init_optimizer(places, study.direction)
-        sign = 1.0 if study.direction == StudyDirection.MINIMIZE else -1.0
-        comparable = [t for t in completed_trials if space.keys() <= t.params.keys()]
-        while True:
-            trials = self._get_solution_trials(comparable, optimizer.generation)[: optimizer.population_size]
-            if len(trials) < optimizer.population_size:
-                return optimizer
-            optimizer.tell([(places.transform(t.params), sign * (t.value or 0.0)) for t in trials])
-
-    def _split_optimizer_str(self, optimizer_str: str) -> dict[str, str]:
-        return {}  # nothing to store
-
-
-def _with_its_generation(trial: FrozenTrial, everything: Mapping[int, FrozenTrial]) -> FrozenTrial:
-    """Optuna notes a generation where it samples, and a trial that is repeated is not sampled."""
-    before = repeated(trial, everything)
-    if not before:
-        return trial
-    twin = copy.copy(trial)
-    twin.system_attrs = {**before[-1].system_attrs, **trial.system_attrs}
-    return twin
+    optimizer = CMA(np.full(cube.size, 0.5), 1 / 6, np.tile([0.0, 1.0], (cube.size, 1)), 10 * cube.size)
+    while True:
+        members = [each for each in scored if each.generation == optimizer.generation]
+        if optimizer.generation == 0:
+            members.sort(key=lambda each: each.loss)
+        if len(members) < optimizer.population_size:
+            return optimizer
+        optimizer.tell([(cube.encode(each.params), each.loss) for each in members[: optimizer.population_size]])
 
 
 def cmaes(seed: int) -> Cmaes:
-    """Covariance matrix adaptation (Hansen & Ostermeier 2001) in Optuna's form, after ten Sobol points."""
+    """Covariance matrix adaptation (Hansen & Ostermeier 2001), after ten Sobol points."""
     return Cmaes(seed)

@@ -83,9 +83,7 @@ def tell_all(study: Study, trial: FrozenTrial, draw: int) -> list[Told]:
 
     Raises InputError for a study of several objectives.
     """
-    if study._is_multi_objective():
-        raise InputError("this optimizer is for one objective, and the study has several; take an Optuna sampler")
-    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+    sign = sign_of(study)
     trials = _all_trials(study)
     draws = _draws(trials)
     others = [other for other in trials if other.number != trial.number]
@@ -94,7 +92,7 @@ def tell_all(study: Study, trial: FrozenTrial, draw: int) -> list[Told]:
     others = [t for t in others if t.state != TrialState.WAITING]
     others = [t for t in others if t.state != TrialState.RUNNING or draws[t.number] < draw]
     counted = [t for t in others if not _interrupted(t) or draws[t.number] in over]
-    scores = {other.number: _score(other) for other in counted}
+    scores = {other.number: score_of(other) for other in counted}
     finite = [sign * score for score in scores.values() if score is not None and math.isfinite(score)]
     worst = max(finite, default=0.0)
 
@@ -157,7 +155,15 @@ def _given_up(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(GIVEN_UP, False))
 
 
-def _score(trial: FrozenTrial) -> float | None:
+def sign_of(study: Study) -> float:
+    """-1 or 1: times a score it is a loss. Raises InputError for a study of several objectives."""
+    if study._is_multi_objective():
+        raise InputError("this optimizer is for one objective, and the study has several; take an Optuna sampler")
+    return -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+
+
+def score_of(trial: FrozenTrial) -> float | None:
+    """The score of a trial that is over, of one that was stopped the last; None if it has none."""
     if trial.state == TrialState.COMPLETE:
         return trial.value
     if trial.state == TrialState.PRUNED and trial.last_step is not None:

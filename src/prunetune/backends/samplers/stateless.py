@@ -67,7 +67,13 @@ class StatelessSampler(BaseSampler):
 
 
 class SobolSampler(StatelessSampler):
-    """A sampler whose single suggestions are from a scrambled Sobol sequence, at the place of the trial's draw."""
+    """A scrambled Sobol sequence: each trial has the point at the place of its draw.
+
+    Optuna's ``QMCSampler`` counts in the study how many points were drawn, so a killed trial leaves a hole.
+    """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(seed={self.seed})"
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import plotly.graph_objects as go
 
-from prunetune.record.schema import Group
+from prunetune.record.schema import LayerGroup
 from prunetune.report.figures.base import MAX_POINTS_DRAWN, NothingToShow, blank, thinned
 from prunetune.report.run import Run
 from prunetune.report.theme import LIGHT
@@ -70,7 +70,7 @@ def _lanes(rows: Sequence[Sequence[int]]) -> list[int]:
     return found
 
 
-def _draw_layers(figure: go.Figure, groups: Sequence[Group], lanes: Sequence[int], names: Sequence[str]) -> None:
+def _draw_layers(figure: go.Figure, groups: Sequence[LayerGroup], lanes: Sequence[int], names: Sequence[str]) -> None:
     """A thin line for each layer, from the leftmost to the rightmost lane that it has a dot on."""
     touched: dict[int, list[int]] = {}
     for group, lane in zip(groups, lanes, strict=True):
@@ -88,7 +88,7 @@ def _draw_layers(figure: go.Figure, groups: Sequence[Group], lanes: Sequence[int
 
 def _draw_groups(
     figure: go.Figure,
-    groups: Sequence[tuple[Group, int]],
+    groups: Sequence[tuple[LayerGroup, int]],
     names: Sequence[str],
     colour: str,
     *,
@@ -125,7 +125,9 @@ def _draw_groups(
     )
 
 
-def _dots(groups: Sequence[tuple[Group, int]], names: Sequence[str], *, made: bool) -> Iterator[tuple[int, str, str]]:
+def _dots(
+    groups: Sequence[tuple[LayerGroup, int]], names: Sequence[str], *, made: bool
+) -> Iterator[tuple[int, str, str]]:
     for group, lane in groups:
         kept = f", {percent(group.after / group.before)} kept" if group.before else ""
         words = f"<b>{plot_text(group.name)}</b><br>{group.before:,} → {group.after:,} channels{kept}"

@@ -1,0 +1,103 @@
+"""The networks, learning rates and widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import torch
+from torch import nn
+
+from prunetune.transfer.base import OptimizerKind
+from prunetune.zoo import models
+from prunetune.zoo.vgg import VGG
+
+MUP: Final = "mup"
+RULES: Final = (MUP, "identity")
+
+
+class Perceptron(nn.Module):
+    """Three hidden layers and no norm: what the theory is about."""
+
+    def __init__(self, pixels: int, width: int, num_classes: int, channels: int) -> None:
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.first = nn.Linear(channels * pixels**2, width)
+        self.second = nn.Linear(width, width)
+        self.third = nn.Linear(width, width)
+        self.last = nn.Linear(width, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, channels, pixels, pixels) to logits (B, num_classes)."""
+        hidden = self.first(self.flatten(images)).relu()
+        out: torch.Tensor = self.last(self.third(self.second(hidden).relu()).relu())
+        return out
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network, how it is trained, the learning rates to try (if any), and that of the coordinate check (if any)."""
+
+    name: str
+    build: Callable[[int, int], nn.Module]
+    """Of the number of classes and of channels."""
+    epochs: int
+    rates: tuple[float, ...]
+    step: float | None
+    optimizer: OptimizerKind = "sgd"
+    weight_decay: float = 5e-4
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What is run on which data, at which widths, and with how many seeds."""
+
+    tasks: tuple[Task, ...]
+    dataset: str
+    pixels: int
+    images: int
+    val: int
+    seeds: int
+    coordinate_seeds: int
+    widths: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
+    batch: int = 64
+
+
+def powers(first: int, last: int) -> tuple[float, ...]:
+    """The powers of two from one exponent to another."""
+    return tuple(2.0**each for each in range(first, last + 1))
+
+
+def wide_from_zero(num_classes: int, channels: int) -> nn.Module:
+    """The VGG below, four times as wide and with a readout of zeros (Tensor Programs V, appendix D.2).
+
+    Without it the initial logits are larger in narrow networks, by one over the root of the width, and the first steps
+    take them back. At the widths below, an eighth has four to eight channels, too few for the theory.
+    """
+    model = VGG(((128,), (256, 256)), num_classes, channels)
+    nn.init.zeros_(model.classifier.weight)
+    nn.init.zeros_(model.classifier.bias)
+    return model
+
+
+_VGG: Final = partial(VGG, ((32,), (64, 64)))
+
+
+SCALES: Final = {
+    "smoke": Scale(
+        (Task("perceptron, sgd", partial(Perceptron, 8, 32), 1, powers(-6, -4), 0.1),), "digits", 8, 128, 64, 1, 1,
+        widths=(1.0, 0.25),
+    ),
+    "cpu": Scale(
+        (
+            Task("perceptron, sgd", partial(Perceptron, 14, 512), 5, powers(-10, 0), 0.1),
+            Task("perceptron, adam", partial(Perceptron, 14, 512), 5, powers(-14, -4), 2.0**-9, "adam", 0.01),
+            Task("vgg3-bn, sgd", _VGG, 3, powers(-9, 0), 0.1),
+            Task("resnet8, sgd", models["resnet8"], 4, powers(-8, 1), 0.1),
+            Task("vgg3-bn, four times as wide, readout from 0, sgd", wide_from_zero, 0, (), 0.025),
+        ),
+        "fashion-mnist", 14, 3000, 2000, 2, 5,
+    ),
+}  # fmt: skip

@@ -253,7 +253,7 @@ class Ascent:
         shares = sum((trial.user_attrs["epochs"] or epochs) / epochs for trial in ended) * self.plan.prices[place]
         if not shares:
             return self._full_seconds or math.inf
-        return sum(trial.user_attrs["seconds"] for trial in ended) / shares
+        return float(sum(trial.user_attrs["seconds"] for trial in ended) / shares)
 
     def _left(self) -> float:
         """The time that is left, in full trainings; what is not training has its reserve."""

@@ -19,10 +19,6 @@ from prunetune.tuning.settings import NO_BUDGET, Pruning, Search, Settings
 if TYPE_CHECKING:
     from prunetune.tuning.problem import Problem
 
-TRIALS: Final = 50
-CONFIRM: Final = 3
-"""Of a search of two rungs, where one of them is not given."""
-
 
 def settings_of(
     problem: Problem,
@@ -71,9 +67,7 @@ def settings_of(
 
 def with_two_rungs(problem: Problem, pruning: Pruning, search: Search, fidelity: Fidelity | str) -> Settings:
     """The settings of a search on one proxy, whose best are confirmed."""
-    trials = TRIALS if search.n_trials is None else search.n_trials
-    confirm = CONFIRM if search.confirm is None else search.confirm
-    search = replace(search, n_trials=trials, confirm=confirm)
+    search = replace(search, n_trials=search.trials, confirm=search.confirmed)
     wanted = resolve_fidelity(fidelity)
     return _checked(Settings(problem.space, problem.epochs, pruning, search, problem.seed, wanted))
 

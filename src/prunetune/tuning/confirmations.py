@@ -83,7 +83,7 @@ def confirmations(settings: Settings, folder: RunFolder, study: optuna.Study) ->
     For "auto" the fewest with which the best is missed with a probability below ``MISS_LEVEL``, at most ``AUTO_LIMIT``
     and as many as there are.
     """
-    asked = settings.search.confirm
+    asked = settings.search.confirmed
     if asked != "auto":
         return max(1, asked)
     most = max(1, min(AUTO_LIMIT, len(top_trials(study, AUTO_LIMIT))))

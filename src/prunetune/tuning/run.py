@@ -219,7 +219,7 @@ class Run:
             self.journal.lap("search")
             mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
             extra = (transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
-            before = (*study_notes(study, settings, asked.n_trials), not_paying, *self.remarks)
+            before = (*study_notes(study, settings, asked.trials), not_paying, *self.remarks)
             notes = (*before, *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
             if self._searched_in_full() and (best := self.record["search"]["best"]):
@@ -247,7 +247,7 @@ class Run:
                     study,
                     objective,
                     settings,
-                    n_trials=asked.n_trials if ascent is None else lambda: ascent.limit(0, study),
+                    n_trials=asked.trials if ascent is None else lambda: ascent.limit(0, study),
                     observer=observer,
                     after=self._work_after_search() if ascent is None else ascent.after(0),
                     distinct=True,
@@ -302,7 +302,7 @@ class Run:
         job = self.folder.read_json(self.folder.config)
         settings, pruning, fidelity = self.settings, self.settings.pruning, self.settings.fidelity
         return Order(
-            settings.search.n_trials,
+            settings.search.trials,
             pruning.weights,
             plan.to_json(),
             pruning.transfer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from prunetune.backends.pruners.rungs import Rungs
 from prunetune.backends.study.study import trial_pruner
 from prunetune.tuning.confirmations import AUTO_LIMIT
 
@@ -22,14 +23,15 @@ CUSTOMARY_TRIALS: Final = 50
 
 def customary_trainings(epochs: int) -> float:
     """About how many full trainings the customary search takes, its winner's own included."""
-    stopped = trial_pruner("hyperband", epochs).rungs.expected_epochs(CUSTOMARY_TRIALS) / epochs
+    rungs: Rungs = trial_pruner("hyperband", epochs).rungs  # type: ignore[attr-defined]
+    stopped = rungs.expected_epochs(CUSTOMARY_TRIALS) / epochs
     return CUSTOMARY_TRIALS * stopped + 1
 
 
 def full_trainings(search: Search) -> int:
     """So many trainings of the full network follow a search; "auto" is taken to be the most that it may be."""
-    confirmations = AUTO_LIMIT if search.confirm == "auto" else max(1, search.confirm)
-    return min(confirmations, search.n_trials) + search.refine
+    confirmations = AUTO_LIMIT if search.confirmed == "auto" else max(1, search.confirmed)
+    return min(confirmations, search.trials) + search.refine
 
 
 def will_not_pay(settings: Settings, trial: float) -> str:
@@ -42,8 +44,8 @@ def will_not_pay(settings: Settings, trial: float) -> str:
         return ""
     search, study = settings.search, settings.study()
     rungs = getattr(trial_pruner(study.trial_pruner, study.epochs), "rungs", None)
-    stopped = 1.0 if rungs is None else rungs.expected_epochs(search.n_trials, form=search.rungs) / study.epochs
-    plain, after = search.n_trials * stopped, full_trainings(search)
+    stopped = 1.0 if rungs is None else rungs.expected_epochs(search.trials, form=search.rungs) / study.epochs
+    plain, after = search.trials * stopped, full_trainings(search)
     if trial <= WORTHWHILE and trial * plain + after < plain:
         return ""
     if trial > WORTHWHILE:
@@ -57,6 +59,6 @@ def will_not_pay(settings: Settings, trial: float) -> str:
     return (
         f"warning: this search is not expected to pay: a trial on the proxy is predicted to cost {trial:.2g} of a full "
         f"training, so the search takes the time of about {trial * plain:.3g} full trainings and what follows that of "
-        f"{'up to ' if search.race or search.confirm == 'auto' else ''}{after}, where the same search on the full "
+        f"{'up to ' if search.race or search.confirmed == 'auto' else ''}{after}, where the same search on the full "
         f"network takes that of about {plain:.3g}; {advice}"
     )

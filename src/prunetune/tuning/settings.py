@@ -1,101 +1,86 @@
 """What a run is: the settings that it is started with and can only be continued with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
-from prunetune._utils.arguments import check_options
-from prunetune._utils.checks import Direction, known_direction, real_number, whole_number
-from prunetune.backends import RUNGS, RungsForm, SearchSpace, full_name
+from annotated_types import Ge, Lt
+
+from prunetune._utils.checks import Direction, known_direction
+from prunetune._utils.options import Options
+from prunetune.backends import RungsForm, SearchSpace, full_name
 from prunetune.backends.given import Optimizer, TrialPruner, optimizer_name, trial_pruner_name
-from prunetune.errors import InputError, unknown_name
+from prunetune.errors import InputError
 from prunetune.ladder.budget import SearchBudget
 from prunetune.ladder.rung import Ladder
-from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR, Budget
+from prunetune.plugins import check_scorer
+from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR, Budget, Share
 from prunetune.transfer import transfers
 from prunetune.tuning.fidelity import FULL, Fidelity
 
 if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
-    from prunetune.engine import Heads
 
 Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
-WEIGHTS: Final = ("redraw", "reset", "sliced")
-
-
 SEED_LIMIT: Final = 2**63
+TRIALS: Final = 50
+CONFIRM: Final = 3
+"""Of a search of two rungs, where they are not given."""
 NO_BUDGET: Final = SearchBudget()
+Seed: TypeAlias = Annotated[int, Ge(0), Lt(SEED_LIMIT)]
+Count: TypeAlias = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True)
-class Pruning:
+class Pruning(Budget):
     """How the proxy is cut: the arguments of ``prunetune.prune``, ``scorer`` by name.
 
     ``weights`` says what every trial begins with, see ``prunetune.engine.fresh_proxy``; ``transfer`` what the proxy
     makes of hyperparameters that are right for the full network, see ``Report.param_groups``.
     """
 
-    scorer: str = "synflow"
-    percentile: float | None = None
-    ratio: float | None = None
-    flops: float | None = None
-    params: float | None = None
-    speedup: float | None = None
-    depth: bool = False
-    floor: float = PAPER_FLOOR
-    protect: tuple[str, ...] = ()
-    multiple_of: int = 1
-    heads: Heads = "auto"
+    scorer: Annotated[str, check_scorer] = "synflow"
+    ratio: Share | None = None
     weights: Weights = "redraw"
-    transfer: str = "mup"
-
-    def __post_init__(self) -> None:
-        for name in (*BUDGETS, "floor"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, real_number(name, getattr(self, name)))
-        if isinstance(self.protect, str):
-            raise InputError(f"protect must be several patterns; got {self.protect!r}: put it into a list")
-        object.__setattr__(self, "protect", tuple(self.protect))
-        if self.weights not in WEIGHTS:
-            raise unknown_name("way to fresh weights", str(self.weights), WEIGHTS)
-        transfers.check(self.transfer)
-        if not isinstance(self.scorer, str):
-            raise InputError(
-                f"the scorer must be a name; got {type(self.scorer).__name__}, which prunetune.prune takes"
-            )
-        self.budget()
-
-    def budget(self) -> Budget:
-        """How small the proxy is to be. Raises InputError for several budgets."""
-        return Budget(**{field.name: getattr(self, field.name) for field in fields(Budget)})
-
-    def arguments(self) -> dict[str, Any]:
-        """What ``prunetune.prune`` is called with."""
-        budget = self.budget()
-        sizes = {each.name: getattr(budget, each.name) for each in fields(budget)}
-        return {"scorer": self.scorer, "heads": self.heads, **sizes}
+    transfer: Annotated[str, transfers.check] = "mup"
 
     def to_record(self) -> dict[str, Any]:
         """What was asked for, defaults filled in."""
-        record = {**asdict(self), "protect": list(self.protect), "percentile": self.budget().percentile}
+        record = {**asdict(self), "protect": list(self.protect), "percentile": self.asked_percentile}
         if self.ratio is not None:
             record["floor"] = None  # it has no part in it
         return record
 
 
+def absolute_url(storage: object) -> str:
+    """The URL of a storage, whose file, if it is one, is found from any folder. Raises InputError for what is none."""
+    from prunetune.backends.study.storage import absolute, check_url
+
+    if not isinstance(storage, str):
+        raise InputError(f"storage must be a URL; got {type(storage).__name__}: write 'journal:///FILE', say")
+    check_url(storage)
+    return absolute(storage)
+
+
+def check_study_name(name: object) -> None:
+    """Raise InputError for what no study can be called."""
+    if not isinstance(name, str) or not 1 <= len(name) <= 200:
+        raise InputError(f"study is {name!r}, but it must be a name of 1 to 200 characters")
+
+
 @dataclass(frozen=True)
-class Search:
+class Search(Options):
     """How hyperparameters are searched on the proxy and confirmed on the full network.
 
     ``direction`` is "maximize" where a higher score is better, as of an accuracy, and "minimize" where a lower one is,
     as of a loss. It must be given: nothing else tells what your train function returns.
 
-    ``n_trials`` are finished on the proxy, then the ``confirm`` best are trained on the full network and the best of
-    them wins. With ``confirm=0`` the proxy's best is trained without comparison: the paper's plain transfer. With
-    ``confirm="auto"`` it is so many that the full network's best is missed less often than once in ten, as far as
+    A search climbs a ladder (see ``prunetune.tune``), which says how many are trained on each rung; ``n_trials`` is
+    how many on the first, if you want to say it. Where it is given and no ladder, or ``confirm`` is, the search has two
+    rungs: ``n_trials`` (50) are finished on the proxy, then the ``confirm`` (3) best are trained on the full network
+    and the best of them wins. With ``confirm=0`` the proxy's best is trained without comparison: the paper's plain
+    transfer. With ``confirm="auto"`` it is so many that the full network's best is missed less often than once in ten, as far as
     ``prunetune.check`` measured or a prior tells, and at most 8.
 
     With ``race`` a training on the full network is stopped when it is clearly behind the best that has finished. Then
@@ -114,40 +99,33 @@ class Search:
     schedule is finished ("reannealed"), as long as the train function trains for ``report.epochs``.
     """
 
-    n_trials: int | None = None
-    confirm: int | Literal["auto"] | None = None
-    optimizer: Optimizer = "optuna:cmaes"
-    trial_pruner: TrialPruner = "asha"
+    n_trials: Count | None = None
+    confirm: Literal["auto"] | Annotated[int, Ge(0)] | None = None
+    optimizer: Annotated[Optimizer, optimizer_name] = "optuna:cmaes"
+    trial_pruner: Annotated[TrialPruner, trial_pruner_name] = "asha"
     direction: Direction | None = None
     rungs: RungsForm = "truncated"
-    storage: str | None = field(default=None, repr=False)
-    study: str | None = None
+    storage: Annotated[str, absolute_url] | None = field(default=None, repr=False)
+    study: Annotated[str, check_study_name] | None = None
     race: bool = True
-    refine: int = 0
+    refine: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "optimizer", optimizer_name(self.optimizer))
-        object.__setattr__(self, "trial_pruner", trial_pruner_name(self.trial_pruner))
-        if self.storage is not None:
-            object.__setattr__(self, "storage", absolute_url(self.storage))
-        if self.n_trials is not None:
-            object.__setattr__(self, "n_trials", whole_number("n_trials", self.n_trials, minimum=1))
-        if isinstance(self.confirm, str):
-            if self.confirm != "auto":
-                raise InputError(f"confirm is {self.confirm!r}, but it must be 'auto' or a whole number of at least 0")
-        elif self.confirm is not None:
-            object.__setattr__(self, "confirm", whole_number("confirm", self.confirm, minimum=0))
-        if self.rungs not in RUNGS:
-            raise unknown_name("form of rungs", str(self.rungs), RUNGS)
-        object.__setattr__(self, "refine", whole_number("refine", self.refine, minimum=0))
-        if not isinstance(self.race, bool):
-            raise InputError(f"race is {self.race!r}, but it must be True or False")
-        if self.study is not None and not isinstance(self.study, str):
-            raise InputError(f"study must be a name; got {type(self.study).__name__}")
+        super().__post_init__()
         if self.study is not None and self.storage is None:
             raise InputError(
                 f"study is {self.study!r}, but the study in a run folder has no other name; give a storage"
             )
+
+    @property
+    def trials(self) -> int:
+        """How many are finished on the first rung, in the end."""
+        return TRIALS if self.n_trials is None else self.n_trials
+
+    @property
+    def confirmed(self) -> int | Literal["auto"]:
+        """How many of them are confirmed."""
+        return CONFIRM if self.confirm is None else self.confirm
 
     def study_name(self, folder: Path) -> str:
         """What the search of the run in ``folder`` is called in its storage."""
@@ -162,26 +140,20 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Options):
     """All settings of a run."""
 
     space: SearchSpace
-    epochs: int
+    epochs: Count
     pruning: Pruning
     search: Search
-    seed: int
+    seed: Seed
     fidelity: Fidelity = FULL
     ladder: Ladder | str | None = None
     """What was asked for; None is a search of two rungs."""
     budget: SearchBudget = NO_BUDGET
-    trials: int | None = None
+    trials: Count | None = None
     """How many configurations were asked for on the first rung."""
-
-    def __post_init__(self) -> None:
-        check_options("pruning", self.pruning, Pruning)
-        check_options("search", self.search, Search)
-        object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
-        object.__setattr__(self, "seed", checked_seed(self.seed))
 
     def on(self, ladder: Ladder) -> Self:
         """Those of a run that climbs ``ladder``: its search is the first rung."""
@@ -198,14 +170,11 @@ class Settings:
         named = self.ladder.to_record() if isinstance(self.ladder, Ladder) else self.ladder
         return {"ladder": named, "n_trials": self.trials, **asdict(self.budget)}
 
-    def study(self) -> StudySettings:
-        """Those of the search on the proxy. Raises InputError for unknown names and storages."""
-        from prunetune.backends.study.storage import check_url
+    def study(self) -> "StudySettings":
+        """Those of the search on the proxy. Raises InputError for unknown names."""
         from prunetune.backends.study.study import StudySettings
 
         search = self.search
-        if search.storage is not None:
-            check_url(search.storage)
         return StudySettings(
             self.space,
             self.fidelity.of_epochs(self.epochs),
@@ -265,30 +234,14 @@ def at_width(pruning: Pruning, width: float | None) -> Pruning:
     """How the proxy of a rung is cut: as ``pruning`` says, but to that share of every group's channels."""
     if width is None:
         return pruning
-    return replace(pruning, **{**dict.fromkeys(BUDGETS), "ratio": width}, depth=False, floor=PAPER_FLOOR)
-
-
-def checked_seed(seed: int) -> int:
-    """The seed, if it is one. Raises InputError."""
-    checked = whole_number("seed", seed, minimum=0)
-    if checked >= SEED_LIMIT:
-        raise InputError(f"seed is {checked}, but it must be below 2**63")
-    return checked
+    changes: dict[str, Any] = {**dict.fromkeys(BUDGETS), "ratio": width, "depth": False, "floor": PAPER_FLOOR}
+    return replace(pruning, **changes)
 
 
 _ANOTHER_SPACE: Final = (
     "continue it with the same space, or choose another folder and begin there with the best of this run: "
     "tune(…, first=[…])"
 )
-
-
-def absolute_url(storage: object) -> str:
-    """The URL of a storage, whose file, if it is one, is found from any folder. Raises InputError unless it is text."""
-    from prunetune.backends.study.storage import absolute
-
-    if not isinstance(storage, str):
-        raise InputError(f"storage must be a URL; got {type(storage).__name__}: write 'journal:///FILE', say")
-    return absolute(storage)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

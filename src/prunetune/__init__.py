@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prunetune.comparison.settings import Comparison
     from prunetune.engine import DependencyGraph, PruningPlan
     from prunetune.events import silent
+    from prunetune.ladder.rung import Ladder, Rung
     from prunetune.pruning.cut import prune
     from prunetune.pruning.result import PruneResult
     from prunetune.tuning.fidelity import Fidelity
@@ -42,10 +43,12 @@ _HOMES = {
     "Fidelity": "prunetune.tuning.fidelity",
     "Float": "prunetune.backends.space",
     "Int": "prunetune.backends.space",
+    "Ladder": "prunetune.ladder.rung",
     "PruneResult": "prunetune.pruning.result",
     "Pruning": "prunetune.tuning.settings",
     "PruningPlan": "prunetune.engine",
     "Report": "prunetune.backends.study.trial",
+    "Rung": "prunetune.ladder.rung",
     "Search": "prunetune.tuning.settings",
     "SearchSpace": "prunetune.backends.space",
     "TuneResult": "prunetune.tuning.tuner",
@@ -71,10 +74,12 @@ __all__ = [
     "Fidelity",
     "Float",
     "Int",
+    "Ladder",
     "PruneResult",
     "Pruning",
     "PruningPlan",
     "Report",
+    "Rung",
     "Search",
     "SearchSpace",
     "TuneResult",

@@ -60,6 +60,7 @@ class Kind(StrEnum):
     OPTIMIZERS = "optimizers"
     TRIAL_PRUNERS = "trial-pruners"
     SPACES = "spaces"
+    LADDERS = "ladders"
     FIDELITIES = "fidelities"
     MODELS = "models"
     DATASETS = "datasets"
@@ -84,6 +85,10 @@ def prunetune(
 def run(
     config: Annotated[Path, typer.Argument(help="A TOML file; examples/run.toml has every key.", show_default=False)],
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes that search, on this machine.")] = 1,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="What all trainings may cost: 3 (full trainings) or 2h, 90m.", show_default=False),
+    ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
     ] = False,
@@ -101,13 +106,15 @@ def run(
     with _exit_statuses(
         f"prunetune run {config}"
         + (f" --workers {workers}" if workers > 1 else "")
+        + (f" --budget {budget}" if budget is not None else "")
         + " --download" * download
         + " --energy" * energy
         + " --anyway" * anyway
     ):
-        from prunetune.cli.config import read_config, with_download, with_energy
+        from prunetune.cli.config import read_config, with_budget, with_download, with_energy
 
         asked = read_config(config)
+        asked = asked if budget is None else with_budget(asked, budget)
         asked = with_download(asked) if download else asked
         _run(with_energy(asked) if energy else asked, workers, resume=_resume(anyway), quiet=quiet, as_json=as_json)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,6 +55,11 @@ def with_download(config: Config) -> Config:
     return asked
 
 
+def with_budget(config: Config, budget: str) -> Config:
+    """The same configuration with that ``ladder.budget``. Raises InputError for what is none or fits no ladder."""
+    return config.model_copy(update={"ladder": replace(config.ladder, budget=budget)})
+
+
 def with_energy(config: Config) -> Config:
     """The same configuration with ``run.energy = true``."""
     return config.model_copy(update={"run": config.run.model_copy(update={"energy": True})})
@@ -77,9 +83,10 @@ def parse_config(content: Mapping[str, Any]) -> Config:
 
 def _check_confirm(search: Search, content: Mapping[str, Any]) -> None:
     """Raise InputError if more are to be confirmed than there are; the default is then as many as there are."""
-    if "confirm" in content.get("search", ()) and search.confirm != "auto" and search.confirm > search.n_trials:
+    confirm = search.confirmed
+    if "confirm" in content.get("search", ()) and confirm != "auto" and confirm > search.trials:
         raise InputError(
-            f"search.confirm is {search.confirm}, but there are only search.n_trials = {search.n_trials} to confirm"
+            f"search.confirm is {confirm}, but there are only search.n_trials = {search.trials} to confirm"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,6 +49,7 @@ class Job:
     """For scorers that need data; None where the train function brings its own."""
     builder: Callable[[str], ModelFunction]
     """What builds another network, by its name, for the same data."""
+    steps_per_epoch: int | None = None
 
 
 def prepare(config: Config, say: Say = silently) -> Job:
@@ -92,7 +94,14 @@ def _built_in(config: Config, say: Say) -> Job:
     inputs = data.normalize(data.train_images[:EXAMPLE_BATCH])
     if config.model.is_own:
         _check_classes(config.model.name, model_fn, inputs[:2], data.num_classes)
-    return Job(model_fn, job, inputs, "maximize", job.evaluate, ScoringBatches(data, seed), build)
+    steps = math.ceil(len(data.train_labels) / _middle_batch(config))
+    return Job(model_fn, job, inputs, "maximize", job.evaluate, ScoringBatches(data, seed), build, steps)
+
+
+def _middle_batch(config: Config) -> float:
+    """The batch size in the middle of those that are searched, on a logarithmic scale."""
+    sizes = [size for _, size in _batch_sizes(config, search_space(config))]
+    return math.sqrt(min(sizes) * max(sizes))
 
 
 def _builder(name: str, device: torch.device, data: ImageData | None = None) -> ModelFunction:
@@ -162,15 +171,18 @@ def load_data(config: Config, say: Say = silently) -> ImageData:
     return replace(data, augmentation=replace(data.augmentation, **config.train.augmentation()))
 
 
-def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData, share: float) -> None:
-    """Raise InputError unless every batch size that may be tried fits into that share of the training set."""
+def _batch_sizes(config: Config, space: SearchSpace) -> list[tuple[str, int]]:
+    """The extreme batch sizes that may be tried, with the keys that say so."""
     distribution = space.get("batch_size")
     if distribution is None:
-        sizes = [("train.batch_size", Hyperparameters().updated(config.train.fixed()).batch_size)]
-    else:
-        ends = distribution.choices if isinstance(distribution, Categorical) else (distribution.low, distribution.high)
-        sizes = [("search.space.batch_size", int(str(end))) for end in ends]
-    for key, size in sizes:
+        return [("train.batch_size", Hyperparameters().updated(config.train.fixed()).batch_size)]
+    ends = distribution.choices if isinstance(distribution, Categorical) else (distribution.low, distribution.high)
+    return [("search.space.batch_size", int(str(end))) for end in ends]
+
+
+def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData, share: float) -> None:
+    """Raise InputError unless every batch size that may be tried fits into that share of the training set."""
+    for key, size in _batch_sizes(config, space):
         try:
             check_batch_size(size, data)
         except InputError as error:

@@ -34,6 +34,7 @@ def registries() -> dict[str, Registry[Any]]:
     """Everything that has names, by the kind as the command line has it."""
     from prunetune.backends import optimizers, spaces, trial_pruners
     from prunetune.data import datasets
+    from prunetune.ladder import ladders
     from prunetune.plugins import normalisers, reductions, scorers
     from prunetune.transfer import transfers
     from prunetune.tuning.fidelity import fidelities
@@ -47,6 +48,7 @@ def registries() -> dict[str, Registry[Any]]:
         "optimizers": optimizers,
         "trial-pruners": trial_pruners,
         "spaces": spaces,
+        "ladders": ladders,
         "fidelities": fidelities,
         "models": models,
         "datasets": datasets,

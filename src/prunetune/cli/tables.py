@@ -26,6 +26,10 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, Pyd
 
 from prunetune._utils.options import Options
 from prunetune.comparison.settings import Comparison
+from prunetune.errors import InputError
+from prunetune.ladder import ladders
+from prunetune.ladder.budget import read_budget
+from prunetune.ladder.rung import Ladder, Rung
 from prunetune.tuning.settings import Count, Pruning, Search, Seed
 
 
@@ -205,6 +209,37 @@ class SearchTable(Search):
     first: Annotated[tuple[dict[str, Any], ...], Nested.reader("first")] = ()
 
 
+def _check_budget(value: object) -> None:
+    read_budget(value)
+
+
+def _read_ladder(rungs: object) -> tuple[Rung, ...]:
+    return Ladder.from_record(rungs).rungs if rungs != () else ()
+
+
+@dataclass(frozen=True)
+class LadderTable(Options):
+    """``[ladder]``: the rungs by a ``name``, or one by one, each a ``[[ladder.rung]]``; see ``prunetune.Ladder``.
+
+    ``budget`` is what all trainings may cost: a number of full trainings, or time ("2h", "90m").
+    """
+
+    name: Annotated[str, ladders.check] | None = None
+    budget: Annotated[Any, _check_budget] = None
+    rung: Annotated[tuple[Rung, ...], _read_ladder] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rung and (self.name is not None or self.budget is not None):
+            other = "name" if self.name is not None else "budget"
+            raise InputError(f"ladder.rung and ladder.{other} are both given, but only one can decide; drop one")
+
+    @property
+    def asked(self) -> Ladder | str | None:
+        """The ladder, or its name, if one was given."""
+        return Ladder(*self.rung) if self.rung else self.name
+
+
 class Train(Section):
     """``[train]``: the learning-rate schedule, hyperparameters that are fixed instead of searched, and the loop.
 
@@ -292,6 +327,7 @@ class Config(Section):
     data: Data | None = None
     pruning: Annotated[Pruning, FromTable] = Pruning()
     search: Annotated[SearchTable, FromTable] = SearchTable()
+    ladder: Annotated[LadderTable, FromTable] = LadderTable()
     fidelity: Fidelity = Fidelity()
     train: Train = Train()
     compare: Annotated[CompareTable, FromTable] = CompareTable()

@@ -28,6 +28,8 @@ BEGUN: Final = (
     *("confirmation.*.trial", "confirmation.*.params", "confirmation.*.outcome"),
 )
 """What a run has written once it has begun. What stands before a question mark may be missing; a star is each entry."""
+LATER: Final = ("search", "winner")
+"""What is in every record, null until it is known."""
 FINISHED: Final = (*BEGUN, "search", "winner")
 
 
@@ -42,6 +44,9 @@ def read_record(path: Path) -> Record | None:
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise InputError(f"{path} is not of format {FORMAT}; choose another run folder")
     check_stored(path, stored, Result)
+    for name in LATER:
+        if name not in stored:
+            raise _damaged(path, name, "Field required")
     for need in FINISHED if stored["status"] == "finished" else BEGUN:
         for missing in _missing(stored, need.split(".")):
             raise _damaged(path, missing, "Field required")

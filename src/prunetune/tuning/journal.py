@@ -6,16 +6,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Final
 
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record, read_params
 from prunetune.record.schema import Result, TimePart, plain
+from prunetune.record.stored import LATER
 from prunetune.tuning.energy import Meter
-
-LATER: Final = ("search", "winner")
-"""What is in a record from the beginning, null until it is known."""
 
 
 class Journal:

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from prunetune import engine
 from prunetune._utils.images import pixels_of
-from prunetune.engine import step_time
 from prunetune.engine.surroundings import set_aside
 from prunetune.errors import InputError
 from prunetune.tuning.fidelity import Fidelity, TrialCost, cost_of, split
@@ -139,7 +138,7 @@ def predicted_fidelity(
     """
     if asked.cost is None:
         check_resolution(base, example_inputs, asked.resolution)
-    steps = step_time({"base": base, "proxy": proxy}, example_inputs)
+    steps = engine.step_time({"base": base, "proxy": proxy}, example_inputs)
     ratio = steps["proxy"] / steps["base"]
     return choose_fidelity(asked, base, proxy, example_inputs, epochs=epochs, ratio=ratio)
 

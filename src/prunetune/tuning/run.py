@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 
+from prunetune import engine, report
 from prunetune.backends.study.attributes import FIRST
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.notes import direction_warning, study_notes
 from prunetune.backends.study.study import copy_study, open_study, top_trials
-from prunetune.engine import PruningPlan, fresh_proxy, step_time
+from prunetune.engine import PruningPlan, fresh_proxy
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import (
     Notice,
@@ -28,7 +29,6 @@ from prunetune.record.folder import FORMAT, RunFolder, load_weights
 from prunetune.record.provenance import Record
 from prunetune.record.schema import CostPart, FidelityPart, Result
 from prunetune.record.stored import read_record
-from prunetune.report import write_report
 from prunetune.tuning import parts
 from prunetune.tuning.ascent import SEARCH_STUDY, Ascent, begun_ascent, read_plan, resumed_ascent
 from prunetune.tuning.asked import resumed
@@ -147,7 +147,7 @@ class Run:
             arguments = {**settings.pruning.arguments(), **self.problem.scoring.arguments()}
             result = prune(base, example_inputs, **arguments, seed=settings.seed, observer=self.observer)
             self.journal.lap("prune")
-            steps = step_time({"base": base, "proxy": result.model}, example_inputs)
+            steps = engine.step_time({"base": base, "proxy": result.model}, example_inputs)
             ratio = steps["proxy"] / steps["base"]
             fidelity, predicted = choose_fidelity(
                 settings.fidelity, base, result.model, example_inputs, epochs=settings.epochs, ratio=ratio
@@ -337,7 +337,7 @@ class Run:
         """A page that cannot be written is no reason to lose a run: the last event says why."""
         with self.journal.phase("report") as say:
             try:
-                say(str(write_report(self.folder.path)))
+                say(str(report.write_report(self.folder.path)))
             except Exception as error:
                 say(f"the report could not be written ({type(error).__name__}: {error}); everything else is there")
 

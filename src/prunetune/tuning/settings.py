@@ -80,8 +80,8 @@ class Search(Options):
     how many on the first, if you want to say it. Where it is given and no ladder, or ``confirm`` is, the search has two
     rungs: ``n_trials`` (50) are finished on the proxy, then the ``confirm`` (3) best are trained on the full network
     and the best of them wins. With ``confirm=0`` the proxy's best is trained without comparison: the paper's plain
-    transfer. With ``confirm="auto"`` it is so many that the full network's best is missed less often than once in ten, as far as
-    ``prunetune.check`` measured or a prior tells, and at most 8.
+    transfer. With ``confirm="auto"`` it is so many that the full network's best is missed less often than once in ten,
+    as far as ``prunetune.check`` measured or a prior tells, and at most 8.
 
     With ``race`` a training on the full network is stopped when it is clearly behind the best that has finished. Then
     ``refine`` more trials are run on the full network, in narrowed ranges around the proxy's best, and the winner is

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch import nn
 
-from prunetune.engine import step_time
+from prunetune import engine
 from prunetune.ladder.costs import Costs
 from prunetune.ladder.named import Situation, plan_by_name, plan_for
 from prunetune.ladder.plan import Plan
@@ -61,7 +61,7 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
     }
     models = {1.0: base, **{width: result.model for width, result in networks.items()}}
     named = {str(width): model for width, model in models.items()}
-    measured = step_time(named, problem.example_inputs)
+    measured = engine.step_time(named, problem.example_inputs)
     seconds = {width: measured[str(width)] for width in models}
     steps = {(width, 1.0): each / seconds[1.0] for width, each in seconds.items()}
     for rung in rungs:

@@ -84,7 +84,8 @@ def prune(
         With `flops`, `params` or `speedup`: residual blocks may be bypassed, too. As few as are needed for the rest to
         be had within the paper's percentile.
     floor
-        The share of each group's channels that stays at least (the paper's gamma); with `ratio` it has no part.
+        The share of each group's channels that stays at least (the paper's gamma); it has no part in a `ratio`, and is
+        refused beside one.
     protect
         Patterns of layers that stay as they are, with all their input and output channels.
     multiple_of

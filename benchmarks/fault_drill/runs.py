@@ -24,7 +24,7 @@ from prunetune.backends.study import claims as crew
 from prunetune.backends.study import storage
 from prunetune.backends.study.attributes import RETRY
 from prunetune.backends.study.claims import RETRY_OF, is_finished
-from prunetune.backends.study.heartbeat import Pulse, this_process
+from prunetune.backends.study.heartbeat import Heartbeat, this_process
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import StudySettings, open_study, outcome
 from prunetune.backends.study.trial import Report
@@ -33,7 +33,7 @@ from prunetune.events import Event, TrialEnded
 SPACE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(1e-4, 1.0, log=True)})
 SETTINGS = StudySettings(SPACE, epochs=3, optimizer="random", trial_pruner="none")
 LAST_KILL = 0.8  # so much of the search is over, at most, when the last worker is killed
-PULSE = Pulse(beat=0.2, stale=3.0)
+PULSE = Heartbeat(beat=0.2, stale=3.0)
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -176,7 +176,7 @@ def _work(drill: Drill, log: Path, number: int) -> None:
 
     with open_study(drill.storage, "drill", SETTINGS) as study:
         train = objective(drill.trial_seconds, log)
-        run_trials(study, train, SETTINGS, n_trials=drill.n_trials, observer=observe, pulse=PULSE)
+        run_trials(study, train, SETTINGS, n_trials=drill.n_trials, observer=observe, heartbeat=PULSE)
 
 
 def _kill(process: BaseProcess) -> None:

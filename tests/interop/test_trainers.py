@@ -31,7 +31,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     make_quick(monkeypatch)
 
 
-class Told:
+class Observation:
     """A report that writes down what it is told, and ends the training after so many epochs."""
 
     def __init__(self, last: int = 99) -> None:
@@ -65,7 +65,7 @@ class Regression(lightning.LightningModule):
 
 def fit(network: nn.Module, lr: float, report: Any, epochs: int, **options: Any) -> Any:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    callbacks = [of_lightning.Report(report, options.pop("metric", "loss"))]
+    callbacks = [of_lightning.LightningReport(report, options.pop("metric", "loss"))]
     trainer = lightning.Trainer(max_epochs=epochs, callbacks=callbacks, enable_model_summary=False, **quiet, **options)
     loader = DataLoader(DATA, batch_size=8)
     trainer.fit(Regression(network, lr), loader, loader)
@@ -81,14 +81,14 @@ def net() -> nn.Module:
     [({}, [1, 2, 3]), ({"val_check_interval": 2}, [1, 2, 3]), ({"check_val_every_n_epoch": 2}, [2])],
 )
 def test_lightning_is_told_once_an_epoch_that_was_validated(options: dict[str, Any], epochs: list[int]) -> None:
-    told = Told()
+    told = Observation()
     last = fit(net(), 0.01, told, 3, **options)
     assert [epoch for _, epoch in told.said] == epochs
     assert told.said[-1][0] == last
 
 
 def test_lightning_ends_with_the_trial() -> None:
-    told = Told(last=2)
+    told = Observation(last=2)
     with pytest.raises(TrialPruned):
         fit(net(), 0.01, told, 5)
     assert [epoch for _, epoch in told.said] == [1, 2]
@@ -96,7 +96,7 @@ def test_lightning_ends_with_the_trial() -> None:
 
 def test_lightning_without_such_a_metric() -> None:
     with pytest.raises(InputError, match="nothing was logged as 'acc'; logged were loss"):
-        fit(net(), 0.01, Told(), 1, metric="acc")
+        fit(net(), 0.01, Observation(), 1, metric="acc")
 
 
 def test_lightning_in_a_search(tmp_path: Path) -> None:
@@ -128,26 +128,26 @@ def hugging(folder: Path, network: nn.Module, lr: float, report: Any, epochs: in
     options = TrainingArguments(
         str(folder), num_train_epochs=epochs, learning_rate=lr, eval_strategy="epoch", logging_strategy="no", **quiet
     )
-    callbacks = [of_transformers.Report(report, metric)]
+    callbacks = [of_transformers.TransformersReport(report, metric)]
     trainer = Trainer(Labelled(network), options, train_dataset=rows, eval_dataset=rows, callbacks=callbacks)
     trainer.train()
     return float(trainer.evaluate()["eval_loss"])  # once more of the last epoch, which is not told again
 
 
 def test_transformers_is_told_once_an_epoch(tmp_path: Path) -> None:
-    told = Told()
+    told = Observation()
     last = hugging(tmp_path, net(), 0.01, told, 3)
     assert [epoch for _, epoch in told.said] == [1, 2, 3]
     assert told.said[-1][0] == pytest.approx(last)
 
 
 def test_transformers_ends_with_the_trial_and_names_metrics(tmp_path: Path) -> None:
-    told = Told(last=1)
+    told = Observation(last=1)
     with pytest.raises(TrialPruned):
         hugging(tmp_path, net(), 0.01, told, 3)
     assert len(told.said) == 1
     with pytest.raises(InputError, match="an evaluation has no metric 'accuracy'; it has eval_loss"):
-        hugging(tmp_path, net(), 0.01, Told(), 1, metric="accuracy")
+        hugging(tmp_path, net(), 0.01, Observation(), 1, metric="accuracy")
 
 
 def test_transformers_in_a_search(tmp_path: Path) -> None:
@@ -158,3 +158,13 @@ def test_transformers_in_a_search(tmp_path: Path) -> None:
     record = prunetune.tune(net, train, SPACE, run_dir=tmp_path / "run", **options).record
     assert record["search"]["trials"]["failed"] == 0
     assert record["confirmation"][0]["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("module", "now"), [(of_lightning, "LightningReport"), (of_transformers, "TransformersReport")]
+)
+def test_the_callbacks_are_found_under_their_old_name(module: Any, now: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"\.Report is {now} now"):
+        assert module.Report is getattr(module, now)
+    with pytest.raises(AttributeError, match="Rapport"):
+        module.Rapport  # noqa: B018

@@ -31,7 +31,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     make_quick(monkeypatch)
 
 
-class Observation:
+class Told:
     """A report that writes down what it is told, and ends the training after so many epochs."""
 
     def __init__(self, last: int = 99) -> None:
@@ -81,14 +81,14 @@ def net() -> nn.Module:
     [({}, [1, 2, 3]), ({"val_check_interval": 2}, [1, 2, 3]), ({"check_val_every_n_epoch": 2}, [2])],
 )
 def test_lightning_is_told_once_an_epoch_that_was_validated(options: dict[str, Any], epochs: list[int]) -> None:
-    told = Observation()
+    told = Told()
     last = fit(net(), 0.01, told, 3, **options)
     assert [epoch for _, epoch in told.said] == epochs
     assert told.said[-1][0] == last
 
 
 def test_lightning_ends_with_the_trial() -> None:
-    told = Observation(last=2)
+    told = Told(last=2)
     with pytest.raises(TrialPruned):
         fit(net(), 0.01, told, 5)
     assert [epoch for _, epoch in told.said] == [1, 2]
@@ -96,7 +96,7 @@ def test_lightning_ends_with_the_trial() -> None:
 
 def test_lightning_without_such_a_metric() -> None:
     with pytest.raises(InputError, match="nothing was logged as 'acc'; logged were loss"):
-        fit(net(), 0.01, Observation(), 1, metric="acc")
+        fit(net(), 0.01, Told(), 1, metric="acc")
 
 
 def test_lightning_in_a_search(tmp_path: Path) -> None:
@@ -135,19 +135,19 @@ def hugging(folder: Path, network: nn.Module, lr: float, report: Any, epochs: in
 
 
 def test_transformers_is_told_once_an_epoch(tmp_path: Path) -> None:
-    told = Observation()
+    told = Told()
     last = hugging(tmp_path, net(), 0.01, told, 3)
     assert [epoch for _, epoch in told.said] == [1, 2, 3]
     assert told.said[-1][0] == pytest.approx(last)
 
 
 def test_transformers_ends_with_the_trial_and_names_metrics(tmp_path: Path) -> None:
-    told = Observation(last=1)
+    told = Told(last=1)
     with pytest.raises(TrialPruned):
         hugging(tmp_path, net(), 0.01, told, 3)
     assert len(told.said) == 1
     with pytest.raises(InputError, match="an evaluation has no metric 'accuracy'; it has eval_loss"):
-        hugging(tmp_path, net(), 0.01, Observation(), 1, metric="accuracy")
+        hugging(tmp_path, net(), 0.01, Told(), 1, metric="accuracy")
 
 
 def test_transformers_in_a_search(tmp_path: Path) -> None:

@@ -139,8 +139,8 @@ class Depths:
             with torch.inference_mode(False):
                 shallow = apply(plan, self.model)
             found = self.score_network(shallow)
-            self.judged[count] = ScoredNetwork(found.model, found.graph, found.scores, plan)
-        return self.judged[count]
+            self.scored[count] = ScoredNetwork(found.model, found.graph, found.scores, plan)
+        return self.scored[count]
 
     def fewest(self, budget: Budget, value: Value, share: float) -> int:
         """How many blocks must go for `share` to be within the paper's percentile; else within reach; else all."""

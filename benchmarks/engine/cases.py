@@ -6,14 +6,15 @@ nothing else is said, since a batch norm over a single value cannot train.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from prunetune.testing.hazards import NETWORKS
+from prunetune.testing.oracle import randomise
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Family:
     names: Callable[[], Sequence[str]]
     build: Callable[[str], Case]
     exact: bool = False
-    """Whether cuts are compared with the oracle of the tests (the model must be in float64)."""
+    """Whether cuts are compared with the oracle (the model must be in float64)."""
     depths: Mapping[str, tuple[str, int]] | None = None
     """Where cost against depth is wanted: the series that each model belongs to, and its number of layers."""
 
@@ -165,20 +166,8 @@ def _transformers(name: str) -> Case:
     return Case(model, {"input_ids": tokens, "decoder_input_ids": tokens} if name == "t5" else {"input_ids": tokens})
 
 
-def _hazards() -> Any:
-    tests = Path(__file__).parents[2] / "tests" / "engine"
-    if str(tests) not in sys.path:
-        sys.path.insert(0, str(tests))
-    import hazards
-
-    return hazards.NETWORKS
-
-
 def _hazard(name: str) -> Case:
-    networks = _hazards()
-    from oracle import randomise
-
-    make, inputs = networks[name]
+    make, inputs = NETWORKS[name]
     return Case(randomise(make(), 0), inputs())
 
 
@@ -236,6 +225,6 @@ FAMILIES: dict[str, Family] = {
     "detection": Family(_torchvision("torchvision.models.detection"), _detection),
     "timm": Family(_timm_names, _timm),
     "transformers": Family(_transformers_names, _transformers),
-    "hazards": Family(lambda: list(_hazards()), _hazard, exact=True),
+    "hazards": Family(lambda: list(NETWORKS), _hazard, exact=True),
     "depth": Family(lambda: list(DEPTHS), _deep, depths=DEPTHS),
 }

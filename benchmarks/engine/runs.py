@@ -9,9 +9,7 @@ import functools
 import gc
 import math
 import statistics
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from benchmarks.common.processes import Outcome, Report, Task, measured, run_all
 from benchmarks.engine.cases import Case, Family
 from benchmarks.engine.rivals import Engine, Pruned, call, leaves
 from prunetune.engine import PruningPlan, TensorCut
+from prunetune.testing.oracle import largest_error, masked_norms
 
 QUICK = 1.0
 """CPU seconds: what takes less is measured several times, for the median."""
@@ -135,10 +134,7 @@ def _run(model: nn.Module, inputs: Any, report: Report) -> None:
 
 
 def _compare(original: nn.Module, pruned: Pruned, case: Case) -> None:
-    """Raises WrongCutError if the tests' oracle finds a difference."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "engine"))
-    from oracle import largest_error, masked_norms
-
+    """Raises WrongCutError if the oracle finds a difference."""
     plan = kept_indices(original, pruned.model)
     try:
         error = largest_error(masked_norms(original, plan), pruned.model.eval(), plan, case.inputs)

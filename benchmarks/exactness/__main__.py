@@ -1,8 +1,8 @@
-"""Whole architectures in float64, cut to half width at random, against the oracle of the tests.
+"""Whole architectures in float64, cut to half width at random, against an oracle.
 
 The oracle sets what is removed to zero in the original and lets normalisations across channels see only what stays
-(`tests/engine/oracle.py`). What no zeros can express, a softmax or a response normalisation over channels, is marked so
-and not judged; `benchmarks.fuzz` judges these operations.
+(`prunetune.testing.oracle`). What no zeros can express, a softmax or a response normalisation over channels, is marked
+so and not judged; `benchmarks.fuzz` judges these operations.
 """
 
 from __future__ import annotations

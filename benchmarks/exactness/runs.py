@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +12,7 @@ from torch.utils import _pytree as pytree
 from benchmarks.common.processes import Outcome, Report
 from benchmarks.engine.cases import Family
 from prunetune import prune
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "engine"))
-
-from oracle import error_of_architecture, randomise
+from prunetune.testing.oracle import error_of_architecture, randomise
 
 EXACT = 1e-9
 LARGE = 400_000_000

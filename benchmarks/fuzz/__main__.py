@@ -1,9 +1,10 @@
 """Random networks out of all operations, cut at random, and the result held against an oracle.
 
-The test suite does this with a few hundred networks (`tests/engine/test_fuzz.py`, where it is explained); here are as
+The test suite does this with a few hundred networks (`tests/testing/test_fuzz.py`, where it is explained); here are as
 many as you like, of new seeds. What fails is printed as a program that can be run again; the exit status is then 1.
 
-With `--forwards N`, random forward functions instead (`tests/engine/forwards.py`): exact or frozen, nothing changed.
+With `--forwards N`, random forward functions instead (`prunetune.testing.fuzzer.forwards`): exact or frozen, and
+nothing changed.
 """
 
 from __future__ import annotations

@@ -5,15 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from random import Random
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "engine"))
-
-import forwards
-from fuzz import OPERATIONS
-from fuzzing import TOLERANCE, Findings, check, draw
+from prunetune.testing.fuzzer import OPERATIONS, TOLERANCE, Findings, check, draw, forwards
 
 
 def forward_functions(count: int, first: int) -> dict[str, Any]:

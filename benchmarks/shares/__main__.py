@@ -1,8 +1,8 @@
 """How many parameters are left at `ratio=0.5`, beside how many the same network has at half of its widths.
 
 `python -m benchmarks.shares` prunes every network of `cases.py` by magnitude, and has the cut judged: by the
-original with zeros, or by tensors that know what is gone (`tests/engine/oracle.py`, `presence.py`). What is frozen is
-printed with its reason.
+original with zeros, or by tensors that know what is gone (`oracle` and `presence` of `prunetune.testing`). What
+is frozen is printed with its reason.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +11,9 @@ from torch.utils import _pytree as pytree
 from benchmarks.shares.cases import Kind
 from prunetune import PruneResult, prune
 from prunetune.errors import PrunetuneError
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "engine"))
-
-from fuzzing import WrongCutError, compare
-from oracle import error_of_architecture, randomise
-from presence import Mismatch
+from prunetune.testing.fuzzer import WrongCutError, compare
+from prunetune.testing.oracle import error_of_architecture, randomise
+from prunetune.testing.presence import Mismatch
 
 EXACT = 1e-9
 

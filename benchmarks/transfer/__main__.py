@@ -19,8 +19,8 @@ from typing import Any, Final
 from benchmarks.common.command import command, write
 from benchmarks.common.pool import as_they_end
 from benchmarks.transfer.cases import SCALES, Scale
-from benchmarks.transfer.report import document, key, read, report, summaries
-from benchmarks.transfer.runs import KEY, Row, jobs, run_one
+from benchmarks.transfer.report import document, report, summaries
+from benchmarks.transfer.runs import KEY, Row, jobs, key, read, run_one
 
 FIELDS: Final = (*KEY, "val", "test", "cpu_seconds")
 

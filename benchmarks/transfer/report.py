@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -125,13 +123,3 @@ def document(found: Mapping[str, Any], options: argparse.Namespace) -> dict[str,
             for name, entry in each["proxies"].items()
         },
     }
-
-
-def key(row: Row) -> tuple[Any, ...]:
-    return (row["base"], row["arm"], int(row["configuration"]), int(row["seed"]))
-
-
-def read(path: Path) -> list[Row]:
-    """The trainings in a file that ``--rows`` has written."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -108,3 +110,13 @@ def jobs(scale: Scale) -> Iterator[tuple[tuple[Any, ...], tuple[Base, Arm, Scale
             for seed in (0, *TRUTH_SEEDS) if arm.kind == "base" else (0,):
                 for configuration in range(scale.configurations):
                     yield (base.model, arm.name, configuration, seed), (base, arm, scale, configuration, seed)
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    return (row["base"], row["arm"], int(row["configuration"]), int(row["seed"]))
+
+
+def read(path: Path) -> list[Row]:
+    """The trainings in a file that ``--rows`` has written."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from hazards import NETWORKS, REFUSED
 
 from benchmarks.fuzz import runs as fuzz
 from benchmarks.fuzz.__main__ import main
+from prunetune.testing.hazards import NETWORKS, REFUSED
 
 ROOT = Path(__file__).parents[2]
 

@@ -48,3 +48,11 @@ def test_nothing_is_written_without_a_file() -> None:
     assert lines.earlier(*parsed()) == []
     with lines.sitting(None) as write:
         write({"seed": 0})
+
+
+def test_after_an_unfinished_line_the_next_one_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"seed": 0}\n{"seed": 1, "sc')  # as a killed run leaves it
+    with lines.appended(file) as add:
+        add({"seed": 2})
+    assert lines.results(file) == [{"seed": 0}, {"seed": 2}]

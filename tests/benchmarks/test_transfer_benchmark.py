@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.transfer.__main__ import main
 from benchmarks.transfer.cases import SCALES, arms, configurations
-from benchmarks.transfer.report import compared, key, read
-from benchmarks.transfer.runs import jobs, part
+from benchmarks.transfer.report import compared
+from benchmarks.transfer.runs import jobs, key, part, read
 
 
 def test_regret_and_rank_correlation_by_hand() -> None:

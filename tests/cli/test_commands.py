@@ -83,7 +83,8 @@ def test_json_is_all_that_is_printed_and_says_what_was_cut() -> None:
         "--ratio",
         "0.5",
     ]
-    status, out, _ = ask(*asked, "--json")
+    status, out, err = ask(*asked, "--json")
+    assert status == 0, err
     found = json.loads(out)
     assert status == 0
     assert found["layers"][0] == {"name": "embedding.weight", "before": [5, 8], "after": [5, 4]}

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 import torchvision
-from oracle import outputs, randomise
 from torch import nn
 
 from prunetune.engine import (
     Block,
     residual_blocks,
 )
+from prunetune.testing.oracle import outputs, randomise
 from prunetune.zoo import models as zoo
 
 with warnings.catch_warnings():

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from oracle import error_of_architecture, randomise
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunetune import PruneResult, prune
 from prunetune.engine import call_arguments
+from prunetune.testing.oracle import error_of_architecture, randomise
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of their own making

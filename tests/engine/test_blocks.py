@@ -9,7 +9,6 @@ import pytest
 import torch
 import torchvision
 from depth_models import blocks_of, difference, silenced
-from oracle import randomise
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,6 +19,7 @@ from prunetune.engine import (
     residual_blocks,
 )
 from prunetune.errors import PlanError
+from prunetune.testing.oracle import randomise
 
 
 class Of(nn.Module):

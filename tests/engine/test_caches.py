@@ -14,10 +14,10 @@ import einops
 import numpy as np
 import pytest
 import torch
-from oracle import largest_error, randomise
 from torch import Tensor, nn
 
 from prunetune import prune
+from prunetune.testing.oracle import largest_error, randomise
 
 
 class Table(nn.Module):

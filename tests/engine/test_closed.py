@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from oracle import largest_error, randomise
 from torch import Tensor, nn
 
 from prunetune import prune
 from prunetune.errors import InputError, TraceError
+from prunetune.testing.oracle import largest_error, randomise
 
 X = torch.randn(3, 4, dtype=torch.float64)
 

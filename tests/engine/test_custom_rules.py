@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from oracle import largest_error, randomise
 from torch import Tensor, nn
 
 from prunetune import prune
 from prunetune.engine import DependencyGraph, RuleContext, rule
 from prunetune.engine.rules import rules
 from prunetune.errors import InputError
+from prunetune.testing.oracle import largest_error, randomise
 
 
 @pytest.fixture(autouse=True)

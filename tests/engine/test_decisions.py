@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracle import largest_error, randomise
 from torch import Tensor, nn
 
 from prunetune import prune
+from prunetune.testing.oracle import largest_error, randomise
 
 
 class Rescaled(nn.Module):

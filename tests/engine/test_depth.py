@@ -16,7 +16,6 @@ import pytest
 import torch
 import torchvision
 from depth_models import MODELS, blocks_of, built, difference, silenced
-from oracle import largest_error, outputs, randomise
 from test_blocks import BLOCKS, Calls, Of, X
 from torch import Tensor, nn
 
@@ -36,6 +35,7 @@ from prunetune.engine import (
     residual_blocks,
 )
 from prunetune.errors import PlanError
+from prunetune.testing.oracle import largest_error, outputs, randomise
 
 # -- real networks -----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from oracle import randomise
 from torch import Tensor, nn
 
 from prunetune import prune
@@ -30,6 +29,7 @@ from prunetune.engine import (
     groups_of,
 )
 from prunetune.errors import InputError, PlanError
+from prunetune.testing.oracle import randomise
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

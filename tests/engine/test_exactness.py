@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision
-from oracle import largest_error, randomise
 from torch import nn
 
 from prunetune import prune
+from prunetune.testing.oracle import largest_error, randomise
 from prunetune.zoo import models as zoo
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import largest_error, randomise
 from torch import Tensor, nn
 
 from prunetune.engine import DependencyGraph, PruningPlan, apply
 from prunetune.engine.rules.table import rules
+from prunetune.testing.oracle import largest_error, randomise
 
 SYNONYMS = {
     ("weight", "indices"): "torch.embedding takes the weight first, and its rule knows",

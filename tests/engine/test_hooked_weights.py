@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from oracle import largest_error, randomise
 from torch import nn
 from torch.nn.utils import parametrizations, remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 from torch.nn.utils import prune as masks
 
 from prunetune import prune
+from prunetune.testing.oracle import largest_error, randomise
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

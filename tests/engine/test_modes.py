@@ -8,8 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hazards import NETWORKS
-from oracle import randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +17,8 @@ from prunetune.engine.analysis import analysed
 from prunetune.engine.dependency import _graph
 from prunetune.engine.tracing.recorder import Recorder
 from prunetune.engine.tracing.trace import traces
+from prunetune.testing.hazards import NETWORKS
+from prunetune.testing.oracle import randomise
 
 X = torch.zeros(2, 6)
 

@@ -7,12 +7,12 @@ import pickle
 
 import pytest
 import torch
-from oracle import largest_error, outputs, randomise
 from torch import nn
 
 from prunetune import prune
 from prunetune.engine import AttributeChange, PruningPlan, TensorCut, apply, check_runs
 from prunetune.errors import PlanError, TraceError
+from prunetune.testing.oracle import largest_error, outputs, randomise
 from prunetune.zoo import models as zoo
 
 X = torch.randn(2, 3, 32, 32, dtype=torch.float64)

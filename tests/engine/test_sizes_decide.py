@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracle import largest_error, randomise
 from torch import Tensor, nn
 
 from prunetune import prune
 from prunetune.engine import DependencyGraph
+from prunetune.testing.oracle import largest_error, randomise
 
 
 class Branches(nn.Module):

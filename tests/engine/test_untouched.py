@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oracle import largest_error, randomise
 from torch import Tensor, nn
 
 from prunetune import prune
 from prunetune.engine.tracing.copies import copy_with
+from prunetune.testing.oracle import largest_error, randomise
 
 X = torch.randn(3, 4, dtype=torch.float64)
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from oracle import largest_error, randomise
 from torch import Tensor, nn
 
 from prunetune import PruneResult, prune
 from prunetune.engine.ways import Call, CallChecker, OtherWayError
 from prunetune.errors import InputError, PlanError, TraceError
+from prunetune.testing.oracle import largest_error, randomise
 
 
 class Layers(nn.Module):

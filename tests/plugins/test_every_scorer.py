@@ -11,7 +11,6 @@ from unittest import mock
 import pytest
 import torch
 import torchvision
-from oracle import error_of_architecture, largest_error, randomise
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +23,7 @@ from prunetune.plugins.base import Batch, Scorer
 from prunetune.plugins.scoring import score
 from prunetune.plugins.synflow_iterative import IterativeSynFlow
 from prunetune.pruning.budget import Budget
+from prunetune.testing.oracle import error_of_architecture, largest_error, randomise
 from prunetune.zoo import mobilenetv2
 from prunetune.zoo import models as zoo
 from prunetune.zoo.vgg import STAGES, VGG

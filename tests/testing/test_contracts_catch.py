@@ -239,9 +239,10 @@ def test_an_optimizer_that_breaks_the_contract_is_caught(
 
 
 def test_without_pytest_there_is_a_sentence(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['pytest'] = None; import prunetune.testing"
+    code = "import sys; sys.modules['pytest'] = None; from prunetune.testing import scorer_contract"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "ModuleNotFoundError: prunetune.testing needs pytest, which is not installed: pip install pytest"
+        "ModuleNotFoundError: prunetune.testing.scorer_contract needs pytest, "
+        "which is not installed: pip install pytest"
     )

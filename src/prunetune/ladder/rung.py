@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any, Final, Self
@@ -175,3 +175,12 @@ def fraction(share: float) -> str:
     """
     near = Fraction(share).limit_denominator(LARGEST_DENOMINATOR)
     return str(near) if near and abs(near - Fraction(share)) < 5e-4 else f"{share:.3g}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words with commas and an "and".
+
+    >>> listed(["1/2", "1/4", "1/8"])
+    '1/2, 1/4 and 1/8'
+    """
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

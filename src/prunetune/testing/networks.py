@@ -48,7 +48,7 @@ class Case:
             return [(self.sample(), torch.arange(SAMPLES) % CLASSES) for _ in range(2)]
 
 
-class Residual(nn.Module):
+class ResidualNetwork(nn.Module):
     """Convolution, batch norm and ReLU, a residual block, and a classifier."""
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ def _images() -> Tensor:
 
 
 CASES: Final[Mapping[str, Case]] = {
-    "residual": Case(Residual, _images),
+    "residual": Case(ResidualNetwork, _images),
     "grouped": Case(grouped, _images),
     "transformer": Case(Transformer, lambda: torch.randint(11, (SAMPLES, 5))),
     "perceptron": Case(perceptron, lambda: torch.randn(SAMPLES, 6)),

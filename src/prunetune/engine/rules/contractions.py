@@ -13,6 +13,7 @@ import torch
 from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
 from prunetune.engine.rules.common import is_weight
 from prunetune.engine.rules.context import Rule, RuleContext
+from prunetune.engine.rules.elementwise import join, join_dim
 from prunetune.engine.rules.table import rule
 
 
@@ -160,8 +161,6 @@ def _free(ctx: RuleContext, weight: Labelled, dim: int, other: Labelled) -> Vec 
 
 def _batch(ctx: RuleContext, a: Labelled, b: Labelled) -> list[Vec | None]:
     """Labels of the leading dimensions, broadcast."""
-    from prunetune.engine.rules.elementwise import join_dim
-
     n = max(a.ndim, b.ndim) - 2
     dims: list[Vec | None] = []
     for dim in range(-n - 2, -2):
@@ -174,8 +173,6 @@ def _batch(ctx: RuleContext, a: Labelled, b: Labelled) -> list[Vec | None]:
 @rule("addmm", "baddbmm", "addbmm", "addmv")
 def addmm(ctx: RuleContext, input: Labelled, mat1: Labelled, mat2: Labelled, **kwargs: Any) -> Labelled:
     """`input` plus the product."""
-    from prunetune.engine.rules.elementwise import join
-
     product = _product(ctx, mat1, mat2)
     return join(ctx, [product, input])
 

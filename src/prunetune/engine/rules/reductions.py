@@ -7,6 +7,7 @@ from typing import Any
 
 from prunetune.engine.labels import Labelled, LinearForm, plain, plain_all, tensors_in
 from prunetune.engine.rules.context import RuleContext
+from prunetune.engine.rules.elementwise import elementwise
 from prunetune.engine.rules.table import rule
 
 
@@ -15,8 +16,6 @@ from prunetune.engine.rules.table import rule
 def reduce(ctx: RuleContext, input: Labelled, *args: Any, **kwargs: Any) -> Any:
     """The given dimensions go (a mean over channels is one over the channels that were kept)."""
     if any(tensors_in((args, kwargs))):  # max(a, b)
-        from prunetune.engine.rules.elementwise import elementwise
-
         return elementwise(ctx, input, *args, **kwargs)
     shape = ctx.shape
     many = bool(shape) and isinstance(shape[0], tuple)

@@ -159,7 +159,7 @@ def test_a_run_goes_on_with_another_configuration_anyway(finished: tuple[Path, s
     [
         ("epochs = 2", "epoch = 2", "unknown key 'search.epoch' (did you mean 'search.epochs'?)"),
         ("resnet8", "resnet9", "model.name: unknown model 'resnet9'"),
-        ("n_trials = 3", "n_trials = 0", "search.n_trials is 0, but it must be at least 1"),
+        ("n_trials = 3", "n_trials = 0", "search.n_trials is 0, but it must be a whole number of at least 1"),
         ("low = 1e-3", "low = 0", "search.space.learning_rate has log = true and low = 0"),
         ("low = 1e-3", "low = 1.0", "search.space.learning_rate goes from low = 1 to high = 0.3"),
         ("[64, 128]", "[64, 2000]", "batch_size 2000 is impossible: digits has 1079 training images"),

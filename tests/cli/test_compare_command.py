@@ -71,10 +71,10 @@ def test_a_comparison_from_a_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("scorers = []", 'scorers = ["synflw"]', "compare: unknown scorer 'synflw'"),
-        ("sizes = []", 'sizes = ["huge"]', "compare: a size is 'huge', but it must be 'paper' or a share of the FLOPs"),
-        ("seeds = 1", "seeds = 0", "compare.seeds is 0, but it must be at least 1 and at most 1,024"),
-        ("confirm = 1", 'smaller = ["resnet9"]', "compare: unknown model 'resnet9'"),
+        ("scorers = []", 'scorers = ["synflw"]', "compare.scorers: unknown scorer 'synflw'"),
+        ("sizes = []", 'sizes = ["huge"]', "compare.sizes is ['huge'], but it must be a list, each entry 'paper' or"),
+        ("seeds = 1", "seeds = 0", "compare.seeds is 0, but it must be a whole number of at least 1 and at most 1,024"),
+        ("confirm = 1", 'smaller = ["resnet9"]', "compare.smaller: unknown model 'resnet9'"),
         ("confirm = 1", 'confrm = "x"', "unknown key 'compare.confrm' (did you mean 'compare.confirm'?)"),
     ],
 )
@@ -97,6 +97,6 @@ def test_the_defaults_of_the_table_are_those_of_the_call() -> None:
     from prunetune.comparison.settings import Comparison
 
     found = parse_config({"model": {"name": "resnet8"}, "data": {"name": "digits"}, "run": {"folder": "f"}})
-    assert Comparison(**found.compare.settings()) == Comparison()
-    with pytest.raises(InputError, match=r"compare\.cost is 2\.0, but it must be above 0 and at most 1"):
+    assert Comparison.part_of(found.compare) == Comparison()
+    with pytest.raises(InputError, match=r"compare\.cost is 2\.0, but it must be a number above 0 and at most 1"):
         parse_config({"compare": {"cost": 2.0}, "model": {"name": "resnet8"}, "data": {"name": "digits"}, "run": {"folder": "f"}})  # fmt: skip  # noqa: E501

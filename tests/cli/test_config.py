@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from pydantic import ValidationError
 
 from prunetune.backends import Categorical, Float, Int, spaces
 from prunetune.cli.config import parse_config, read_config, search_space
+from prunetune.cli.config_errors import keys
 from prunetune.cli.demo import demo_config
 from prunetune.errors import InputError
+from prunetune.tuning.settings import Pruning
 
 SMALLEST = """
 [model]
@@ -29,11 +32,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def changed(extra: str) -> dict[str, Any]:
     """The smallest configuration, with the tables of ``extra`` merged into it."""
     content = tomllib.loads(SMALLEST)
-    for table, keys in tomllib.loads(extra).items():
-        if isinstance(keys, dict):
-            content.setdefault(table, {}).update(keys)
+    for table, given in tomllib.loads(extra).items():
+        if isinstance(given, dict):
+            content.setdefault(table, {}).update(given)
         else:
-            content[table] = keys
+            content[table] = given
     return content
 
 
@@ -57,7 +60,10 @@ def test_a_storage_and_the_name_of_the_study_in_it() -> None:
     assert "secret" not in repr(config)
     for search, complaint in (
         ('storage = "redis://h"', "search.storage: the storage redis://h is of an unknown kind; write sqlite:///FILE"),
-        ('study = "digits"', "search.study is 'digits', but the study in a run folder has no other name; give search"),
+        (
+            'study = "digits"',
+            "search.study is 'digits', but the study in a run folder has no other name; give a storage",
+        ),
     ):
         with pytest.raises(InputError, match=re.escape(complaint)):
             parse_config(changed(f"search = {{{search}}}"))
@@ -65,8 +71,10 @@ def test_a_storage_and_the_name_of_the_study_in_it() -> None:
 
 def test_a_configuration_cannot_be_changed() -> None:
     config = parse_config(tomllib.loads(SMALLEST))
+    with pytest.raises(FrozenInstanceError):
+        config.search.n_trials = 3  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
-        config.search.n_trials = 3
+        config.run.folder = "another"
 
 
 def test_the_tables_of_a_space() -> None:
@@ -110,7 +118,8 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
             "search.n_trails = 9",
             (
                 "unknown key 'search.n_trails' (did you mean 'search.n_trials'?); "
-                "[search] has: optimizer, trial_pruner, rungs, n_trials, epochs, seed, confirm, space"
+                "[search] has: n_trials, confirm, optimizer, trial_pruner, direction, rungs, storage, study, race, "
+                "refine, epochs, seed, space, first"
             ),
         ),
         ("serach.n_trials = 9", "unknown key 'serach' (did you mean 'search'?); the file has: model, data, "),
@@ -151,18 +160,24 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
             "search.space.momentum = {low = 0.1, high = 0.9, step = 0.3}",
             "search.space.momentum: Float(low=0.1, high=0.9, log=False, step=0.3): step must be above 0, and lead",
         ),
-        ("search.n_trials = 0", "search.n_trials is 0, but it must be at least 1 and at most 1,000,000"),
-        ("search.epochs = -1", "search.epochs is -1, but it must be at least 1 and at most 1,000,000"),
+        ("search.n_trials = 0", "search.n_trials is 0, but it must be a whole number of at least 1"),
+        ("search.epochs = -1", "search.epochs is -1, but it must be a whole number of at least 1"),
         ("search.confirm = -1", "search.confirm is -1, but it must be 'auto' or a whole number of at least 0"),
         (
             "search = {n_trials = 2, confirm = 3}",
             "search.confirm is 3, but there are only search.n_trials = 2 to confirm",
         ),
-        ("pruning.percentile = 100", "pruning.percentile is 100, but it must be above 0 and below 100"),
-        ("pruning.floor = 1.5", "pruning.floor is 1.5, but it must be above 0 and at most 1"),
-        ("pruning.ratio = 0", "pruning.ratio is 0, but it must be above 0 and at most 1"),
-        ("pruning = {ratio = 0.5, percentile = 85}", "pruning.percentile and pruning.ratio are both given"),
-        ("pruning = {ratio = 0.5, floor = 0.1}", "pruning.ratio and pruning.floor are both given"),
+        ("pruning.percentile = 100", "pruning.percentile is 100, but it must be a number above 0 and below 100"),
+        ("pruning.floor = 1.5", "pruning.floor is 1.5, but it must be a number above 0 and at most 1"),
+        ("pruning.ratio = 0", "pruning.ratio is 0, but it must be a number above 0 and at most 1"),
+        (
+            "pruning = {ratio = 0.5, percentile = 85}",
+            "pruning: give one budget, not 2; got percentile=85.0 and ratio=0.5",
+        ),
+        (
+            "pruning = {ratio = 0.5, floor = 0.1}",
+            "pruning.floor is 0.1, but it has no part in ratio=0.5; drop one of them",
+        ),
         ("data.image_size = 4", "data.image_size is 4, but it must be at least 8 and at most 1,024"),
         (
             "search.space.learning_rate = {low = 0.5, high = 0.1}",
@@ -232,6 +247,32 @@ def test_a_mistake_is_one_sentence_that_names_the_key(extra: str, sentence: str)
     assert "pydantic" not in message
 
 
+def test_a_table_of_proxies_is_a_table_of_prunings() -> None:
+    config = parse_config(changed("compare.proxies.deep = {flops = 0.1, depth = true}"))
+    assert config.compare.proxies == {"deep": Pruning(flops=0.1, depth=True)}
+    assert config.model_dump(mode="json")["compare"]["proxies"]["deep"]["flops"] == 0.1
+    for keys_of_it, sentence in (
+        (
+            "flps = 0.1",
+            "unknown key 'compare.proxies.deep.flps' (did you mean 'compare.proxies.deep.flops'?); [compare.",
+        ),
+        ("flops = 2", "compare.proxies.deep.flops is 2, but it must be a number above 0 and at most 1"),
+        ("depth = true", "compare.proxies.deep.depth is True, but needs a budget"),
+    ):
+        with pytest.raises(InputError) as caught:
+            parse_config(changed(f"compare.proxies.deep = {{{keys_of_it}}}"))
+        assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "value", ["true", "'3'", "nan", "inf", "[1]", "{}"], ids=["bool", "text", "nan", "inf", "list", "table"]
+)
+@pytest.mark.parametrize("key", ["pruning.flops", "pruning.multiple_of", "search.epochs", "compare.cost"])
+def test_what_is_no_number_is_refused(key: str, value: str) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(key)} is .*, but it must be a (whole )?number "):
+        parse_config(changed(f"{key} = {value}"))
+
+
 @pytest.mark.parametrize(("table", "key"), [("model", "name"), ("data", "name"), ("run", "folder")])
 def test_what_must_be_given_is_named(table: str, key: str) -> None:
     content = tomllib.loads(SMALLEST)
@@ -276,7 +317,7 @@ def test_the_example_is_valid_and_shows_every_key() -> None:
     text = (EXAMPLES / "run.toml").read_text()
     for table, section in config:
         assert f"[{table}]" in text
-        for key in type(section).model_fields:
+        for key in keys(type(section)):
             assert key in text, f"{table}.{key}"
 
 

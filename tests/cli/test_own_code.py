@@ -212,7 +212,7 @@ def test_a_network_of_ones_own_in_the_built_in_training(tmp_path: Path) -> None:
         ('"minimize"', '"less"', "search.direction is 'less', but it must be 'maximize' or 'minimize'"),
         ('["relu", "gelu"]', "[[1]]", "search.space.act.choices is [1], but it must be a number, text in quotes, true"),
         ("high = 1.0", 'high = "1"', "search.space.lr.high is '1', but it must be a number"),
-        ("[run]", '[compare]\nsmaller = ["resnet8"]\n[run]', "compare: smaller: resnet8 takes its classes from [data]"),
+        ("[run]", '[compare]\nsmaller = ["resnet8"]\n[run]', "compare.smaller: resnet8 takes its classes from [data]"),
     ],
 )
 def test_what_does_not_go_together_is_one_sentence(old: str, new: str, sentence: str) -> None:

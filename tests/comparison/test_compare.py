@@ -288,23 +288,36 @@ def test_the_picture_has_every_choice_and_those_that_nobody_beats(everything: Co
     ("changed", "complaint"),
     [
         ({"scorers": ("synflw",)}, r"unknown scorer 'synflw' \(did you mean 'synflow'"),
-        ({"scorers": "synflow"}, "scorers must be several; got 'synflow': put it into a list"),
+        ({"scorers": "synflow"}, "scorers is 'synflow', but it must be a list, each entry text"),
         ({"sizes": (0.3, 0.3)}, "sizes has 0.3 twice"),
-        ({"sizes": (1.2,)}, "a size is 1.2, but it must be above 0 and at most 1"),
-        ({"sizes": ("huge",)}, "a size is 'huge', but it must be 'paper' or a share of the FLOPs"),
+        (
+            {"sizes": (1.2,)},
+            r"sizes is \(1.2,\), but it must be a list, each entry 'paper' or a number above 0 and at most 1",
+        ),
+        (
+            {"sizes": ("huge",)},
+            r"sizes is \('huge',\), but it must be a list, each entry 'paper' or a number above 0 and at most",
+        ),
         ({"transfers": ("mu",)}, "unknown transfer"),
         ({"optimizers": ("bayes",)}, "unknown optimizer 'bayes'"),
         ({"optimizers": ()}, "optimizers is empty"),
         ({"rivals": ("less",)}, "unknown rival 'less'"),
         ({"confirm": 9}, "confirm is 9, but there are only 5 configurations"),
         ({"configurations": 3}, "configurations is 3, but it must be a whole number of at least 4"),
-        ({"cost": 0.0}, "cost is 0, but it must be above 0 and at most 1"),
-        ({"sizes": (), "rivals": ("less-data",)}, "there is no proxy whose cost the rivals could have; give a cost"),
+        ({"cost": 0.0}, "cost is 0.0, but it must be a number above 0 and at most 1"),
+        ({"proxies": {"mine": {"flops": 0.1}}}, "proxies is {.*}, but it must be a table, each entry a Pruning"),
     ],
 )
 def test_impossible_comparisons_are_refused(changed: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         Comparison(**{**vars(ASKED), **changed})
+
+
+def test_rivals_need_a_cost(tmp_path: Path, clock: SimpleNamespace) -> None:
+    asked = Comparison(sizes=(), rivals=("less-data",))
+    with pytest.raises(InputError, match="there is no proxy whose cost the rivals could have; give a cost"):
+        run(tmp_path / "run", Train(clock), asked)
+    assert not (tmp_path / "run").exists()
 
 
 def test_which_scores_are_better_must_be_said(tmp_path: Path, clock: SimpleNamespace) -> None:

@@ -152,13 +152,13 @@ def test_what_is_frozen_is_named() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"flops": 0.0}, "flops must be over 0 and at most 1"),
-        ({"params": 1.5}, "params must be over 0 and at most 1"),
-        ({"flops": "a tenth"}, "flops must be over 0 and at most 1 .* got 'a tenth'"),
+        ({"flops": 0.0}, "flops is 0.0, but it must be a number above 0 and at most 1"),
+        ({"params": 1.5}, "params is 1.5, but it must be a number above 0 and at most 1"),
+        ({"flops": "a tenth"}, "flops is 'a tenth', but it must be a number above 0 and at most 1"),
         ({"flops": 0.1, "params": 0.1}, "give one budget, not 2; got flops=0.1 and params=0.1"),
-        ({"speedup": 0.5}, "speedup must be at least 1"),
-        ({"depth": True}, "depth=True needs a budget that says how small"),
-        ({"flops": 0.5, "floor": 0}, "floor must be over 0"),
+        ({"speedup": 0.5}, "speedup is 0.5, but it must be a number of at least 1"),
+        ({"depth": True}, "depth is True, but needs a budget that says how small"),
+        ({"flops": 0.5, "floor": 0}, "floor is 0, but it must be a number above 0"),
     ],
 )
 def test_impossible_values(options: dict[str, object], message: str) -> None:
@@ -167,5 +167,6 @@ def test_impossible_values(options: dict[str, object], message: str) -> None:
 
 
 def test_the_paper_is_the_default() -> None:
-    assert Budget().percentile == 85
+    assert (Budget().kind, Budget().asked_percentile) == ("percentile", 85)
+    assert Budget(flops=0.1).asked_percentile is None
     assert Budget(flops=0.1).kind == "flops"

@@ -74,6 +74,22 @@ def test_confirmations_shrink_too_and_new_proposals_go_first() -> None:
     assert confirm.shrunk(1, 2, spent=7, left=0.5).ladder.entrants == (50, 2)
 
 
+def test_rungs_with_proposals_of_their_own() -> None:
+    """8 x .5 + 3 x 1 = 7 are to come. 2/3 of it are 5 x .5 + 2 x 1 = 4.5; 5/8 are 5 x .5 + 1 x 1 = 3.5."""
+    own = Plan(
+        Ladder(Rung(width=0.5, epochs=0.2, trials=10, keep=3), Rung(width=0.5, trials=5, keep=1), Rung(trials=2)),
+        (0.1, 0.5, 1.0),
+    )
+    made = own.shrunk(1, spent=1, left=3.5)
+    assert made.ladder.rungs[1:] == (Rung(width=0.5, trials=2, keep=1), Rung())
+
+
+def test_a_rung_that_decides_nothing_goes_only_where_it_must() -> None:
+    idle = Plan(Ladder(Rung(width=0.5, trials=1, keep=1), Rung()), (0.5, 1.0))
+    assert idle.shrunk(0, spent=0, left=1.5) is idle
+    assert idle.shrunk(0, spent=0, left=1.2).ladder == Ladder(Rung(trials=1))
+
+
 RUNGS = st.lists(
     st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 6), st.integers(0, 6), st.floats(0.001, 1.0)),
     max_size=4,

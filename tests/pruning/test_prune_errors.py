@@ -28,10 +28,10 @@ class Untraceable(nn.Module):
     ("options", "message"),
     [
         ({"scorer": "synflw"}, r"unknown scorer 'synflw' \(did you mean 'synflow'\?\)"),
-        ({"percentile": 100}, "percentile must be at least 0 and below 100; got 100"),
-        ({"floor": 0.0}, "floor must be over 0 and at most 1; got 0.0"),
-        ({"ratio": 1.5}, "ratio must be over 0 and at most 1"),
-        ({"ratio": 0.5, "percentile": 85}, "give one budget, not 2; got percentile=85 and ratio=0.5"),
+        ({"percentile": 100}, "percentile is 100, but it must be a number above 0 and below 100"),
+        ({"floor": 0.0}, "floor is 0.0, but it must be a number above 0 and at most 1"),
+        ({"ratio": 1.5}, "ratio is 1.5, but it must be a number above 0 and at most 1"),
+        ({"ratio": 0.5, "percentile": 85}, "give one budget, not 2; got percentile=85.0 and ratio=0.5"),
     ],
 )
 def test_options(options: dict[str, Any], message: str) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 import prunetune
@@ -52,6 +57,21 @@ def test_an_argument_in_another_form_is_a_sentence(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Search(trials=5), "Search: unknown argument 'trials' (did you mean 'n_trials'?); known: confirm, "),
+        (lambda: prunetune.Pruning(flop=0.1), "Pruning: unknown argument 'flop' (did you mean 'flops'?); known: depth"),
+        (lambda: Comparison(seed=1), "Comparison: unknown argument 'seed' (did you mean 'seeds'?); known: config"),
+        (lambda: prunetune.Fidelity(epoch=1), "Fidelity: unknown argument 'epoch' (did you mean 'epochs'?); known: co"),
+    ],
+)
+def test_an_option_that_there_is_not_is_a_sentence(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        make()
+    assert str(raised.value).startswith(message)
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_signatures_are_still_there_to_be_looked_at(name: str) -> None:
     assert "example_inputs" in inspect.signature(CALLS[name]).parameters
@@ -93,6 +113,19 @@ def test_trials_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "study.db").unlink()
     with pytest.raises(SearchError, match=r"There is no study\.db in the run folder"):
         _ = result.trials
+
+
+def test_numbers_of_other_libraries_become_pythons() -> None:
+    asked = prunetune.Pruning(flops=np.float32(0.25), multiple_of=np.int64(8), protect=["stem"])  # type: ignore[arg-type]
+    assert (type(asked.flops), type(asked.multiple_of), asked.protect) == (float, int, ("stem",))
+    assert prunetune.Pruning(percentile=torch.tensor(60.0)).percentile == 60  # type: ignore[arg-type]
+
+
+def test_options_can_be_copied_and_pickled() -> None:
+    asked = Search(n_trials=7, storage="journal:///somewhere")
+    assert pickle.loads(pickle.dumps(asked)) == asked
+    assert replace(asked, n_trials=9).n_trials == 9
+    assert replace(prunetune.Pruning(), flops=0.1) == prunetune.Pruning(flops=0.1)
 
 
 def test_the_classes_of_options_are_public() -> None:

@@ -152,7 +152,7 @@ def test_a_run_without_the_race_cannot_go_on_with_it(tmp_path: Path) -> None:
     confirm(tmp_path, Scripted(), race=False)
     with pytest.raises(InputError, match="was started with race = False, now it is True"):
         confirm(tmp_path, Scripted())
-    with pytest.raises(InputError, match="race is 'yes', but it must be True or False"):
+    with pytest.raises(InputError, match="race is 'yes', but it must be true or false"):
         Search(direction="maximize", race="yes")  # type: ignore[arg-type]
 
 

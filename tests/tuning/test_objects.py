@@ -91,7 +91,7 @@ def test_what_is_neither_is_one_sentence(options: dict[str, Any], sentence: str)
         (lambda: Comparison(optimizers=[TPESampler()]), "the optimizer must be a name; got TPESampler"),
         (lambda: Comparison(scorers=[3]), "the scorer must be a name; got int"),
         (lambda: prune(net(), INPUTS, scorer=3), "the scorer must be a name, or an object of a Scorer; got int"),
-        (lambda: _search(study=3, storage="journal:x"), "study must be a name; got int"),
+        (lambda: _search(study=3, storage="journal:x"), "study is 3, but it must be a name of 1 to 200 characters"),
     ],
 )
 def test_what_is_no_name_is_one_sentence(make: Callable[[], Any], sentence: str) -> None:

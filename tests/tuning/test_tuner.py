@@ -299,19 +299,20 @@ _BOTH = ("PhaseStarted", "PhaseEnded")
         ({"space": {"lr": 0.1}}, "lr: 0.1 is no distribution"),
         ({"epochs": 0}, "epochs is 0, but it must be a whole number of at least 1"),
         ({"seed": -3}, "seed is -3, but"),
-        ({"seed": 2**63}, "seed is 9223372036854775808, but it must be below 2**63"),
+        (
+            {"seed": 2**63},
+            "seed is 9223372036854775808, but it must be a whole number of at least 0 and below 9,223,372,036",
+        ),
         ({"model_fn": net()}, "model_fn must be a function that builds the network; got Sequential: write lambda: Seq"),
         ({"model_fn": lambda: 3}, "model_fn must return a torch.nn.Module; it returned int"),
         ({"train": None}, "train must be a function; got NoneType"),
         ({"evaluate": 3}, "evaluate must be a function; got int"),
-        ({"pruning": Pruning(scorer="synflw")}, "unknown scorer 'synflw' (did you mean 'synflow'?)"),
         ({"search": Search(direction="maximize", optimizer="tpee")}, "unknown optimizer 'tpee' (did you mean 'tpe'?)"),
         (
             {"search": Search(direction="maximize", trial_pruner="hyperbnd")},
             "unknown trial pruner 'hyperbnd' (did you mean 'hyperband'?)",
         ),
         ({"search": Search()}, "give search=prunetune.Search(direction='maximize') for an accuracy, 'minimize' for"),
-        ({"search": Search(direction="up")}, "direction is 'up', but it must be 'maximize' or 'minimize'"),  # type: ignore[arg-type]
     ],
 )
 def test_impossible_arguments_are_refused_before_anything_runs(
@@ -340,11 +341,17 @@ def test_impossible_arguments_are_refused_before_anything_runs(
         ),
         (
             lambda: Search(direction="maximize", confirm=-1),
-            "confirm is -1, but it must be a whole number of at least 0",
+            "confirm is -1, but it must be 'auto' or a whole number of at least 0",
         ),
+        (lambda: Search(direction="up"), "direction is 'up', but it must be 'maximize' or 'minimize'"),  # type: ignore[arg-type]
+        (lambda: Pruning(heads="all"), "heads is 'all', but it must be 'auto', 'dims' or 'whole'"),  # type: ignore[arg-type]
+        (lambda: Pruning(depth=1), "depth is 1, but it must be true or false"),  # type: ignore[arg-type]
+        (lambda: Pruning(percentile=float("nan")), "percentile is nan, but it must be a number above 0 and below 100"),
+        (lambda: Pruning(speedup=float("inf")), "speedup is inf, but it must be a number of at least 1"),
+        (lambda: Pruning(ratio=0.5, floor=0.3), "floor is 0.3, but it has no part in ratio=0.5; drop one of them"),
         (lambda: Pruning(percentile=50, ratio=0.5), "give one budget, not 2; got percentile=50.0 and ratio=0.5"),
-        (lambda: Pruning(protect="abc"), "protect must be several patterns; got 'abc': put it into a list"),  # type: ignore[arg-type]
-        (lambda: Pruning(percentile="85"), "percentile must be one number, not '85'"),  # type: ignore[arg-type]
+        (lambda: Pruning(protect="abc"), "protect is 'abc', but it must be a list, each entry text"),  # type: ignore[arg-type]
+        (lambda: Pruning(percentile="85"), "percentile is '85', but it must be a number above 0 and below 100"),  # type: ignore[arg-type]
     ],
 )
 def test_impossible_settings_are_refused(make: Callable[[], object], sentence: str) -> None:

@@ -19,6 +19,7 @@ from prunetune.errors import InputError, unknown_name
 if TYPE_CHECKING:
     import prunetune.tuning.fidelity
     from prunetune.backends import Distribution, SearchSpace
+    from prunetune.tuning.settings import Search
 
 OWN_TRAIN: Final = {"function", "evaluate"}
 """Keys of ``[train]`` for a train function of one's own; the others are the built-in training's."""
@@ -64,14 +65,22 @@ def parse_config(content: Mapping[str, Any]) -> Config:
         config = Config.model_validate(content)
     except ValidationError as error:
         raise InputError(first_sentence(error, Config)) from None
+    _check_confirm(config.search, content)
     _check_code(config)
     _check_names(config)
     _check_data(config)
     _check_space(config)
-    _check_storage(config)
     _check_rungs(config)
     _check_comparison(config)
     return config
+
+
+def _check_confirm(search: Search, content: Mapping[str, Any]) -> None:
+    """Raise InputError if more are to be confirmed than there are; the default is then as many as there are."""
+    if "confirm" in content.get("search", ()) and search.confirm != "auto" and search.confirm > search.n_trials:
+        raise InputError(
+            f"search.confirm is {search.confirm}, but there are only search.n_trials = {search.n_trials} to confirm"
+        )
 
 
 def search_space(config: Config) -> SearchSpace:
@@ -142,16 +151,12 @@ def _check_built_in(config: Config) -> None:
 def _check_names(config: Config) -> None:
     """Raise InputError for a name that cannot be looked up."""
     from prunetune.backends import optimizers, spaces, trial_pruners
-    from prunetune.plugins import check_scorer
-    from prunetune.transfer import transfers
     from prunetune.tuning.fidelity import fidelities
     from prunetune.zoo import models
 
     named: list[tuple[str, str, Callable[[str], None]]] = [
-        ("pruning.scorer", config.pruning.scorer, check_scorer),
-        ("pruning.transfer", config.pruning.transfer, transfers.check),
-        ("search.optimizer", config.search.optimizer, optimizers.check),
-        ("search.trial_pruner", config.search.trial_pruner, trial_pruners.check),
+        ("search.optimizer", str(config.search.optimizer), optimizers.check),
+        ("search.trial_pruner", str(config.search.trial_pruner), trial_pruners.check),
     ]
     if not config.model.is_own:
         named.insert(0, ("model.name", config.model.name, models.check))
@@ -217,44 +222,23 @@ def _check_rungs(config: Config) -> None:
         from prunetune.backends.study.reannealed import check_rungs
 
         try:
-            check_rungs(config.search.trial_pruner, config.search.epochs)
+            check_rungs(str(config.search.trial_pruner), config.search.epochs)
         except InputError as error:
             raise InputError(f"search.{error}") from None
 
 
 def _check_comparison(config: Config) -> None:
-    """Raise InputError where [compare] names what there is not, or asks for what cannot be."""
-    if "compare" not in config.model_fields_set:
-        return
-    from prunetune.comparison.settings import Comparison
+    """Raise InputError where [compare] names a model that there is not, or that lacks its classes."""
     from prunetune.zoo import models
 
-    try:
-        asked = config.compare.settings()
-        Comparison(**{"cost": 1.0, **asked})  # its share is found out later, if it is not said
-        for name in config.compare.smaller:
+    for name in config.compare.smaller:
+        try:
             if ":" not in name:
                 models.check(name)
                 if config.data is None:
-                    raise InputError(f"smaller: {name} takes its classes from [data]; give module:function")
-    except InputError as error:
-        raise InputError(f"compare: {error}") from None
-
-
-def _check_storage(config: Config) -> None:
-    if config.search.storage is None:
-        if config.search.study is not None:
-            raise InputError(
-                f"search.study is {config.search.study!r}, but the study in a run folder has no other name; give "
-                "search.storage, or drop it"
-            )
-        return
-    from prunetune.backends.study.storage import check_url
-
-    try:
-        check_url(config.search.storage)
-    except InputError as error:
-        raise InputError(f"search.storage: {error}") from None
+                    raise InputError(f"{name} takes its classes from [data]; give module:function")
+        except InputError as error:
+            raise InputError(f"compare.smaller: {error}") from None
 
 
 def _check_hyperparameter(key: str, name: str, dimension: Dimension) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, get_args
+from dataclasses import fields
+from typing import Any, Final, TypeAlias, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+
+from prunetune._utils.options import Options, bounds_in_words
 
 KINDS: Final = {
     "bool": "true or false",
@@ -20,7 +23,9 @@ KINDS: Final = {
     "too": "a table or list with at least one entry",
     "tuple": "a list",
 }
-BOUNDS: Final = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+FREE: Final = {"space", "proxies"}
+"""Tables of tables, whose names are free."""
+Schema: TypeAlias = type[BaseModel] | type[Options]
 
 
 def first_sentence(error: ValidationError, schema: type[BaseModel]) -> str:
@@ -34,8 +39,7 @@ def first_sentence(error: ValidationError, schema: type[BaseModel]) -> str:
     if problem["type"] == "missing":
         return f"{key} is missing" + ("" if len(path) > 1 else f": the table [{key}] must be given")
     if problem["type"] == "value_error":
-        message = str(problem["ctx"]["error"])
-        return message if message.startswith(f"{path[0]}.") else f"{key} {message}"
+        return _of_table(key, str(problem["ctx"]["error"]), schema_at(schema, path))
     given = problem["input"]
     shown = "a table" if isinstance(given, dict) and given else repr(given)
     if path[-1].isdigit():  # a place in a list
@@ -44,54 +48,57 @@ def first_sentence(error: ValidationError, schema: type[BaseModel]) -> str:
     return f"{'.'.join(path)} is {shown}, but it must be {allowed(problem, table, path[-1])}"
 
 
-def allowed(problem: Mapping[str, Any], table: type[BaseModel] | None, name: str) -> str:
+def _of_table(key: str, message: str, table: Schema | None) -> str:
+    """What was said of a value, with the whole key in front: options name the field, which is a key of theirs."""
+    if table is not None and issubclass(table, Options):
+        return f"{key}{'.' if re.split('[^a-z_]', message)[0] in keys(table) else ': '}{message}"
+    return message if message.startswith(f"{key.partition('.')[0]}.") else f"{key} {message}"
+
+
+def keys(table: Schema) -> dict[str, Any]:
+    """The keys of a table, with the annotations of their values."""
+    if issubclass(table, BaseModel):
+        return {name: field.annotation for name, field in table.model_fields.items()}
+    return {field.name: field.type for field in fields(table)}
+
+
+def allowed(problem: Mapping[str, Any], table: Schema | None, name: str) -> str:
     """What the field ``name`` of ``table`` may be, as far as ``problem`` is about it: "at least 1"."""
     kind = str(problem["type"]).split("_")[0]
-    field = table.model_fields.get(name) if table is not None else None
+    field = table.model_fields.get(name) if table is not None and issubclass(table, BaseModel) else None
     if problem["type"] in {"greater_than", "greater_than_equal", "less_than", "less_than_equal"} and field is not None:
-        return " and ".join(_bounds(field))
+        return bounds_in_words(field.metadata)
     if kind == "literal":
         return str(problem["ctx"]["expected"])
     return KINDS.get(kind, str(problem["msg"]))
 
 
-def schema_at(schema: type[BaseModel], path: Sequence[str]) -> type[BaseModel] | None:
+def schema_at(schema: Schema, path: Sequence[str]) -> Schema | None:
     """The schema of the table at ``path``; None where there is none. Tables with free names have one schema."""
     for position, name in enumerate(path):
-        if name not in schema.model_fields:
-            return None
-        found = _schemas_in(schema.model_fields[name].annotation)
+        found = _schemas_in(keys(schema).get(name))
         if not found:
             return None
         schema = found[0]
-        if name == "space":
+        if name in FREE:
             return schema if position + 2 == len(path) else None
     return schema
 
 
-def _schemas_in(annotation: Any) -> list[type[BaseModel]]:
+def _schemas_in(annotation: Any) -> list[Schema]:
     """The schemas that a type annotation mentions, however deep."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel | Options):
         return [annotation]
     return [schema for argument in get_args(annotation) for schema in _schemas_in(argument)]
 
 
-def _bounds(field: FieldInfo) -> list[str]:
-    """The limits of a number: ["above 0", "below 100"]."""
-    return [
-        f"{word} {getattr(limit, end):,}"
-        for limit in field.metadata
-        for end, word in BOUNDS.items()
-        if getattr(limit, end, None) is not None
-    ]
-
-
-def _unknown_key(path: Sequence[str], schema: type[BaseModel]) -> str:
+def _unknown_key(path: Sequence[str], schema: Schema) -> str:
     """Name the unknown key, the nearest known one (in its own table, or the same in another), and all of its table."""
     *parents, last = path
     table = schema_at(schema, parents) or schema
-    known = list(table.model_fields)
-    elsewhere = [name for name in schema.model_fields if last in getattr(schema_at(schema, [name]), "model_fields", ())]
+    known = list(keys(table))
+    tables = {name: schema_at(schema, [name]) for name in keys(schema)}
+    elsewhere = [name for name, each in tables.items() if each is not None and last in keys(each)]
     nearest = [".".join([*parents, name]) for name in difflib.get_close_matches(last, known, n=1)]
     nearest += [f"{name}.{last}" for name in elsewhere]
     hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from prunetune.backends.study.storage import absolute, without_password
+from prunetune.backends.study.storage import without_password
 from prunetune.checking.proxy_check import CONFIGURATIONS, CheckResult, check
 from prunetune.cli.config import fidelity_of, parse_config, read_config, search_space
 from prunetune.cli.job import Job, prepare
@@ -20,7 +20,7 @@ from prunetune.events import Observer, silent
 from prunetune.record.folder import RunFolder, read_tables, sqlite_url, whole_path
 from prunetune.tuning.fidelity import FULL
 from prunetune.tuning.fingerprint import Resume
-from prunetune.tuning.settings import Pruning, Search
+from prunetune.tuning.settings import Search
 from prunetune.tuning.tuner import TuneResult, tune
 from prunetune.tuning.worker import WAIT_SECONDS, joined, work
 
@@ -49,7 +49,7 @@ def launch(
         return tune(
             **_problem(config, job),
             resume=resume,
-            pruning=_pruning(config),
+            pruning=config.pruning,
             search=_search(config, job),
             fidelity=fidelity_of(config),
             first=config.search.first,
@@ -75,7 +75,7 @@ def launch_check(
     return check(
         **_problem(config, job),
         resume=resume,
-        pruning=_pruning(config),
+        pruning=config.pruning,
         search=_search(config, job),
         fidelity=fidelity_of(config),
         observer=observer,
@@ -94,8 +94,8 @@ def launch_compare(
     if fidelity_of(config) != FULL:
         raise InputError("compare trains proxies in full, and makes rivals of what [fidelity] would leave out; drop it")
     asked = config.compare
-    proxies = {CONFIGURED: _pruning(config)} if "pruning" in config.model_fields_set else {}
-    comparison = Comparison(**asked.settings(), proxies=proxies)
+    configured = {CONFIGURED: config.pruning} if "pruning" in config.model_fields_set else {}
+    comparison = Comparison.part_of(asked, proxies={**configured, **asked.proxies})
     job = prepare(config, say)
     keep_config(config, resume)
     return compare(
@@ -123,24 +123,8 @@ def _problem(config: Config, job: Job) -> dict[str, Any]:
     }
 
 
-def _pruning(config: Config) -> Pruning:
-    return Pruning(**config.pruning.model_dump(exclude_none=True))
-
-
 def _search(config: Config, job: Job) -> Search:
-    search = config.search
-    return Search(
-        direction=job.direction,
-        n_trials=search.n_trials,
-        confirm=search.confirm,
-        optimizer=search.optimizer,
-        trial_pruner=search.trial_pruner,
-        rungs=search.rungs,
-        storage=search.storage,
-        study=search.study,
-        race=search.race,
-        refine=search.refine,
-    )
+    return Search.part_of(config.search, direction=job.direction)
 
 
 def join(
@@ -237,7 +221,7 @@ def keep_config(config: Config, resume: Resume = "same") -> None:
     given = config.model_dump(mode="json", exclude={"run"})
     now = {table: keys for table, keys in given.items() if keys is not None}
     if config.search.storage is not None:
-        now["search"]["storage"] = without_password(absolute(config.search.storage))
+        now["search"]["storage"] = without_password(config.search.storage)
     with RunFolder(config.run.folder) as folder:
         stored = read_tables(folder.config)
         if stored is not None and resume == "same":

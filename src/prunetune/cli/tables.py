@@ -1,8 +1,9 @@
 """The tables of a configuration and their keys, with the bounds of each: what ``prunetune run`` reads."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
@@ -15,15 +16,17 @@ from pydantic import (
     PlainValidator,
     PrivateAttr,
     Tag,
+    ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, PydanticKnownError, core_schema
 
-from prunetune._utils.checks import Direction
-from prunetune.pruning.budget import BUDGETS
+from prunetune._utils.options import Options
+from prunetune.comparison.settings import Comparison
+from prunetune.tuning.settings import Count, Pruning, Search, Seed
 
 
 def _number(value: object, check: ValidatorFunctionWrapHandler) -> object:
@@ -64,6 +67,26 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class FromTable:
+    """In an annotation: a class of options is read from a table, of which every key is known."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(kind: type[Options], _: object) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(partial(_options, kind))
+
+
+def _options(kind: type[Options], table: object) -> Options:
+    if not isinstance(table, dict):
+        raise PydanticKnownError("dict_type")
+    known = {field.name for field in fields(kind)}
+    unknown: list[InitErrorDetails] = [
+        {"type": "extra_forbidden", "loc": (key,), "input": value} for key, value in table.items() if key not in known
+    ]
+    if unknown:
+        raise ValidationError.from_exception_data(kind.__name__, unknown)
+    return kind(**table)
+
+
 class Model(Section):
     """``[model]``: the full network, by its name, or by the ``module:function`` that builds it.
 
@@ -91,39 +114,6 @@ class Data(Section):
     root: str | None = None
     download: bool = False
     seed: int = Field(default=0, ge=0, lt=2**63)
-
-
-class Pruning(Section):
-    """``[pruning]``: how the proxy is cut. ``percentile`` and ``floor`` are the paper's p and γ.
-
-    Instead of ``percentile`` one of: ``ratio`` of every group's channels, a share of the ``flops`` or ``params``, or
-    ``speedup`` of a training step.
-    """
-
-    scorer: str = "synflow"
-    percentile: float | None = Field(default=None, gt=0, lt=100)
-    ratio: float | None = Field(default=None, gt=0, le=1)
-    flops: float | None = Field(default=None, gt=0, le=1)
-    params: float | None = Field(default=None, gt=0, le=1)
-    speedup: float | None = Field(default=None, ge=1)
-    depth: bool = False
-    floor: float | None = Field(default=None, gt=0, le=1)
-    protect: tuple[str, ...] = Field(default=(), strict=False)
-    multiple_of: int = Field(default=1, ge=1)
-    heads: Literal["auto", "dims", "whole"] = "auto"
-    weights: Literal["redraw", "reset", "sliced"] = "redraw"
-    transfer: str = "mup"
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> Self:
-        given = [name for name in BUDGETS if getattr(self, name) is not None]
-        if self.ratio is not None and self.floor is not None:
-            given.append("floor")
-        if len(given) > 1:
-            raise ValueError(
-                f"pruning.{given[0]} and pruning.{given[1]} are both given, but only one can decide; drop one"
-            )
-        return self
 
 
 class Fidelity(Section):
@@ -189,44 +179,30 @@ Space: TypeAlias = Annotated[
 ]
 
 
-class Search(Section):
-    """``[search]``: what is searched, by what, and for how long. ``confirm`` of the best, or "auto", are
-    trained in full.
+class Nested(Section):
+    """What is nested in the tables of options."""
 
-    ``storage`` is the URL of a database that other machines reach, ``study`` the name of the search in it. With
-    ``race`` full trainings that are clearly behind are stopped; ``refine`` more trials follow on the full network.
+    space: Space = "paper"
+    first: tuple[dict[str, Scalar], ...] = Field(default=(), strict=False)
+    proxies: dict[str, Annotated[Pruning, FromTable]] = {}
+
+    @classmethod
+    def reader(cls, name: str) -> Callable[[object], Any]:
+        """A function for the annotation of the field ``name`` of a class of options, which reads it as here."""
+        return lambda value: getattr(cls.model_validate({name: value}), name)
+
+
+@dataclass(frozen=True)
+class SearchTable(Search):
+    """``[search]``: what is searched, by what, and for how long, see ``prunetune.Search``.
+
     ``direction`` is that of the score of a train function of one's own; an accuracy is maximized.
     """
 
-    optimizer: str = "optuna:cmaes"
-    trial_pruner: str = "asha"
-    rungs: Literal["truncated", "reannealed"] = "truncated"
-    n_trials: int = Field(default=50, ge=1, le=1_000_000)
-    epochs: int = Field(default=160, ge=1, le=1_000_000)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    confirm: int | Literal["auto"] = 3
-    space: Space = "paper"
-    storage: str | None = Field(default=None, repr=False)
-    study: str | None = Field(default=None, min_length=1, max_length=200)
-    race: bool = True
-    refine: int = Field(default=0, ge=0, le=1_000_000)
-    first: tuple[dict[str, Scalar], ...] = Field(default=(), strict=False)
-    direction: Direction | None = None
-
-    @field_validator("confirm", mode="plain")
-    @classmethod
-    def _count_or_auto(cls, confirm: object) -> object:
-        if confirm == "auto" or (isinstance(confirm, int) and not isinstance(confirm, bool) and confirm >= 0):
-            return confirm
-        raise ValueError(f"search.confirm is {confirm!r}, but it must be 'auto' or a whole number of at least 0")
-
-    @model_validator(mode="after")
-    def _confirm_trials(self) -> Self:
-        if "confirm" in self.model_fields_set and self.confirm != "auto" and self.confirm > self.n_trials:
-            raise ValueError(
-                f"search.confirm is {self.confirm}, but there are only search.n_trials = {self.n_trials} to confirm"
-            )
-        return self
+    epochs: Count = 160
+    seed: Seed = 0
+    space: Annotated[str | dict[str, Dimension], Nested.reader("space")] = "paper"
+    first: Annotated[tuple[dict[str, Any], ...], Nested.reader("first")] = ()
 
 
 class Train(Section):
@@ -267,27 +243,15 @@ HYPERPARAMETERS: Final = ("batch_size", "learning_rate", "lr_decay", "momentum",
 """What a search may set: those that ``[train]`` can fix."""
 
 
-class Compare(Section):
+@dataclass(frozen=True)
+class CompareTable(Comparison):
     """``[compare]``: what ``prunetune compare`` compares, see ``prunetune.Comparison``.
 
     The proxy of a ``[pruning]`` that the file has is compared, too, as "configured"; ``smaller`` are models of the zoo.
     """
 
-    scorers: Names = ("synflow", "uniform")
-    sizes: Annotated[tuple[Any, ...], Field(strict=False)] = (0.1,)  # numbers and "paper"
-    transfers: Names = ("mup",)
-    optimizers: Names = ("random",)
-    rivals: Names = ("fewer-epochs", "less-data")
-    smaller: Names = ()
-    configurations: int = Field(default=24, ge=4, le=4096)
-    seeds: int = Field(default=3, ge=1, le=1024)
-    truth_seeds: int = Field(default=2, ge=1, le=1024)
-    confirm: int = Field(default=3, ge=1, le=1024)
-    cost: float | None = Field(default=None, gt=0, le=1)
-
-    def settings(self) -> dict[str, Any]:
-        """What of it is a setting of ``prunetune.Comparison``, as far as it is given."""
-        return self.model_dump(exclude={"smaller"}, exclude_none=True)
+    proxies: Annotated[Mapping[str, Pruning], Nested.reader("proxies")] = field(default_factory=dict)
+    smaller: tuple[str, ...] = ()
 
 
 class Run(Section):
@@ -326,11 +290,11 @@ class Config(Section):
 
     model: Model
     data: Data | None = None
-    pruning: Pruning = Pruning()
-    search: Search = Search()
+    pruning: Annotated[Pruning, FromTable] = Pruning()
+    search: Annotated[SearchTable, FromTable] = SearchTable()
     fidelity: Fidelity = Fidelity()
     train: Train = Train()
-    compare: Compare = Compare()
+    compare: Annotated[CompareTable, FromTable] = CompareTable()
     run: Run
 
     _source: Path | None = PrivateAttr(default=None)

@@ -144,6 +144,7 @@ def compare(
         smaller=smaller,
     )
     check_resume(resume)
+    comparison.check_cost()
     settings = StudySettings(problem.space, problem.epochs, problem.direction, RANDOM, "none", problem.seed)
     base, _ = problem.full_network()
     fingerprint = problem.fingerprint(base)  # raises InputError for what does not build networks

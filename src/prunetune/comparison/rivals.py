@@ -69,5 +69,7 @@ def at_cost(rival: str, share: float, epochs: int) -> Cheaper:
 
 def check_rival(name: str) -> None:
     """Raise InputError for a name that is no rival's."""
+    if not isinstance(name, str):
+        raise InputError(f"the rival must be a name; got {type(name).__name__}")
     if name not in RIVALS:
         raise unknown_name("rival", name, RIVALS)

@@ -1,21 +1,22 @@
 """What is compared, as plain values, and the ways to judge a configuration that follow from it."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from prunetune._utils.checks import real_number, whole_number
+from annotated_types import Ge, Le
+
+from prunetune._utils.options import Options
 from prunetune.backends import check_optimizer
 from prunetune.comparison.rivals import HAVE_THEIR_OWN_COST, Cheaper, at_cost, check_rival
 from prunetune.errors import InputError
 from prunetune.plugins import check_scorer
+from prunetune.pruning.budget import Share
 from prunetune.transfer import transfers as rules
 from prunetune.tuning.settings import Pruning
 
-Size: TypeAlias = float | Literal["paper"]
+Size: TypeAlias = Literal["paper"] | Share
 PAPER: Final = "paper"
 FLOOR: Final = 0.05
 """Of proxies cut to a share of the FLOPs; with the paper's floor of 0.15 small ones cannot be had."""
@@ -23,7 +24,7 @@ FEWEST: Final = 4
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Options):
     """What is compared, on how many configurations, with how many seeds.
 
     Attributes
@@ -50,39 +51,32 @@ class Comparison:
         What a rival's training costs as a share of a full one; by default what those of the proxies were measured to.
     """
 
-    scorers: tuple[str, ...] = ("synflow", "uniform")
+    scorers: tuple[Annotated[str, check_scorer], ...] = ("synflow", "uniform")
     sizes: tuple[Size, ...] = (0.1,)
-    transfers: tuple[str, ...] = ("mup",)
+    transfers: tuple[Annotated[str, rules.check], ...] = ("mup",)
     proxies: Mapping[str, Pruning] = field(default_factory=dict)
-    optimizers: tuple[str, ...] = ("random",)
-    rivals: tuple[str, ...] = ("fewer-epochs", "less-data")
-    configurations: int = 24
-    seeds: int = 3
-    truth_seeds: int = 2
-    confirm: int = 3
-    cost: float | None = None
+    optimizers: tuple[Annotated[str, check_optimizer], ...] = ("random",)
+    rivals: tuple[Annotated[str, check_rival], ...] = ("fewer-epochs", "less-data")
+    configurations: Annotated[int, Ge(FEWEST), Le(4096)] = 24
+    seeds: Annotated[int, Ge(1), Le(1024)] = 3
+    truth_seeds: Annotated[int, Ge(1), Le(1024)] = 2
+    confirm: Annotated[int, Ge(1), Le(1024)] = 3
+    cost: Share | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("scorers", "sizes", "transfers", "optimizers", "rivals"):
-            object.__setattr__(self, name, _several(name, getattr(self, name)))
-        checks = (
-            ("scorers", check_scorer),
-            ("transfers", rules.check),
-            ("optimizers", check_optimizer),
-            ("rivals", check_rival),
-        )
-        for name, check in checks:
-            for each in getattr(self, name):
-                check(each)
-        object.__setattr__(self, "sizes", tuple(_size(each) for each in self.sizes))
-        for name, minimum in (("configurations", FEWEST), ("seeds", 1), ("truth_seeds", 1), ("confirm", 1)):
-            object.__setattr__(self, name, whole_number(name, getattr(self, name), minimum=minimum))
+            given = getattr(self, name)
+            for each in given:
+                if given.count(each) > 1:
+                    raise InputError(f"{name} has {each!r} twice")
         if self.confirm > self.configurations:
             raise InputError(f"confirm is {self.confirm}, but there are only {self.configurations} configurations")
         if not self.optimizers:
             raise InputError("optimizers is empty; 'random' costs nothing besides")
-        if self.cost is not None:
-            object.__setattr__(self, "cost", _share("cost", self.cost))
+
+    def check_cost(self) -> None:
+        """Raise InputError if nothing says what the rivals may cost."""
         if self.cost is None and not self.proxy_ways() and set(self.rivals) - HAVE_THEIR_OWN_COST:
             raise InputError("there is no proxy whose cost the rivals could have; give a cost")
 
@@ -91,7 +85,7 @@ class Comparison:
         named = {name: each.to_record() for name, each in self.proxies.items()}
         return {**asdict(self), "proxies": named}
 
-    def proxy_ways(self) -> list[Way]:
+    def proxy_ways(self) -> list["Way"]:
         """Every scorer at every size with every transfer rule, then the others."""
         found = []
         for size, scorer, rule in itertools.product(self.sizes, self.scorers, self.transfers):
@@ -102,7 +96,7 @@ class Comparison:
         found += [Way(name, "proxy", name, pruning=pruning) for name, pruning in self.proxies.items()]
         return found
 
-    def rival_ways(self, costs: Mapping[str, float], epochs: int) -> list[Way]:
+    def rival_ways(self, costs: Mapping[str, float], epochs: int) -> list["Way"]:
         """The rivals at each of these costs, which are named after the proxies that have it."""
         found: dict[str, Way] = {}
         for (group, share), rival in itertools.product(costs.items(), self.rivals):
@@ -135,30 +129,6 @@ class Way:
 
 
 BASE: Final = Way("the full network", "base")
-
-
-def _several(name: str, given: object) -> tuple[Any, ...]:
-    if isinstance(given, str) or not isinstance(given, list | tuple):
-        raise InputError(f"{name} must be several; got {given!r}: put it into a list")
-    for each in given:
-        if given.count(each) > 1:
-            raise InputError(f"{name} has {each!r} twice")
-    return tuple(given)
-
-
-def _size(size: object) -> Size:
-    if isinstance(size, str):
-        if size != PAPER:
-            raise InputError(f"a size is {size!r}, but it must be {PAPER!r} or a share of the FLOPs")
-        return PAPER
-    return _share("a size", size)
-
-
-def _share(name: str, value: object) -> float:
-    share = real_number(name, value)
-    if not 0 < share <= 1:
-        raise InputError(f"{name} is {share:g}, but it must be above 0 and at most 1")
-    return share
 
 
 def _of_size(size: Size) -> str:

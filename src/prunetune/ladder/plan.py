@@ -64,15 +64,14 @@ class Plan:
             Since the search began, and until it must end, in full trainings as predicted.
         """
         pace = self.pace(at, trained, spent)
-        entrants = self.ladder.entrants
-        shares = sorted({m / n for n in entrants[at:] for m in range(n + 1)}, reverse=True)
-        for share in shares:
-            counts = self._counts(share, at, trained)
-            price = pace * sum(n * self.prices[place] for place, n in counts.items())
-            if price - pace * trained * self.prices[at] <= left + TOLERANCE or share == 0:
-                break
-        if share == 1:
+        affordable = (left + TOLERANCE) / pace + trained * self.prices[at]
+        if math.fsum(self.spending[at:]) <= affordable:
             return self
+        entrants = self.ladder.entrants
+        for share in sorted({m / n for n in entrants[at:] for m in range(n + 1)}, reverse=True):
+            counts = self._counts(share, at, trained)
+            if math.fsum(n * self.prices[place] for place, n in counts.items()) <= affordable:
+                break
         why = f"Shrunk to {share:.0%} of what was still to come, since {left:.3g} full trainings were left"
         why += f" at {pace:.2f} times the predicted time." if abs(pace - 1) > 0.05 else "."
         why += "" if share else " The training of the full network is kept, whether there is time for it or not."
@@ -120,15 +119,15 @@ class Plan:
 
     def _with_counts(self, counts: Mapping[int, int], at: int, why: str) -> Plan:
         places = [*range(at), *sorted(counts)]
+        counts = {**dict(enumerate(self.ladder.entrants[:at])), **counts}
         rungs: list[Rung] = []
-        for order, place in enumerate(places):
+        coming = 0
+        for place, above in zip(places, [*places[1:], None], strict=True):
             rung = self.ladder.rungs[place]
-            if place >= at:
-                coming = self._coming(place, counts[place]) if order else 0
-                rung = replace(rung, trials=counts[place] - coming)
-            if order + 1 < len(places) and (above := places[order + 1]) >= at:
-                coming = min(self._coming(above, counts[above]), counts.get(place, self.ladder.entrants[place]))
+            proposed = min(rung.trials, counts[place] - coming) if rungs else counts[place]
+            here, coming, keep = coming + proposed, 0, rung.keep
+            if above is not None:
+                coming = min(here, self._coming(above, counts[above]))
                 keep = min(rung.keep or 0, coming) if above == place + 1 else coming
-                rung = replace(rung, keep=keep, controls=coming - keep)
-            rungs.append(rung)
+            rungs.append(replace(rung, trials=proposed, keep=keep, controls=coming - (keep or 0)))
         return Plan(Ladder(*rungs), tuple(self.prices[place] for place in places), (*self.reasons, why))

@@ -1,60 +1,69 @@
-"""How small the proxy is to be: one budget, and what holds beside it."""
-
-from __future__ import annotations
+"""How a network is cut: by which scores, to what budget, and what holds beside it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Final, TypeAlias
 
+from annotated_types import Ge, Gt, Le, Lt
+
+from prunetune._utils.options import Options
+from prunetune.engine import Cost, DependencyGraph, Heads, by_cost, by_percentile, by_ratio
+from prunetune.engine.selection.ranking import Mask, Ranking, Scores
 from prunetune.errors import InputError
 
-if TYPE_CHECKING:
-    from prunetune.engine import Cost, DependencyGraph
-    from prunetune.engine.selection.ranking import Mask, Ranking, Ratio, Scores
+PAPER_PERCENTILE: Final = 85.0
+PAPER_FLOOR: Final = 0.15
+BUDGETS: Final = ("percentile", "ratio", "flops", "params", "speedup")
 
-PAPER_PERCENTILE = 85.0
-PAPER_FLOOR = 0.15
-BUDGETS = ("percentile", "ratio", "flops", "params", "speedup")
+Share: TypeAlias = Annotated[float, Gt(0), Le(1)]
 
 
 @dataclass(frozen=True)
-class Budget:
-    """One of `percentile`, `ratio`, `flops`, `params` and `speedup`; the paper's percentile if none is given.
+class Budget(Options):
+    """The arguments of `prunetune.prune` that say how to cut, see there; the paper's percentile unless one is given.
 
-    Raises InputError for more than one of them, or for `depth` with a budget that does not say how small.
+    Raises InputError for more than one budget, or for `depth` with a budget that does not say how small.
     """
 
-    percentile: float | None = None
-    ratio: Ratio | None = None
-    flops: float | None = None
-    params: float | None = None
-    speedup: float | None = None
-    floor: float = PAPER_FLOOR
-    protect: Sequence[str] = ()
-    multiple_of: int = 1
+    scorer: Any = "synflow"
+    percentile: Annotated[float, Gt(0), Lt(100)] | None = None
+    ratio: Share | Mapping[str, Share] | None = None
+    flops: Share | None = None
+    params: Share | None = None
+    speedup: Annotated[float, Ge(1)] | None = None
     depth: bool = False
+    floor: Share = PAPER_FLOOR
+    protect: Sequence[str] = ()
+    multiple_of: Annotated[int, Ge(1)] = 1
+    heads: Heads = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         given = {name: getattr(self, name) for name in BUDGETS if getattr(self, name) is not None}
         if len(given) > 1:
             listed = " and ".join(f"{name}={value}" for name, value in given.items())
             raise InputError(f"give one budget, not {len(given)}; got {listed}")
-        if not given:
-            object.__setattr__(self, "percentile", PAPER_PERCENTILE)
+        if self.ratio is not None and self.floor != PAPER_FLOOR:
+            raise InputError(f"floor is {self.floor:g}, but it has no part in ratio={self.ratio}; drop one of them")
         if self.depth and self.kind in ("percentile", "ratio"):
             raise InputError(
-                f"depth=True needs a budget that says how small the proxy must be (flops, params or speedup); "
-                f"got {self.kind}={getattr(self, self.kind)}"
+                "depth is True, but needs a budget that says how small the proxy must be (flops, params or speedup); "
+                f"got {self.kind}={given.get(self.kind, PAPER_PERCENTILE)}"
             )
-        if self.speedup is not None:
-            number = isinstance(self.speedup, (int, float)) and not isinstance(self.speedup, bool)
-            if not number or not 1 <= self.speedup < float("inf"):
-                raise InputError(f"speedup must be at least 1 (5: a fifth of the time); got {self.speedup!r}")
+
+    def arguments(self) -> dict[str, Any]:
+        """What `prunetune.prune` is called with."""
+        return {field.name: getattr(self, field.name) for field in fields(Budget)}
 
     @property
     def kind(self) -> str:
         """Which of the budgets it is."""
-        return next(name for name in BUDGETS if getattr(self, name) is not None)
+        return next((name for name in BUDGETS if getattr(self, name) is not None), "percentile")
+
+    @property
+    def asked_percentile(self) -> float | None:
+        """The percentile, where that is the budget."""
+        return self.percentile or PAPER_PERCENTILE if self.kind == "percentile" else None
 
     @property
     def share(self) -> float:
@@ -65,18 +74,14 @@ class Budget:
 
     def ranking(self, graph: DependencyGraph, scores: Scores) -> Ranking:
         """All units of `graph` in the order in which they go."""
-        from prunetune.engine.selection.ranking import Ranking
-
         return Ranking(graph, scores, floor=self.floor, protect=self.protect, multiple_of=self.multiple_of)
 
     def select(self, graph: DependencyGraph, scores: Scores, base: Cost) -> Mask:
         """What stays, for every budget that can be counted (all but `speedup`); `base` is the full network's cost."""
-        from prunetune.engine import by_cost, by_percentile, by_ratio
-
         beside: Mapping[str, Any] = {"protect": self.protect, "multiple_of": self.multiple_of}
         if self.ratio is not None:
             return by_ratio(graph, scores, ratio=self.ratio, **beside)
-        if self.percentile is not None:
-            return by_percentile(graph, scores, percentile=self.percentile, floor=self.floor, **beside)
+        if (percentile := self.asked_percentile) is not None:
+            return by_percentile(graph, scores, percentile=percentile, floor=self.floor, **beside)
         quantity, share = ("flops", self.flops) if self.flops is not None else ("params", self.params)
         return by_cost(graph, scores, quantity, share, floor=self.floor, base=base, **beside)  # type: ignore[arg-type]

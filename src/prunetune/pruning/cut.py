@@ -125,6 +125,7 @@ def prune(
     check_network(model)
     check_inputs(example_inputs)
     budget = Budget(
+        scorer=scorer,
         percentile=percentile,
         ratio=ratio,
         flops=flops,
@@ -134,6 +135,7 @@ def prune(
         floor=floor,
         protect=protect,
         multiple_of=multiple_of,
+        heads=heads,
     )
     method = make_scorer(scorer) if isinstance(scorer, str) else scorer
     if not isinstance(method, Scorer):
@@ -159,7 +161,7 @@ def prune(
             choice = choose(model, example_inputs, budget, judge, lambda sentence: observer(Notice(sentence)))
             judged, graph, keep = choice.judged, choice.judged.graph, choice.keep
             widths = PruningPlan.of(graph, keep)
-            if budget.percentile and not widths.tensors:
+            if budget.kind == "percentile" and not widths.tensors:
                 _check_told_apart(judged.scores, method)
             proxy = cut(judged.model, example_inputs, graph, keep, widths, method)
             plan = judged.bypassed.then(widths)

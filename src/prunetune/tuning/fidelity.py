@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 
 from prunetune._utils.arguments import check_options
 from prunetune._utils.checks import real_number
+from prunetune._utils.options import Options
 from prunetune.errors import InputError
 from prunetune.registry import Registry
 
@@ -31,7 +32,7 @@ TOLERANCE: Final = 1.02
 
 
 @dataclass(frozen=True)
-class Fidelity:
+class Fidelity(Options):
     """Shares of what the full network gets: height and width of images, epochs, training images; above 0 and up to 1.
 
     With ``cost``, what a trial is to cost as a share of a full training of the full network, the other three are the

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Self
 from torch import nn
 
 from prunetune._utils.caller import seed_all
-from prunetune._utils.checks import Direction, known_direction, whole_number
+from prunetune._utils.checks import Direction, known_direction
+from prunetune._utils.options import checked
 from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.errors import InputError
 from prunetune.pruning.checks import check_full_network, check_model_fn, check_train, pretrained_warning
 from prunetune.record.folder import check_saveable
 from prunetune.tuning.fingerprint import EVALUATE, Fingerprint
 from prunetune.tuning.proxy_factory import ProxyFactory, ScoringData, proxy_of
-from prunetune.tuning.settings import Pruning, checked_seed
+from prunetune.tuning.settings import Count, Pruning, Seed
 from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ class Problem:
             train=train,
             space=resolve_space(space),
             example_inputs=example_inputs,
-            epochs=whole_number("epochs", epochs, minimum=1),
+            epochs=checked("epochs", epochs, Count),
             direction=known_direction(direction, write),
-            seed=checked_seed(seed),
+            seed=checked("seed", seed, Seed),
             evaluate=evaluate,
             scoring=ScoringData(data, loss),
             smaller=smaller or {},

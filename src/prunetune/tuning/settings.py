@@ -1,91 +1,71 @@
 """What a run is: the settings that it is started with and can only be continued with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
 
-from prunetune._utils.arguments import check_options
-from prunetune._utils.checks import Direction, known_direction, real_number, whole_number
-from prunetune.backends import RUNGS, RungsForm, SearchSpace, full_name
+from annotated_types import Ge, Lt
+
+from prunetune._utils.checks import Direction, known_direction
+from prunetune._utils.options import Options
+from prunetune.backends import RungsForm, SearchSpace, full_name
 from prunetune.backends.given import Optimizer, TrialPruner, optimizer_name, trial_pruner_name
-from prunetune.errors import InputError, unknown_name
-from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR, Budget
+from prunetune.errors import InputError
+from prunetune.plugins import check_scorer
+from prunetune.pruning.budget import Budget, Share
 from prunetune.transfer import transfers
 from prunetune.tuning.fidelity import FULL, Fidelity, resolve_fidelity
 
 if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
-    from prunetune.engine import Heads
     from prunetune.tuning.problem import Problem
 
 Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
-WEIGHTS: Final = ("redraw", "reset", "sliced")
-
-
 SEED_LIMIT: Final = 2**63
+Seed: TypeAlias = Annotated[int, Ge(0), Lt(SEED_LIMIT)]
+Count: TypeAlias = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True)
-class Pruning:
+class Pruning(Budget):
     """How the proxy is cut: the arguments of ``prunetune.prune``, ``scorer`` by name.
 
     ``weights`` says what every trial begins with, see ``prunetune.engine.fresh_proxy``; ``transfer`` what the proxy
     makes of hyperparameters that are right for the full network, see ``Report.param_groups``.
     """
 
-    scorer: str = "synflow"
-    percentile: float | None = None
-    ratio: float | None = None
-    flops: float | None = None
-    params: float | None = None
-    speedup: float | None = None
-    depth: bool = False
-    floor: float = PAPER_FLOOR
-    protect: tuple[str, ...] = ()
-    multiple_of: int = 1
-    heads: Heads = "auto"
+    scorer: Annotated[str, check_scorer] = "synflow"
+    ratio: Share | None = None
     weights: Weights = "redraw"
-    transfer: str = "mup"
-
-    def __post_init__(self) -> None:
-        for name in (*BUDGETS, "floor"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, real_number(name, getattr(self, name)))
-        if isinstance(self.protect, str):
-            raise InputError(f"protect must be several patterns; got {self.protect!r}: put it into a list")
-        object.__setattr__(self, "protect", tuple(self.protect))
-        if self.weights not in WEIGHTS:
-            raise unknown_name("way to fresh weights", str(self.weights), WEIGHTS)
-        transfers.check(self.transfer)
-        if not isinstance(self.scorer, str):
-            raise InputError(
-                f"the scorer must be a name; got {type(self.scorer).__name__}, which prunetune.prune takes"
-            )
-        self.budget()
-
-    def budget(self) -> Budget:
-        """How small the proxy is to be. Raises InputError for several budgets."""
-        return Budget(**{field.name: getattr(self, field.name) for field in fields(Budget)})
-
-    def arguments(self) -> dict[str, Any]:
-        """What ``prunetune.prune`` is called with."""
-        budget = self.budget()
-        sizes = {each.name: getattr(budget, each.name) for each in fields(budget)}
-        return {"scorer": self.scorer, "heads": self.heads, **sizes}
+    transfer: Annotated[str, transfers.check] = "mup"
 
     def to_record(self) -> dict[str, Any]:
         """What was asked for, defaults filled in."""
-        record = {**asdict(self), "protect": list(self.protect), "percentile": self.budget().percentile}
+        record = {**asdict(self), "protect": list(self.protect), "percentile": self.asked_percentile}
         if self.ratio is not None:
             record["floor"] = None  # it has no part in it
         return record
 
 
+def absolute_url(storage: object) -> str:
+    """The URL of a storage, whose file, if it is one, is found from any folder. Raises InputError for what is none."""
+    from prunetune.backends.study.storage import absolute, check_url
+
+    if not isinstance(storage, str):
+        raise InputError(f"storage must be a URL; got {type(storage).__name__}: write 'journal:///FILE', say")
+    check_url(storage)
+    return absolute(storage)
+
+
+def check_study_name(name: object) -> None:
+    """Raise InputError for what no study can be called."""
+    if not isinstance(name, str) or not 1 <= len(name) <= 200:
+        raise InputError(f"study is {name!r}, but it must be a name of 1 to 200 characters")
+
+
 @dataclass(frozen=True)
-class Search:
+class Search(Options):
     """How hyperparameters are searched on the proxy and confirmed on the full network.
 
     ``direction`` is "maximize" where a higher score is better, as of an accuracy, and "minimize" where a lower one is,
@@ -112,35 +92,19 @@ class Search:
     schedule is finished ("reannealed"), as long as the train function trains for ``report.epochs``.
     """
 
-    n_trials: int = 50
-    confirm: int | Literal["auto"] = 3
-    optimizer: Optimizer = "optuna:cmaes"
-    trial_pruner: TrialPruner = "asha"
+    n_trials: Count = 50
+    confirm: Literal["auto"] | Annotated[int, Ge(0)] = 3
+    optimizer: Annotated[Optimizer, optimizer_name] = "optuna:cmaes"
+    trial_pruner: Annotated[TrialPruner, trial_pruner_name] = "asha"
     direction: Direction | None = None
     rungs: RungsForm = "truncated"
-    storage: str | None = field(default=None, repr=False)
-    study: str | None = None
+    storage: Annotated[str, absolute_url] | None = field(default=None, repr=False)
+    study: Annotated[str, check_study_name] | None = None
     race: bool = True
-    refine: int = 0
+    refine: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "optimizer", optimizer_name(self.optimizer))
-        object.__setattr__(self, "trial_pruner", trial_pruner_name(self.trial_pruner))
-        if self.storage is not None:
-            object.__setattr__(self, "storage", absolute_url(self.storage))
-        object.__setattr__(self, "n_trials", whole_number("n_trials", self.n_trials, minimum=1))
-        if isinstance(self.confirm, str):
-            if self.confirm != "auto":
-                raise InputError(f"confirm is {self.confirm!r}, but it must be 'auto' or a whole number of at least 0")
-        else:
-            object.__setattr__(self, "confirm", whole_number("confirm", self.confirm, minimum=0))
-        if self.rungs not in RUNGS:
-            raise unknown_name("form of rungs", str(self.rungs), RUNGS)
-        object.__setattr__(self, "refine", whole_number("refine", self.refine, minimum=0))
-        if not isinstance(self.race, bool):
-            raise InputError(f"race is {self.race!r}, but it must be True or False")
-        if self.study is not None and not isinstance(self.study, str):
-            raise InputError(f"study must be a name; got {type(self.study).__name__}")
+        super().__post_init__()
         if self.study is not None and self.storage is None:
             raise InputError(
                 f"study is {self.study!r}, but the study in a run folder has no other name; give a storage"
@@ -159,37 +123,28 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Options):
     """All settings of a run."""
 
     space: SearchSpace
-    epochs: int
+    epochs: Count
     pruning: Pruning
     search: Search
-    seed: int
+    seed: Seed
     fidelity: Fidelity = FULL
 
-    def __post_init__(self) -> None:
-        check_options("pruning", self.pruning, Pruning)
-        check_options("search", self.search, Search)
-        object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
-        object.__setattr__(self, "seed", checked_seed(self.seed))
-
     @classmethod
-    def of(cls, problem: Problem, pruning: Pruning, search: Search, fidelity: Fidelity | str) -> Self:
-        """Those of a run on ``problem``. Raises InputError for unknown names and storages."""
+    def of(cls, problem: "Problem", pruning: Pruning, search: Search, fidelity: Fidelity | str) -> Self:
+        """Those of a run on ``problem``. Raises InputError for unknown names."""
         settings = cls(problem.space, problem.epochs, pruning, search, problem.seed, resolve_fidelity(fidelity))
         settings.study()
         return settings
 
-    def study(self) -> StudySettings:
-        """Those of the search on the proxy. Raises InputError for unknown names and storages."""
-        from prunetune.backends.study.storage import check_url
+    def study(self) -> "StudySettings":
+        """Those of the search on the proxy. Raises InputError for unknown names."""
         from prunetune.backends.study.study import StudySettings
 
         search = self.search
-        if search.storage is not None:
-            check_url(search.storage)
         return StudySettings(
             self.space,
             self.fidelity.of_epochs(self.epochs),
@@ -245,27 +200,10 @@ class Settings:
                 )
 
 
-def checked_seed(seed: int) -> int:
-    """The seed, if it is one. Raises InputError."""
-    checked = whole_number("seed", seed, minimum=0)
-    if checked >= SEED_LIMIT:
-        raise InputError(f"seed is {checked}, but it must be below 2**63")
-    return checked
-
-
 _ANOTHER_SPACE: Final = (
     "continue it with the same space, or choose another folder and begin there with the best of this run: "
     "tune(…, first=[…])"
 )
-
-
-def absolute_url(storage: object) -> str:
-    """The URL of a storage, whose file, if it is one, is found from any folder. Raises InputError unless it is text."""
-    from prunetune.backends.study.storage import absolute
-
-    if not isinstance(storage, str):
-        raise InputError(f"storage must be a URL; got {type(storage).__name__}: write 'journal:///FILE', say")
-    return absolute(storage)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,13 +45,20 @@ def test_controls_are_among_those_who_are_counted() -> None:
     assert [(rung.keep, rung.controls) for rung in made.ladder.rungs] == [(13, 3), (4, 0), (1, 0), (None, 0)]
 
 
-def test_the_narrowest_that_pays_is_the_first_and_a_quarter_the_third() -> None:
-    """Prices .02/9, .07; the second is the one nearest to their geometric mean .0125, by factors 1.87 and 1.87."""
-    made = plan(CHEAP, budget=2)
-    assert kinds(made)[0] == (1 / 8, 1 / 9) and kinds(made)[2] == (1 / 4, 1.0)
-    steeper = Costs({**CHEAP.steps, (1 / 8, 1.0): 0.03}, epochs=27)  # .0153: 1/8 is off by 1.53 and 1/4 by 1.53 too
-    flatter = Costs({**CHEAP.steps, (1 / 8, 1.0): 0.05}, epochs=27)  # .0197: 1/8 costs .0167, 1/4 .0233; nearer by .02
-    assert kinds(plan(steeper, budget=2))[1][1] == kinds(plan(flatter, budget=2))[1][1] == 1 / 3
+def test_the_narrowest_that_pays_is_the_first_and_a_quarter_comes_after_it() -> None:
+    assert kinds(plan(CHEAP)) == [(1 / 8, 1 / 9), (1 / 4, 1 / 3), (1 / 4, 1), (1, 1)]
+    no_quarter = Costs({(1 / 2, 1.0): 0.3, (1 / 8, 1.0): 0.02}, epochs=27)  # as far from 1/4: the wider one
+    assert kinds(plan(no_quarter)) == [(1 / 8, 1 / 9), (1 / 2, 1 / 3), (1 / 2, 1), (1, 1)]
+    only_half = Costs({(1 / 2, 1.0): 0.3, (1 / 4, 1.0): 0.29, (1 / 8, 1.0): 0.28}, epochs=27)
+    assert kinds(plan(only_half)) == [(1 / 2, 1 / 9), (1 / 2, 1 / 3), (1 / 2, 1), (1, 1)]
+
+
+def test_a_rung_that_costs_more_than_half_of_the_next_is_none() -> None:
+    """Of one epoch: a quarter costs .115, an eighth .06, more than half of it; at .05 it is a rung."""
+    steps = {(1 / 4, 1.0): 0.115, (1 / 8, 1.0): 0.06}
+    assert kinds(plan(Costs(steps, epochs=1))) == [(1 / 4, 1), (1, 1)]
+    assert kinds(plan(Costs({**steps, (1 / 8, 1.0): 0.05}, epochs=1))) == [(1 / 8, 1 / 9), (1 / 4, 1), (1, 1)]
+    assert kinds(plan(Costs({(1 / 2, 1.0): 0.6}, epochs=1))) == [(1, 1)]
 
 
 def test_an_axis_that_does_not_pay_is_left_out_and_said() -> None:

@@ -43,7 +43,8 @@ def confirm(run: Run) -> None:
         run.folder.drop_weights(run.folder.trial_weights, best.number if best else None)
 
     asked = run.settings.search
-    phase: Phase = "confirm" if asked.confirm else "train"
+    alone = run.ascent is not None and asked.confirm == 1
+    phase: Phase = "train" if alone or not asked.confirm else "confirm"
     searched, settings = run.settings.study(), confirm_settings(run)
     storage = run.folder.storage
     with (

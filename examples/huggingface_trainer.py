@@ -11,7 +11,7 @@ from train_digits import IMAGES, LABELS
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
 import prunetune
-from prunetune.interop.transformers import Report
+from prunetune.interop.transformers import TransformersReport
 
 SIZES = {"image_size": 8, "patch_size": 2, "num_channels": 1, "num_labels": 10}
 CONFIG = ViTConfig(hidden_size=64, intermediate_size=128, num_attention_heads=4, num_hidden_layers=2, **SIZES)
@@ -32,7 +32,7 @@ def train(model, params, report):
     trainer = Trainer(
         model, options, train_dataset=ROWS[:1400], eval_dataset=ROWS[1400:], optimizers=(adam, None),
         compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(1) == p.label_ids).mean())},
-        callbacks=[Report(report, "eval_accuracy")],
+        callbacks=[TransformersReport(report, "eval_accuracy")],
     )  # fmt: skip
     trainer.train()
     return trainer.evaluate()["eval_accuracy"]

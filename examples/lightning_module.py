@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from train_digits import IMAGES, LABELS, build
 
 import prunetune
-from prunetune.interop.lightning import Report
+from prunetune.interop.lightning import LightningReport
 
 TRAIN = DataLoader(TensorDataset(IMAGES[:1400], LABELS[:1400]), batch_size=64, shuffle=True)
 VAL = DataLoader(TensorDataset(IMAGES[1400:], LABELS[1400:]), batch_size=512)
@@ -34,7 +34,7 @@ class Digits(lightning.LightningModule):
 
 def train(model, params, report):  # three things in it are prunetune's: the model, the groups and the callback
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = lightning.Trainer(max_epochs=report.epochs, callbacks=[Report(report, "accuracy")], **options)
+    trainer = lightning.Trainer(max_epochs=report.epochs, callbacks=[LightningReport(report, "accuracy")], **options)
     trainer.fit(Digits(model, report.param_groups(model, lr=params["learning_rate"])), TRAIN, VAL)
     return trainer.callback_metrics["accuracy"].item()
 

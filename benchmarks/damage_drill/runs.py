@@ -25,7 +25,7 @@ from torch import nn
 from benchmarks.damage_drill.cases import damage
 from prunetune import Float, Int, Pruning, Search
 from prunetune.backends.study import loop
-from prunetune.backends.study.heartbeat import Pulse
+from prunetune.backends.study.heartbeat import Heartbeat
 from prunetune.backends.study.retrying_storage import PatientStorage
 from prunetune.backends.study.trial import Report
 from prunetune.checking.proxy_check import check
@@ -199,8 +199,8 @@ def quick() -> Iterator[None]:
     """Nothing is timed, and nothing is waited for that may come back: here it does not."""
     steps = mock.patch.object(tuning, "step_time", lambda models, _: dict.fromkeys(models, 0.5))
     patience = mock.patch.object(PatientStorage, "_patience_now", return_value=0.2)
-    pulse = mock.patch.dict(loop.run_trials.__kwdefaults__, {"pulse": Pulse(0.05, 0.3)})
-    with steps, patience, pulse, warnings.catch_warnings():
+    heartbeat = mock.patch.dict(loop.run_trials.__kwdefaults__, {"heartbeat": Heartbeat(0.05, 0.3)})
+    with steps, patience, heartbeat, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

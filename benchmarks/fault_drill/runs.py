@@ -20,11 +20,10 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends import Float, SearchSpace
-from prunetune.backends.study import claims as crew
-from prunetune.backends.study import storage
+from prunetune.backends.study import claims, storage
 from prunetune.backends.study.attributes import RETRY
 from prunetune.backends.study.claims import RETRY_OF, is_finished
-from prunetune.backends.study.heartbeat import Pulse, this_process
+from prunetune.backends.study.heartbeat import Heartbeat, this_process
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import StudySettings, open_study, outcome
 from prunetune.backends.study.trial import Report
@@ -33,7 +32,7 @@ from prunetune.events import Event, TrialEnded
 SPACE = SearchSpace({"x": Float(0.0, 1.0), "y": Float(1e-4, 1.0, log=True)})
 SETTINGS = StudySettings(SPACE, epochs=3, optimizer="random", trial_pruner="none")
 LAST_KILL = 0.8  # so much of the search is over, at most, when the last worker is killed
-PULSE = Pulse(beat=0.2, stale=3.0)
+HEARTBEAT = Heartbeat(beat=0.2, stale=3.0)
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -130,7 +129,7 @@ def check(drill: Drill, found: Found) -> list[str]:
     if alike := [numbers for numbers in points.values() if len(numbers) > 1]:
         said.append(f"the same hyperparameters were finished in trials {alike}")
     left = [t for t in found.interrupted if t.number not in found.retried]
-    if kept := [t.number for t in left if t.user_attrs.get(RETRY, 0) < crew.RETRIES]:
+    if kept := [t.number for t in left if t.user_attrs.get(RETRY, 0) < claims.RETRIES]:
         said.append(f"the hyperparameters of {kept} were not tried again")
     return said
 
@@ -168,7 +167,7 @@ def _start(drill: Drill, log: Path, number: int) -> BaseProcess:
 def _work(drill: Drill, log: Path, number: int) -> None:
     if number % 2:  # pretend to be on another machine
         elsewhere = {**this_process(), "space": f"machine {number}"}
-        storage.this_process = crew.this_process = lambda: elsewhere  # type: ignore[attr-defined]
+        storage.this_process = claims.this_process = lambda: elsewhere  # type: ignore[attr-defined]
 
     def observe(event: Event) -> None:
         if isinstance(event, TrialEnded):
@@ -176,7 +175,7 @@ def _work(drill: Drill, log: Path, number: int) -> None:
 
     with open_study(drill.storage, "drill", SETTINGS) as study:
         train = objective(drill.trial_seconds, log)
-        run_trials(study, train, SETTINGS, n_trials=drill.n_trials, observer=observe, pulse=PULSE)
+        run_trials(study, train, SETTINGS, n_trials=drill.n_trials, observer=observe, heartbeat=HEARTBEAT)
 
 
 def _kill(process: BaseProcess) -> None:

@@ -13,7 +13,7 @@ from benchmarks.optimizers.runs import Record
 from prunetune._utils.quiet import quietly
 from prunetune._utils.seeds import derive_seed
 from prunetune.backends import Float, Int, SearchSpace, optimizers
-from prunetune.backends.samplers.nevergrad import BUDGET, WORKERS, Method, NevergradSampler
+from prunetune.backends.samplers.nevergrad import BUDGET, WORKERS, NevergradFactory, NevergradSampler
 from prunetune.backends.space import Params
 
 Ask: TypeAlias = Callable[[], tuple[Params, Callable[[float], None]]]
@@ -43,9 +43,9 @@ def without_startup(optimizer: str, seed: int) -> NevergradSampler:
     return NevergradSampler(_method(optimizer).name, derive_seed(seed, "sampler", 0))
 
 
-def _method(optimizer: str) -> Method:
+def _method(optimizer: str) -> NevergradFactory:
     method = optimizers[optimizer]
-    assert isinstance(method, Method)
+    assert isinstance(method, NevergradFactory)
     return method
 
 

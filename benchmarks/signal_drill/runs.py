@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from prunetune.backends.study.heartbeat import Pulse
+from prunetune.backends.study.heartbeat import Heartbeat
 
 CONFIG = """
 model.name = "resnet8"
@@ -125,9 +125,9 @@ def kill_owner(config: Path, after: float) -> Sent:
     found = Sent("SIGKILL", after, process.returncode, 0.0)
     if not begun or len(workers) < WORKERS:
         found.failures.append(f"it had {len(workers)} workers: {complaint}")
-    _wait(lambda: not alive(workers), 2 * Pulse().beat)
+    _wait(lambda: not alive(workers), 2 * Heartbeat().beat)
     found.seconds = time.monotonic() - killed
-    if found.seconds > Pulse().beat:
+    if found.seconds > Heartbeat().beat:
         found.failures.append(f"processes {alive(workers)} of {workers} were there after {found.seconds:.1f} s")
     return found
 

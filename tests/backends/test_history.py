@@ -12,7 +12,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from prunetune.backends.samplers.history import Told, claim_draw, common_space, tell_all
+from prunetune.backends.samplers.history import Observation, claim_draw, common_space, observations
 from prunetune.backends.study.attributes import DRAW, GIVEN_UP, RETRY_OF
 from prunetune.errors import InputError
 
@@ -31,9 +31,9 @@ def _now(study: optuna.Study) -> optuna.trial.FrozenTrial:
     return study._storage.get_trial(study.ask()._trial_id)
 
 
-def _told(study: optuna.Study) -> list[Told]:
+def _told(study: optuna.Study) -> list[Observation]:
     trial = _now(study)
-    return tell_all(study, trial, claim_draw(study, trial))
+    return observations(study, trial, claim_draw(study, trial))
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
@@ -123,8 +123,8 @@ def test_killed_trials_are_not_told_unless_they_are_given_up() -> None:
 def test_of_two_that_have_begun_the_later_takes_account_of_the_earlier() -> None:
     study = _study()
     first, second = (study._storage.get_trial(study.ask()._trial_id) for _ in range(2))
-    assert tell_all(study, first, 0) == []
-    assert [told.running for told in tell_all(study, second, 1)] == [True]
+    assert observations(study, first, 0) == []
+    assert [told.running for told in observations(study, second, 1)] == [True]
 
 
 def _begin(study: optuna.Study, **attributes: Any) -> optuna.trial.FrozenTrial:
@@ -208,10 +208,10 @@ def test_what_a_dead_one_left_is_told_as_the_trial_that_repeats_it() -> None:
     _give_up(study, first)
     _give_up(study, _begin(study, **{RETRY_OF: 0}))
     study.enqueue_trial({"x": 0.5}, user_attrs={RETRY_OF: 1})
-    assert tell_all(study, _begin(study), 1) == []
+    assert observations(study, _begin(study), 1) == []
     study.tell(study.ask({"x": X}), 2.0)
-    assert [told.loss for told in tell_all(study, _begin(study), 1)] == [2.0]
+    assert [told.loss for told in observations(study, _begin(study), 1)] == [2.0]
     study = _study()
     _give_up(study, _begin(study))
     _give_up(study, _begin(study, **{RETRY_OF: 0}))
-    assert [told.loss for told in tell_all(study, _begin(study), 1)] == [None, None]
+    assert [told.loss for told in observations(study, _begin(study), 1)] == [None, None]

@@ -20,10 +20,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from prunetune.backends import Float, SearchSpace, check_optimizer
-from prunetune.backends.samplers.cube import Cube
 from prunetune.backends.samplers.grid import axis
-from prunetune.backends.samplers.nevergrad import BUDGET, WORKERS, Method, NevergradSampler, make_optimizer
+from prunetune.backends.samplers.nevergrad import BUDGET, WORKERS, NevergradFactory, NevergradSampler, make_optimizer
 from prunetune.backends.samplers.seeded import sampler
+from prunetune.backends.samplers.unit_cube import UnitCube
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import StudySettings, open_study, outcome
 from prunetune.backends.study.trial import Report
@@ -59,16 +59,16 @@ def test_replay_is_what_nevergrad_alone_would_do(name: str) -> None:
     """A loop of Nevergrad's own, which is given the Sobol points of the beginning in place of its first answers."""
     wrapped = NevergradSampler(name, 5, startup=3)
     study = _study(wrapped)
-    cube = Cube(dict(sorted(RANGES.items())))
+    cube = UnitCube(dict(sorted(RANGES.items())))
     native = make_optimizer(name, cube.size, 5, BUDGET, WORKERS)
     for number in range(45):
         trial = study.ask(RANGES)
         candidate = native.ask()
         if number >= 3:
-            assert cube.decode(np.clip(candidate.value, 0, 1)) == dict(sorted(trial.params.items()))
+            assert cube.from_unit(np.clip(candidate.value, 0, 1)) == dict(sorted(trial.params.items()))
             native.tell(candidate, _bowl(trial.params))
         else:
-            stands = candidate.spawn_child(new_value=cube.encode(trial.params))
+            stands = candidate.spawn_child(new_value=cube.to_unit(trial.params))
             stands.uid = candidate.uid
             stands._meta.update(candidate._meta)
             native.tell(stands, _bowl(trial.params))
@@ -141,7 +141,7 @@ def test_cma_learns() -> None:
 def test_what_a_version_of_nevergrad_breaks_is_one_sentence(name: str) -> None:
     """These two are broken in 1.0.12, the version that is installed; they stand for what the next one breaks."""
     with pytest.raises(InputError) as broken:
-        Method(name, "")(seed=0)
+        NevergradFactory(name, "")(seed=0)
     said = str(broken.value)
     assert said.startswith(f"the optimizer 'nevergrad:{name}' is broken in nevergrad {nevergrad.__version__}: with ")
     assert said.endswith("); take 'nevergrad:cma'")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunetune import prune
-from prunetune.engine import Context, DependencyGraph, rule
+from prunetune.engine import DependencyGraph, RuleContext, rule
 from prunetune.engine.rules import rules
 from prunetune.errors import InputError
 from prunetune.testing.oracle import largest_error, randomise
@@ -48,7 +48,7 @@ class Net(nn.Module):
         return self.b(self.own(self.a(x).relu()).relu())
 
 
-def own(ctx: Context, x: Any) -> Any:
+def own(ctx: RuleContext, x: Any) -> Any:
     weight = ctx.parameter("weight")
     ctx.bind(weight, 0, ctx.vec(x, -1))
     out = ctx.across(ctx.produce(weight, 1), 4)
@@ -91,7 +91,7 @@ def test_a_subclass_has_the_rule_of_its_class() -> None:
 
 def test_a_rule_that_is_wrong_gives_no_network() -> None:
     @rule(Own)
-    def forgets_the_weight(ctx: Context, x: Any) -> Any:
+    def forgets_the_weight(ctx: RuleContext, x: Any) -> Any:
         return ctx.result([None, ctx.produce(ctx.parameter("weight"), 1)])
 
     with pytest.raises(Exception, match="would not do what the full one does|another size"):
@@ -116,7 +116,7 @@ def test_a_custom_operator() -> None:
         prune(model, inputs(), ratio=0.5, scorer="magnitude")
 
     @rule("prunetune_test::negated")
-    def negated(ctx: Context, x: Any) -> Any:
+    def negated(ctx: RuleContext, x: Any) -> Any:
         return ctx.result(ctx.vecs(x))
 
     result = prune(model, inputs(), ratio=0.5, scorer="magnitude")
@@ -137,7 +137,7 @@ def test_a_second_rule_is_an_error_unless_it_is_to_replace_the_first() -> None:
 ])  # fmt: skip
 def test_asking_for_what_is_not_there(call: Any, message: str) -> None:
     @rule(Own)
-    def asks(ctx: Context, x: Any) -> Any:
+    def asks(ctx: RuleContext, x: Any) -> Any:
         return call(ctx)
 
     with pytest.raises(InputError, match=message):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunetune import PruneResult, prune
-from prunetune.engine.ways import Call, Comparison, OtherWayError
+from prunetune.engine.ways import Call, CallChecker, OtherWayError
 from prunetune.errors import InputError, PlanError, TraceError
 from prunetune.testing.oracle import largest_error, randomise
 
@@ -146,7 +146,7 @@ def test_sums_and_fixed_numbers_are_not_named() -> None:
     assert prune(model, torch.ones(2, 4), scorer="random", ratio=0.5).reductions == ()
 
 
-# -- the comparison ----------------------------------------------------------------------------------------------------
+# -- the checker ----------------------------------------------------------------------------------------------------
 
 EXPECTED = Call("roll", ("a.weight",), (3, 0.5), ((2, 4),))
 
@@ -163,23 +163,23 @@ EXPECTED = Call("roll", ("a.weight",), (3, 0.5), ((2, 4),))
 )
 def test_any_difference_is_seen(call: Call, message: str) -> None:
     with pytest.raises(OtherWayError, match=message):
-        Comparison([EXPECTED]).compare(call)
+        CallChecker([EXPECTED]).compare(call)
 
 
 def test_an_end_that_comes_early_or_late_is_seen() -> None:
     with pytest.raises(OtherWayError, match="was roll, and is now nothing"):
-        Comparison([EXPECTED]).end()
-    comparison = Comparison([EXPECTED])
-    comparison.compare(EXPECTED)
-    comparison.end()
+        CallChecker([EXPECTED]).end()
+    checker = CallChecker([EXPECTED])
+    checker.compare(EXPECTED)
+    checker.end()
     with pytest.raises(OtherWayError, match="operation 2 was nothing, and is now roll"):
-        comparison.compare(EXPECTED)
+        checker.compare(EXPECTED)
 
 
 def test_fractions_are_noted() -> None:
-    comparison = Comparison([EXPECTED])
-    comparison.compare(Call("roll", ("a.weight",), (3, 0.25), ((2, 4),)))
-    assert [(s.name, s.before, s.after) for s in comparison.scales] == [("roll", 0.5, 0.25)]
+    checker = CallChecker([EXPECTED])
+    checker.compare(Call("roll", ("a.weight",), (3, 0.25), ((2, 4),)))
+    assert [(s.name, s.before, s.after) for s in checker.fractions] == [("roll", 0.5, 0.25)]
 
 
 # -- lines -------------------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class Regression(lightning.LightningModule):
 
 def fit(network: nn.Module, lr: float, report: Any, epochs: int, **options: Any) -> Any:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    callbacks = [of_lightning.Report(report, options.pop("metric", "loss"))]
+    callbacks = [of_lightning.LightningReport(report, options.pop("metric", "loss"))]
     trainer = lightning.Trainer(max_epochs=epochs, callbacks=callbacks, enable_model_summary=False, **quiet, **options)
     loader = DataLoader(DATA, batch_size=8)
     trainer.fit(Regression(network, lr), loader, loader)
@@ -128,7 +128,7 @@ def hugging(folder: Path, network: nn.Module, lr: float, report: Any, epochs: in
     options = TrainingArguments(
         str(folder), num_train_epochs=epochs, learning_rate=lr, eval_strategy="epoch", logging_strategy="no", **quiet
     )
-    callbacks = [of_transformers.Report(report, metric)]
+    callbacks = [of_transformers.TransformersReport(report, metric)]
     trainer = Trainer(Labelled(network), options, train_dataset=rows, eval_dataset=rows, callbacks=callbacks)
     trainer.train()
     return float(trainer.evaluate()["eval_loss"])  # once more of the last epoch, which is not told again
@@ -158,3 +158,13 @@ def test_transformers_in_a_search(tmp_path: Path) -> None:
     record = prunetune.tune(net, train, SPACE, run_dir=tmp_path / "run", **options).record
     assert record["search"]["trials"]["failed"] == 0
     assert record["confirmation"][0]["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("module", "now"), [(of_lightning, "LightningReport"), (of_transformers, "TransformersReport")]
+)
+def test_the_callbacks_are_found_under_their_old_name(module: Any, now: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"\.Report is {now} now"):
+        assert module.Report is getattr(module, now)
+    with pytest.raises(AttributeError, match="Rapport"):
+        module.Rapport  # noqa: B018

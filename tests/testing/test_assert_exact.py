@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunetune.engine import Context, rule
+from prunetune.engine import RuleContext, rule
 from prunetune.engine.rules import rules
 from prunetune.errors import InputError
 from prunetune.testing import Mismatch, WrongCutError, assert_exact, fuzz, means
@@ -60,13 +60,13 @@ class Kernel(nn.Module):
         return Opaque.apply(x, self.weight)
 
 
-def right(ctx: Context, x: Any) -> Any:
+def right(ctx: RuleContext, x: Any) -> Any:
     weight = ctx.parameter("weight")
     ctx.bind(weight, 0, ctx.vec(x, -1))
     return ctx.result([*ctx.vecs(x)[:-1], ctx.produce(weight, 1)])
 
 
-def backwards(ctx: Context, x: Any) -> Any:
+def backwards(ctx: RuleContext, x: Any) -> Any:
     """The rows of the weight in the opposite order: the shapes fit."""
     weight = ctx.parameter("weight")
     ctx.bind(weight, 0, ctx.vec(x, -1)[::-1])

@@ -15,7 +15,7 @@ from benchmarks.common.densenet import densenet_cifar
 from benchmarks.common.shufflenetv2 import shufflenetv2
 from prunetune.zoo import Builder
 from prunetune.zoo import models as zoo
-from prunetune.zoo.resnet import ResNet, Shortcut
+from prunetune.zoo.resnet import ResNet, ZeroPadding
 
 models: dict[str, Builder] = {
     **{name: zoo[name] for name in zoo},
@@ -140,7 +140,7 @@ def test_vgg_at_32_pixels_is_the_standard_one() -> None:
 
 def test_shortcut_of_option_a_subsamples_and_pads_with_zeros() -> None:
     images = torch.arange(2 * 4 * 4, dtype=torch.float32).reshape(1, 2, 4, 4)
-    out = Shortcut(stride=2)(images, torch.empty(1, 5, 2, 2))
+    out = ZeroPadding(stride=2)(images, torch.empty(1, 5, 2, 2))
     assert out.shape == (1, 5, 2, 2)
     assert out[0, 0].tolist() == [[0, 2], [8, 10]]
     assert out[0, 1].tolist() == [[16, 18], [24, 26]]

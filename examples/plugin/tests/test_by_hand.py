@@ -4,7 +4,7 @@ import optuna
 import pytest
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from prunetune_example.halton import value_at
+from prunetune_example.halton import from_unit
 from scipy.stats import qmc
 from torch import nn
 
@@ -42,7 +42,7 @@ def test_a_network_without_relu_is_refused():
     ],
 )
 def test_values_by_hand(distribution, values):
-    given = [value_at(u, distribution) for u in (0.0, 0.25, 0.5, 1 - 1e-12)]
+    given = [from_unit(u, distribution) for u in (0.0, 0.25, 0.5, 1 - 1e-12)]
     assert given == pytest.approx(values) if isinstance(values[0], float) else given == values
     assert [type(value) for value in given] == [type(value) for value in values]
 

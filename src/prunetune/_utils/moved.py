@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -53,3 +53,15 @@ def forward_moved() -> None:
     """Let old names be imported."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())
+
+
+def renamed(module: str, **now: type) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module whose classes had other names: each still has it, with a warning."""
+
+    def old(name: str) -> Any:
+        if name not in now:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warnings.warn(f"{module}.{name} is {now[name].__name__} now", DeprecationWarning, stacklevel=2)
+        return now[name]
+
+    return old

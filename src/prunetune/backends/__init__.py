@@ -75,7 +75,7 @@ def full_name(optimizer: str) -> str:
 
 def check_optimizer(name: str) -> None:
     """Raise InputError for what cannot be used: an unknown name, a missing library, what its library has broken."""
-    from prunetune.backends.samplers.seeded import sampler
+    from prunetune.backends.samplers.seeded import sampler  # loads Optuna, and names are listed without
 
     sampler(name, seed=0)
 

@@ -3,14 +3,17 @@
 Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its errors.
 """
 
-from prunetune.engine.carry import carry_optimizer, cut_state_dict
+import warnings
+from typing import Any
+
+from prunetune.engine.checkpoints import carry_optimizer, cut_state_dict
 from prunetune.engine.cost import Cost, cost, flops_of_units, step_time
 from prunetune.engine.dependency import DependencyGraph, Frozen, Group, Heads
 from prunetune.engine.depth.blocks import Block, bypass, residual_blocks
 from prunetune.engine.depth.shortcut import Shortcut
 from prunetune.engine.drawing import draw
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
-from prunetune.engine.rules import Context, rule
+from prunetune.engine.rules import RuleContext, rule
 from prunetune.engine.selection.budget import by_cost
 from prunetune.engine.selection.names import groups_of
 from prunetune.engine.selection.ranking import by_hand, by_percentile, by_ratio
@@ -23,7 +26,6 @@ from prunetune.engine.weights import fresh_proxy
 __all__ = [
     "AttributeChange",
     "Block",
-    "Context",
     "Cost",
     "DependencyGraph",
     "ExampleInputs",
@@ -31,6 +33,7 @@ __all__ = [
     "Group",
     "Heads",
     "PruningPlan",
+    "RuleContext",
     "Shortcut",
     "StepTimeModel",
     "TensorCut",
@@ -56,3 +59,11 @@ __all__ = [
     "to_device",
     "traces",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``RuleContext`` under the name that it had."""
+    if name != "Context":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.Context is RuleContext now", DeprecationWarning, stacklevel=2)
+    return RuleContext

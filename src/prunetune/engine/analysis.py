@@ -12,7 +12,7 @@ from torch import fx
 
 from prunetune.engine.labels import Labelled, LabelSpace, Vec, tensors_in
 from prunetune.engine.reductions import seen
-from prunetune.engine.rules import Context, rule_of, rule_of_module
+from prunetune.engine.rules import RuleContext, rule_of, rule_of_module
 from prunetune.engine.rules.common import is_weight
 from prunetune.engine.rules.context import Operation
 from prunetune.engine.tracing.placeholders import hidden
@@ -29,8 +29,8 @@ class Analysis:
     """The labels of a model, solved, for one way of making the choices that there are."""
 
     space: LabelSpace
-    evaluation: Context
-    training: Context
+    evaluation: RuleContext
+    training: RuleContext
     component: Vec
 
     @staticmethod
@@ -84,10 +84,10 @@ def _divisions_before(node: fx.Node) -> set[fx.Node]:
     return {n for n in node.all_input_nodes if n.target is operator.floordiv}
 
 
-def walk(traced: Trace, space: LabelSpace, otherwise: frozenset[fx.Node] = frozenset()) -> Context:
+def walk(traced: Trace, space: LabelSpace, otherwise: frozenset[fx.Node] = frozenset()) -> RuleContext:
     """Let every node of a trace say what it ties; the ties go to `space`."""
     values: dict[fx.Node, Any] = {}
-    ctx = Context(space, next(iter(traced.graph.nodes)), dict(traced.shapes), traced.model, otherwise=otherwise)
+    ctx = RuleContext(space, next(iter(traced.graph.nodes)), dict(traced.shapes), traced.model, otherwise=otherwise)
     space.where = lambda: ctx.where
     for node in traced.graph.nodes:
         ctx.node = node
@@ -98,7 +98,7 @@ def walk(traced: Trace, space: LabelSpace, otherwise: frozenset[fx.Node] = froze
     return ctx
 
 
-def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+def _interpret(ctx: RuleContext, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     if node.op == "placeholder":
         return ctx.fixed()
     if node.op == "get_attr":
@@ -120,7 +120,7 @@ def _interpret(ctx: Context, node: fx.Node, values: Mapping[fx.Node, Any]) -> An
     return result
 
 
-def _result(ctx: Context, node: fx.Node, args: Any, kwargs: Any) -> Any:
+def _result(ctx: RuleContext, node: fx.Node, args: Any, kwargs: Any) -> Any:
     """What the rule of a node says of its result."""
     whole = node.op == "call_module"
     rule = rule_of_module(type(ctx.model.get_submodule(str(node.target)))) if whole else rule_of(node.target)
@@ -146,7 +146,7 @@ def _marked(result: Any) -> Any:
     return tuple(map(_marked, result)) if isinstance(result, (tuple, list)) else result
 
 
-def _unknown(ctx: Context, args: Any, kwargs: Any, reason: str) -> Any:
+def _unknown(ctx: RuleContext, args: Any, kwargs: Any, reason: str) -> Any:
     """The result of what no rule is known for: all that it takes stays as it is."""
     ctx.freeze_all(list(tensors_in((*args, kwargs))), reason)
     ctx.keep_numbers((*args, kwargs))

@@ -40,7 +40,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Scale:
+class ComputedFraction:
     """A fraction in the code that is another once the network is cut, because it is computed from a size."""
 
     name: str
@@ -107,7 +107,7 @@ class SizesAfter:
         return replace(call, numbers=tuple(map(self, call.numbers)), shapes=shapes)
 
 
-class Comparison:
+class CallChecker:
     """Goes along the predicted calls while the cut network makes its own.
 
     With `by_values`, the network looks at values, which are noise: numbers and shapes may be others by chance, and only
@@ -117,7 +117,7 @@ class Comparison:
     def __init__(self, calls: Sequence[Call], *, by_values: bool = False) -> None:
         self.calls, self.by_values = calls, by_values
         self.done = 0
-        self.scales: list[Scale] = []
+        self.fractions: list[ComputedFraction] = []
 
     def compare(self, call: Call) -> None:
         """Note the fractions in which a call differs from the next one predicted. Raises OtherWayError for all else."""
@@ -135,7 +135,7 @@ class Comparison:
         for one, other in zip(expected.numbers, call.numbers, strict=True):
             if isinstance(one, float) and isinstance(other, float):
                 if one != other and not (one != one and other != other):
-                    self.scales.append(Scale(call.name, running_line(), one, other))
+                    self.fractions.append(ComputedFraction(call.name, running_line(), one, other))
             else:
                 self._same(f"{place}was given", one, other)
         if len(expected.shapes) == len(call.shapes):
@@ -157,4 +157,4 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-__all__ = ["Call", "Comparison", "OtherWayError", "Scale", "SizesAfter", "observed", "predicted"]
+__all__ = ["Call", "CallChecker", "ComputedFraction", "OtherWayError", "SizesAfter", "observed", "predicted"]

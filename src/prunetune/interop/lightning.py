@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import Callback
 
+from prunetune._utils.moved import renamed
 from prunetune.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import prunetune.backends.study.trial
 
 
-class Report(Callback):
+class LightningReport(Callback):
     """Calls ``report(metric, epoch)`` after every epoch with a validation, epochs counted from 1.
 
     The sanity check before the first epoch is none, and of several validations in an epoch the last counts. What
@@ -26,7 +27,7 @@ class Report(Callback):
     -------
     In a train function, for a ``LightningModule`` that logs "accuracy" in its ``validation_step``::
 
-        trainer = lightning.Trainer(max_epochs=report.epochs, callbacks=[Report(report, "accuracy")])
+        trainer = lightning.Trainer(max_epochs=report.epochs, callbacks=[LightningReport(report, "accuracy")])
         groups = report.param_groups(model, lr=params["lr"])  # for the optimizer of ``Digits``
         trainer.fit(Digits(model, groups), train_loader, val_loader)
         return trainer.callback_metrics["accuracy"].item()
@@ -50,3 +51,6 @@ class Report(Callback):
         if self._metric not in found:
             raise InputError(f"nothing was logged as {self._metric!r}; logged were {', '.join(found) or 'no metrics'}")
         self._report(found[self._metric].item(), trainer.current_epoch + 1)
+
+
+__getattr__ = renamed(__name__, Report=LightningReport)

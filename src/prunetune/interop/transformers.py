@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from prunetune._utils.moved import renamed
 from prunetune.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import prunetune.backends.study.trial
 
 
-class Report(TrainerCallback):
+class TransformersReport(TrainerCallback):
     """Calls ``report(metric, epoch)`` at the first evaluation after every whole epoch.
 
     ``eval_strategy="epoch"`` makes one. What ``report`` raises to end a trial ends ``train`` as well.
@@ -27,7 +28,7 @@ class Report(TrainerCallback):
 
         options = TrainingArguments(folder, num_train_epochs=report.epochs, eval_strategy="epoch")
         adam = torch.optim.AdamW(report.param_groups(model, lr=params["lr"], optimizer="adam"))
-        callbacks = [Report(report, "eval_loss")]
+        callbacks = [TransformersReport(report, "eval_loss")]
         trainer = Trainer(model, options, optimizers=(adam, None), callbacks=callbacks, **datasets)
         trainer.train()
         return trainer.evaluate()["eval_loss"]
@@ -53,3 +54,6 @@ class Report(TrainerCallback):
         if self._metric not in found:
             raise InputError(f"an evaluation has no metric {self._metric!r}; it has {', '.join(found) or 'none'}")
         self._report(found[self._metric], epoch)
+
+
+__getattr__ = renamed(__name__, Report=TransformersReport)

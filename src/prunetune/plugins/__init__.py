@@ -55,7 +55,7 @@ def make_scorer(name: str) -> Scorer:
     PluginError
         For a name of another distribution that cannot be used.
     """
-    from prunetune.plugins.base import Scorer
+    from prunetune.plugins.base import Scorer  # loads torch, and names are listed without
 
     check_scorer(name)
     first, *parts = name.split("+")

@@ -26,7 +26,7 @@ from prunetune.engine.selection.names import reasons
 from prunetune.engine.selection.ranking import Mask, Ratio, Scores
 from prunetune.engine.surgery import cut_tensor
 from prunetune.engine.tracing.collector import paused
-from prunetune.engine.ways import Scale
+from prunetune.engine.ways import ComputedFraction
 from prunetune.errors import InputError, PlanError, TraceError
 from prunetune.events import Notice, Observer, silent
 from prunetune.plugins import make_scorer
@@ -34,7 +34,7 @@ from prunetune.plugins.base import Batch, Context, Loss, Scorer
 from prunetune.plugins.scoring import score
 from prunetune.pruning.budget import PAPER_FLOOR, Budget
 from prunetune.pruning.checks import check_inputs, check_network, on_meta
-from prunetune.pruning.fit import Judged, choose
+from prunetune.pruning.fit import ScoredNetwork, choose
 from prunetune.pruning.result import CostChange, PruneResult
 
 
@@ -84,7 +84,8 @@ def prune(
         With `flops`, `params` or `speedup`: residual blocks may be bypassed, too. As few as are needed for the rest to
         be had within the paper's percentile.
     floor
-        The share of each group's channels that stays at least (the paper's gamma); with `ratio` it has no part.
+        The share of each group's channels that stays at least (the paper's gamma); it has no part in a `ratio`, and is
+        refused beside one.
     protect
         Patterns of layers that stay as they are, with all their input and output channels.
     multiple_of
@@ -144,7 +145,7 @@ def prune(
         data = list(islice(data, method.batches))
 
     def attempt(*, keep_sizes: bool) -> PruneResult:
-        def judge(network: nn.Module) -> Judged:
+        def score_network(network: nn.Module) -> ScoredNetwork:
             graph = DependencyGraph.of(network, example_inputs, heads=heads, keep_sizes=keep_sizes)
             if not graph.groups:
                 raise InputError(f"{type(model).__name__} has no channels that can be removed: {reasons(graph)}")
@@ -154,22 +155,24 @@ def prune(
                 if reason := on_meta(network, example_inputs):
                     raise InputError(f"{reason}, and {method.title} needs them; give real tensors") from error
                 raise
-            return Judged(network, graph, scores)
+            return ScoredNetwork(network, graph, scores)
 
         # While steps are measured, which may take minutes, the collector runs as ever.
         with nullcontext() if budget.speedup is not None else paused():
-            choice = choose(model, example_inputs, budget, judge, lambda sentence: observer(Notice(sentence)))
-            judged, graph, keep = choice.judged, choice.judged.graph, choice.keep
+            selection = choose(
+                model, example_inputs, budget, score_network, lambda sentence: observer(Notice(sentence))
+            )
+            scored, graph, keep = selection.scored, selection.scored.graph, selection.keep
             widths = PruningPlan.of(graph, keep)
             if budget.kind == "percentile" and not widths.tensors:
-                _check_told_apart(judged.scores, method)
-            proxy = cut(judged.model, example_inputs, graph, keep, widths, method)
-            plan = judged.bypassed.then(widths)
-            scales = _checked(proxy, example_inputs, graph, keep, keep_sizes=keep_sizes)
-            change = CostChange(choice.base, cost_of(graph, keep))
+                _check_told_apart(scored.scores, method)
+            proxy = cut(scored.model, example_inputs, graph, keep, widths, method)
+            plan = scored.bypass.then(widths)
+            fractions = _checked(proxy, example_inputs, graph, keep, keep_sizes=keep_sizes)
+            change = CostChange(selection.base, cost_of(graph, keep))
         seconds = time.perf_counter() - start
-        reductions = (*graph.reductions(keep), *(Reduction(f"{s.name} at {s.line}", str(s)) for s in scales))
-        return PruneResult(proxy, plan, graph, judged.scores, change, seconds, choice.measurements, reductions)
+        reductions = (*graph.reductions(keep), *(Reduction(f"{s.name} at {s.line}", str(s)) for s in fractions))
+        return PruneResult(proxy, plan, graph, scored.scores, change, seconds, selection.measurements, reductions)
 
     try:
         return attempt(keep_sizes=False)
@@ -186,7 +189,7 @@ class _OtherNetworkError(PlanError):
 
 def _checked(
     proxy: nn.Module, example_inputs: ExampleInputs, graph: DependencyGraph, keep: Mask, *, keep_sizes: bool
-) -> tuple[Scale, ...]:
+) -> tuple[ComputedFraction, ...]:
     """The last line of defence: the cut network must run, as predicted, before anyone gets it."""
     modes = (True,) if graph.one_mode else (True, False)  # in the order of the recording: models keep things
     # What no size has decided any more, values have, and those are others.
@@ -199,10 +202,10 @@ def _checked(
 
 def _check_told_apart(scores: Scores, method: Scorer) -> None:
     """Raise InputError if all channels have one score: none is under a threshold then, and nothing would be cut."""
-    judged = scores[1:][np.isfinite(scores[1:])]
-    if len(judged) > 1 and np.ptp(judged) == 0:
+    scored = scores[1:][np.isfinite(scores[1:])]
+    if len(scored) > 1 and np.ptp(scored) == 0:
         raise InputError(
-            f"{method.title} gives all {len(judged)} channels the same score, {judged[0]:g}, so a percentile cuts none "
+            f"{method.title} gives all {len(scored)} channels the same score, {scored[0]:g}, so a percentile cuts none "
             "of them; give other example inputs or data, a trained network, a ratio, or another scorer"
         )
 

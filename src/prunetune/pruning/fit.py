@@ -42,17 +42,17 @@ WHOLE_PLAN = PruningPlan({}, {})
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredNetwork:
     """A network with a score for each unit: the user's, or what is left of it when blocks are bypassed."""
 
     model: nn.Module
     graph: DependencyGraph
     scores: Scores
-    bypassed: PruningPlan = WHOLE_PLAN
+    bypass: PruningPlan = WHOLE_PLAN
     """From the user's network to this one."""
 
 
-Judge: TypeAlias = Callable[[nn.Module], Judged]
+ScoreNetwork: TypeAlias = Callable[[nn.Module], ScoredNetwork]
 Value: TypeAlias = Callable[[DependencyGraph, Mask], float]
 """What a mask of a network costs, in the budget's own measure; only shares of the whole network's are used."""
 Say: TypeAlias = Callable[[str], None]
@@ -60,18 +60,22 @@ Say: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What stays: a mask of the units of `judged`."""
+class Selection:
+    """What stays: a mask of the units of `scored`."""
 
-    judged: Judged
+    scored: ScoredNetwork
     keep: Mask
     base: Cost
     """Of the user's network."""
     measurements: tuple[Measurement, ...] = ()
 
 
-def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judge: Judge, say: Say) -> Choice:
-    """What of `model` stays under `budget`; `judge` analyses a network and scores its units, `say` hears of measuring.
+def choose(
+    model: nn.Module, example_inputs: ExampleInputs, budget: Budget, score_network: ScoreNetwork, say: Say
+) -> Selection:
+    """What of `model` stays under `budget`; `score_network` analyses a network and scores its units.
+
+    `say` gets a sentence whenever something is measured.
 
     Raises
     ------
@@ -80,10 +84,10 @@ def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judg
     InputError
         If blocks may be bypassed and there are none.
     """
-    full = judge(model)
+    full = score_network(model)
     base = cost(full.graph)
     if budget.speedup is None and not budget.depth:
-        return Choice(full, budget.select(full.graph, full.scores, base), base)
+        return Selection(full, budget.select(full.graph, full.scores, base), base)
     if budget.speedup is not None:
         say("timing single operations on this device, to predict what a training step takes")
     count = _value(budget, full)
@@ -92,21 +96,21 @@ def choose(model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judg
     def value(graph: DependencyGraph, keep: Mask) -> float:
         return count(graph, keep) / whole
 
-    depths = Depths(model, example_inputs, judge, full) if budget.depth else None
+    depths = Depths(model, example_inputs, score_network, full) if budget.depth else None
     share = 1 / budget.speedup if budget.speedup is not None else budget.share
     fewest = 0 if depths is None else depths.fewest(budget, value, share)
     for bypassed in range(fewest, 1 + (0 if depths is None else len(depths.order))):
-        judged = full if depths is None else depths[bypassed]
+        scored = full if depths is None else depths[bypassed]
         if budget.speedup is None:
-            return Choice(judged, budget.select(judged.graph, judged.scores, base), base)
+            return Selection(scored, budget.select(scored.graph, scored.scores, base), base)
         if budget.depth:
             say(f"with {bypassed} residual blocks bypassed:")
-        found = _measured(model, example_inputs, budget, judged, value, say)
+        found = _measured(model, example_inputs, budget, scored, value, say)
         if _is_fast_enough(found, budget):
-            return Choice(
-                judged, budget.ranking(judged.graph, judged.scores).mask(found.below), base, found.measurements
+            return Selection(
+                scored, budget.ranking(scored.graph, scored.scores).mask(found.below), base, found.measurements
             )
-    raise _too_slow(budget, judged, value, depths, max(measured.speedup for measured in found.measurements))
+    raise _too_slow(budget, scored, value, depths, max(measured.speedup for measured in found.measurements))
 
 
 class Depths:
@@ -116,8 +120,10 @@ class Depths:
     stages keep their proportions. Stages are blocks with inputs of one shape.
     """
 
-    def __init__(self, model: nn.Module, example_inputs: ExampleInputs, judge: Judge, full: Judged) -> None:
-        self.model, self.judge = model, judge
+    def __init__(
+        self, model: nn.Module, example_inputs: ExampleInputs, score_network: ScoreNetwork, full: ScoredNetwork
+    ) -> None:
+        self.model, self.score_network = model, score_network
         blocks = [block for block in residual_blocks(model, example_inputs) if block.inside is None]
         if not blocks:
             raise InputError(
@@ -125,16 +131,16 @@ class Depths:
                 f"{type(model).__name__} has none that can be bypassed"
             )
         self.order = _order(blocks)
-        self.judged = {0: full}
+        self.scored = {0: full}
 
-    def __getitem__(self, count: int) -> Judged:
-        if count not in self.judged:
+    def __getitem__(self, count: int) -> ScoredNetwork:
+        if count not in self.scored:
             plan = bypass(self.order[:count])
             with torch.inference_mode(False):
                 shallow = apply(plan, self.model)
-            found = self.judge(shallow)
-            self.judged[count] = Judged(found.model, found.graph, found.scores, plan)
-        return self.judged[count]
+            found = self.score_network(shallow)
+            self.scored[count] = ScoredNetwork(found.model, found.graph, found.scores, plan)
+        return self.scored[count]
 
     def fewest(self, budget: Budget, value: Value, share: float) -> int:
         """How many blocks must go for `share` to be within the paper's percentile; else within reach; else all."""
@@ -152,9 +158,9 @@ class Depths:
         return len(self.order)
 
     def _fits(self, count: int, budget: Budget, value: Value, share: float, percentile: float) -> bool:
-        judged = self[count]
-        ranking = budget.ranking(judged.graph, judged.scores)
-        below = position_within(ranking, lambda keep: value(judged.graph, keep), share)
+        scored = self[count]
+        ranking = budget.ranking(scored.graph, scored.scores)
+        below = position_within(ranking, lambda keep: value(scored.graph, keep), share)
         return below is not None and below <= len(ranking) * percentile / 100
 
 
@@ -171,12 +177,12 @@ def _order(blocks: Sequence[Block]) -> list[Block]:
     return order
 
 
-def _everything(judged: Judged) -> Mask:
-    ranking = Ranking(judged.graph, judged.scores, floor=1, protect=(), multiple_of=1)
+def _everything(scored: ScoredNetwork) -> Mask:
+    ranking = Ranking(scored.graph, scored.scores, floor=1, protect=(), multiple_of=1)
     return ranking.mask(0)
 
 
-def _value(budget: Budget, full: Judged) -> Value:
+def _value(budget: Budget, full: ScoredNetwork) -> Value:
     """How the budget counts: FLOPs, parameters, or predicted seconds of a training step."""
     if budget.kind in COUNTS:
         count = COUNTS[budget.kind]
@@ -184,7 +190,7 @@ def _value(budget: Budget, full: Judged) -> Value:
     return predictor(full)
 
 
-def predictor(full: Judged) -> Value:
+def predictor(full: ScoredNetwork) -> Value:
     """Seconds of a training step of any cut: those of its operations on the device that the network is on."""
     weights = next(full.model.parameters())
     return _device_times(str(weights.device), weights.dtype, torch.get_num_threads()).predict
@@ -197,19 +203,19 @@ def _device_times(device: str, dtype: torch.dtype, threads: int) -> StepTimeMode
 
 
 def _measured(
-    model: nn.Module, example_inputs: ExampleInputs, budget: Budget, judged: Judged, value: Value, say: Say
+    model: nn.Module, example_inputs: ExampleInputs, budget: Budget, scored: ScoredNetwork, value: Value, say: Say
 ) -> Found:
     """What of one network is to go for a speed-up, or the nearest to it that was measured."""
     assert budget.speedup is not None
-    target, ranking = budget.speedup, budget.ranking(judged.graph, judged.scores)
+    target, ranking = budget.speedup, budget.ranking(scored.graph, scored.scores)
 
     def measure(below: int) -> Measurement:
-        found = measured(model, example_inputs, judged, ranking, below, target)
+        found = measured(model, example_inputs, scored, ranking, below, target)
         steps = f"{found.base_seconds * 1000:.3g} ms, then {found.proxy_seconds * 1000:.3g} ms"
         say(f"measured training steps: {steps}, {found.speedup:.3g} times faster; {target:g} is asked for")
         return found
 
-    return find_speedup(ranking, target, lambda keep: value(judged.graph, keep), measure)
+    return find_speedup(ranking, target, lambda keep: value(scored.graph, keep), measure)
 
 
 def _is_fast_enough(found: Found, budget: Budget) -> bool:
@@ -220,11 +226,11 @@ def _is_fast_enough(found: Found, budget: Budget) -> bool:
 
 
 def measured(
-    model: nn.Module, example_inputs: ExampleInputs, judged: Judged, ranking: Ranking, below: int, target: float
+    model: nn.Module, example_inputs: ExampleInputs, scored: ScoredNetwork, ranking: Ranking, below: int, target: float
 ) -> Measurement:
-    """Seconds of a step of the user's network, and of what is left of `judged` when so many units have gone."""
+    """Seconds of a step of the user's network, and of what is left of `scored` when so many units have gone."""
     with torch.inference_mode(False):
-        proxy = apply(PruningPlan.of(judged.graph, ranking.mask(below)), judged.model)
+        proxy = apply(PruningPlan.of(scored.graph, ranking.mask(below)), scored.model)
 
     def timed(seconds: float) -> Measurement:
         times = fresh_step_time({"base": model, "proxy": proxy}, example_inputs, seconds=seconds)
@@ -234,13 +240,15 @@ def measured(
     return timed(LONG_SECONDS) if abs(found.speedup / target - 1) <= NEAR else found
 
 
-def _too_slow(budget: Budget, judged: Judged, value: Value, depths: Depths | None, nearest: float) -> BudgetError:
+def _too_slow(
+    budget: Budget, scored: ScoredNetwork, value: Value, depths: Depths | None, nearest: float
+) -> BudgetError:
     """The error that says what can be had instead, as it was measured, and what is in the way."""
-    ranking = budget.ranking(judged.graph, judged.scores)
-    why = limits(ranking, judged.scores, budget.protect, lambda keep: value(judged.graph, keep))
-    operations = len(judged.graph.activations)
-    bare = Ranking(judged.graph, judged.scores, floor=1e-9, protect=(), multiple_of=1)
-    overhead = value(judged.graph, bare.mask(len(bare)))
+    ranking = budget.ranking(scored.graph, scored.scores)
+    why = limits(ranking, scored.scores, budget.protect, lambda keep: value(scored.graph, keep))
+    operations = len(scored.graph.activations)
+    bare = Ranking(scored.graph, scored.scores, floor=1e-9, protect=(), multiple_of=1)
+    overhead = value(scored.graph, bare.mask(len(bare)))
     deeper = (
         "depth=True lets residual blocks be bypassed, too"
         if depths is None

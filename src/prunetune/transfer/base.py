@@ -35,7 +35,7 @@ class Width:
 
 
 @dataclass(frozen=True)
-class Scale:
+class Factors:
     """Factors for the learning rate, the weight decay and the initial weights of a proxy's parameter."""
 
     lr: float = 1.0
@@ -48,7 +48,7 @@ class TransferRule(Protocol):
 
     name: str
 
-    def scale(self, width: Width, optimizer: OptimizerKind) -> Scale:
+    def scale(self, width: Width, optimizer: OptimizerKind) -> Factors:
         """The factors for a parameter."""
         ...
 

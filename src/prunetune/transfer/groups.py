@@ -13,7 +13,7 @@ from prunetune.engine import PruningPlan
 from prunetune.engine.weights import Weights
 from prunetune.errors import InputError, unknown_name
 from prunetune.transfer import transfers
-from prunetune.transfer.base import OPTIMIZER_KINDS, OptimizerKind, Scale, TransferRule, widths
+from prunetune.transfer.base import OPTIMIZER_KINDS, Factors, OptimizerKind, TransferRule, widths
 
 Groups: TypeAlias = list[dict[str, Any]]
 """What torch's optimizers take: dicts with ``params``, ``lr`` and ``weight_decay``."""
@@ -73,7 +73,7 @@ class ProxyGroups:
                     f"{name} of shape {tuple(parameters[name].shape)}, the proxy {cut.shape_after}"
                 )
 
-    def _prepare(self, model: nn.Module, parameter: nn.Parameter, scale: Scale) -> None:
+    def _prepare(self, model: nn.Module, parameter: nn.Parameter, scale: Factors) -> None:
         if self.fresh and scale.init != 1.0 and model not in self._prepared:
             with torch.no_grad():
                 parameter.mul_(scale.init)

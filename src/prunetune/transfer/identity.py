@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunetune.transfer.base import OptimizerKind, Scale, Width
+from prunetune.transfer.base import Factors, OptimizerKind, Width
 
 
 class Identity:
@@ -10,9 +10,9 @@ class Identity:
 
     name = "identity"
 
-    def scale(self, width: Width, optimizer: OptimizerKind) -> Scale:
+    def scale(self, width: Width, optimizer: OptimizerKind) -> Factors:
         """Factors of 1."""
-        return Scale()
+        return Factors()
 
 
 IDENTITY = Identity()

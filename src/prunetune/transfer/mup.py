@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from prunetune.transfer.base import OptimizerKind, Scale, Width
+from prunetune.transfer.base import Factors, OptimizerKind, Width
 
 
 class Mup:
@@ -30,10 +30,10 @@ class Mup:
 
     name = "mup"
 
-    def scale(self, width: Width, optimizer: OptimizerKind) -> Scale:
+    def scale(self, width: Width, optimizer: OptimizerKind) -> Factors:
         """The factors of the table."""
         lr = (width.fan_out if optimizer == "sgd" else 1.0) / width.fan_in
-        return Scale(lr, 1.0 / lr, 1.0 / math.sqrt(width.fan_in) if width.is_readout else 1.0)
+        return Factors(lr, 1.0 / lr, 1.0 / math.sqrt(width.fan_in) if width.is_readout else 1.0)
 
 
 MUP: Final = Mup()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from prunetune._utils.seeds import derive_seed
 from prunetune.backends import SearchSpace
-from prunetune.backends.samplers.cube import value_at
+from prunetune.backends.samplers.unit_cube import from_unit
 
 DRAWS: Final = 64
 """So many points are looked at for each configuration, where a small space makes them equal."""
@@ -26,7 +26,7 @@ def draw_configurations(space: SearchSpace, count: int, seed: int) -> list[dict[
     points = engine.random_base2(math.ceil(math.log2(count * DRAWS)))
     found: dict[str, dict[str, Any]] = {}
     for point in points:
-        params = {name: value_at(u, each) for (name, each), u in zip(distributions.items(), point, strict=True)}
+        params = {name: from_unit(u, each) for (name, each), u in zip(distributions.items(), point, strict=True)}
         found.setdefault(json.dumps(params), space.plain(params))
         if len(found) == count:
             break

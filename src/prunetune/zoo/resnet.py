@@ -15,7 +15,7 @@ from torch.nn import functional as F
 WIDTHS: Final = (16, 32, 64)
 
 
-class Shortcut(nn.Module):
+class ZeroPadding(nn.Module):
     """Option A: every ``stride``-th pixel, and as many channels of zeros behind as the branch has more.
 
     How many those are is read from the tensors when they meet, so that a block whose channels were cut still adds up.
@@ -40,7 +40,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.shortcut = Shortcut(stride) if stride != 1 or in_channels != channels else None
+        self.shortcut = ZeroPadding(stride) if stride != 1 or in_channels != channels else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""

@@ -28,10 +28,10 @@ class Halton(StatelessSampler):
     ) -> Any:
         dimension = len(trial.params)  # those before it
         sequence = qmc.Halton(dimension + 1, scramble=True, rng=self.seed).fast_forward(self.draw(study, trial))
-        return value_at(float(sequence.random()[0, dimension]), param_distribution)
+        return from_unit(float(sequence.random()[0, dimension]), param_distribution)
 
 
-def value_at(u: float, distribution: BaseDistribution) -> Any:
+def from_unit(u: float, distribution: BaseDistribution) -> Any:
     """The value below which a share u of the distribution lies, 0 <= u < 1."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(u * len(distribution.choices))]

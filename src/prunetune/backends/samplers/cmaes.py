@@ -15,9 +15,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from prunetune._utils.seeds import derive_seed
-from prunetune.backends.samplers.cube import Cube
 from prunetune.backends.samplers.history import score_of, sign_of
 from prunetune.backends.samplers.stateless import STARTUP, SobolSampler
+from prunetune.backends.samplers.unit_cube import UnitCube
 from prunetune.backends.study.trial import repeated
 
 GENERATION: Final = "cma:generation"
@@ -51,13 +51,13 @@ class Cmaes(SobolSampler):
         scored = _scored_trials(study)
         if not search_space or len(scored) < STARTUP:
             return {}
-        cube = Cube(search_space)
+        cube = UnitCube(search_space)
         optimizer = _told_again(cube, [each for each in scored if search_space.keys() <= each.params.keys()])
         random = np.random.RandomState(derive_seed(self.seed, "cmaes", self.draw(study, trial)))
         random.randint(1, 2**31 - 2)  # Optuna's sampler draws this one, too: a seed keeps its trials
         optimizer.reseed_rng(random.randint(1, 2**16))
         study._storage.set_trial_system_attr(trial._trial_id, GENERATION, optimizer.generation)
-        return cube.decode(optimizer.ask())
+        return cube.from_unit(optimizer.ask())
 
     def note(self, space: Mapping[str, BaseDistribution], n_trials: int) -> str:
         """What it will not learn about."""
@@ -101,7 +101,7 @@ def _generation(trial: FrozenTrial, everything: Mapping[int, FrozenTrial]) -> in
     return next((each.system_attrs[GENERATION] for each in family if GENERATION in each.system_attrs), 0)
 
 
-def _told_again(cube: Cube, scored: list[_Scored]) -> CMA:
+def _told_again(cube: UnitCube, scored: list[_Scored]) -> CMA:
     """The optimizer after all full generations.
 
     Trials of no generation may be more than a population, for a study may begin with what another was told: the best
@@ -114,7 +114,7 @@ def _told_again(cube: Cube, scored: list[_Scored]) -> CMA:
             members.sort(key=lambda each: each.loss)
         if len(members) < optimizer.population_size:
             return optimizer
-        optimizer.tell([(cube.encode(each.params), each.loss) for each in members[: optimizer.population_size]])
+        optimizer.tell([(cube.to_unit(each.params), each.loss) for each in members[: optimizer.population_size]])
 
 
 def cmaes(seed: int) -> Cmaes:

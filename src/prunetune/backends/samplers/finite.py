@@ -11,7 +11,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from prunetune.backends.samplers.cube import Cube
+from prunetune.backends.samplers.unit_cube import UnitCube
 from prunetune.backends.study.attributes import FIXED, GIVEN_UP, INSTEAD_OF, SAME_NETWORK, TOLD
 from prunetune.backends.study.study import outcome
 from prunetune.backends.study.trial import repeated
@@ -37,7 +37,7 @@ class Finite:
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
         self._space = dict(space)
-        self._cube = Cube(space)
+        self._cube = UnitCube(space)
         every = itertools.product(*(_values(each) for each in space.values()))
         self._points = {
             self._point(params): params for params in (dict(zip(space, each, strict=True)) for each in every)
@@ -60,9 +60,9 @@ class Finite:
         before = [each for each in trials if each.number < trial.number and each.number not in numbers]
         if wanted or self._point(trial.params) not in self._tried(before):
             return None
-        here = self._cube.encode(trial.params)
+        here = self._cube.to_unit(trial.params)
         untried = self._untried(trials)
-        return min(untried, key=lambda params: float(np.abs(self._cube.encode(params) - here).sum()), default={})
+        return min(untried, key=lambda params: float(np.abs(self._cube.to_unit(params) - here).sum()), default={})
 
     def _tried(self, trials: Sequence[FrozenTrial]) -> set[Point]:
         return {

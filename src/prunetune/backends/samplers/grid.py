@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from prunetune._utils.seeds import derive_seed
-from prunetune.backends.samplers.history import common_space, tell_all
+from prunetune.backends.samplers.history import common_space, observations
 from prunetune.backends.samplers.stateless import StatelessSampler
 from prunetune.errors import InputError
 
@@ -52,7 +52,7 @@ class Grid(StatelessSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What all trials have in common."""
-        return common_space(tell_all(study, trial, self.draw(study, trial)))
+        return common_space(observations(study, trial, self.draw(study, trial)))
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -65,7 +65,7 @@ class Grid(StatelessSampler):
         if (total := math.prod(shape)) > MOST_POINTS:
             raise InputError(f"the grid has {total:,} points; take 'optuna:qmc', or search fewer hyperparameters")
         draw = self.draw(study, trial)
-        visited = {tuple(told.params.get(name) for name in search_space) for told in tell_all(study, trial, draw)}
+        visited = {tuple(each.params.get(name) for name in search_space) for each in observations(study, trial, draw)}
         order = np.roll(np.random.default_rng(self.seed).permutation(total), -draw)  # so that who asks at once differs
 
         def at(place: int) -> tuple[Any, ...]:

@@ -24,7 +24,7 @@ KILLS: Final = 2
 
 
 @dataclass(frozen=True)
-class Told:
+class Observation:
     """A trial as an optimizer hears of it."""
 
     params: Mapping[str, Any]
@@ -73,7 +73,7 @@ def unrepeated(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [t for t in trials if _given_up(t) and t.number not in repeated and draws[t.number] not in live]
 
 
-def tell_all(study: Study, trial: FrozenTrial, draw: int) -> list[Told]:
+def observations(study: Study, trial: FrozenTrial, draw: int) -> list[Observation]:
     """What the trial with that draw may know: all other trials in the order of their draws.
 
     A running trial with a later draw is not among them: it will take account of this one, and if both took account of
@@ -100,17 +100,17 @@ def tell_all(study: Study, trial: FrozenTrial, draw: int) -> list[Told]:
         return None if score is None else sign * score if math.isfinite(score) else worst
 
     return [
-        Told(t.params, t.distributions, loss(scores[t.number]), t.state == TrialState.RUNNING)
+        Observation(t.params, t.distributions, loss(scores[t.number]), t.state == TrialState.RUNNING)
         for t in sorted(counted, key=lambda each: (draws[each.number], each.number))
     ]
 
 
-def common_space(history: Sequence[Told]) -> dict[str, BaseDistribution]:
+def common_space(history: Sequence[Observation]) -> dict[str, BaseDistribution]:
     """The hyperparameters that every trial with a score has, from the same distribution, sorted by name.
 
     Conditional ones are not among them, nor those with only one value.
     """
-    scored = [told.distributions for told in history if told.loss is not None and told.params]
+    scored = [each.distributions for each in history if each.loss is not None and each.params]
     if not scored:
         return {}
     return {

@@ -12,9 +12,9 @@ import numpy as np
 
 from prunetune._utils.extras import require, version
 from prunetune._utils.quiet import quietly
-from prunetune.backends.samplers.cube import Cube, Point
-from prunetune.backends.samplers.history import Told
+from prunetune.backends.samplers.history import Observation
 from prunetune.backends.samplers.stateless import STARTUP, CubeSampler
+from prunetune.backends.samplers.unit_cube import Point, UnitCube
 from prunetune.errors import InputError
 
 BUDGET: Final = 1000
@@ -43,10 +43,10 @@ class NevergradSampler(CubeSampler):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, seed={self.seed})"
 
-    def suggest(self, cube: Cube, history: Sequence[Told], draw: int) -> Point:
+    def suggest(self, cube: UnitCube, history: Sequence[Observation], draw: int) -> Point:
         """What Nevergrad answers to one more ask."""
         check_works(self.name, cube.size, BUDGET, WORKERS)
-        entries = [_entry(told, cube) for told in history]
+        entries = [_entry(each, cube) for each in history]
         with self._lock, quietly():  # on losses that it clips, and settings that it finds inefficient
             if self._live is None or not self._live.leads_to(cube, entries):
                 self._live = _Replay(self.name, cube, self.seed)
@@ -59,21 +59,21 @@ class _Entry:
     loss: float
 
 
-def _entry(told: Told, cube: Cube) -> _Entry | None:
+def _entry(each: Observation, cube: UnitCube) -> _Entry | None:
     """None for what is asked for and not told: a trial that runs or failed."""
-    return None if told.loss is None else _Entry({name: told.params[name] for name in cube.space}, told.loss)
+    return None if each.loss is None else _Entry({name: each.params[name] for name in cube.space}, each.loss)
 
 
 class _Replay:
     """A live optimizer, and the trials that it was asked and told for."""
 
-    def __init__(self, name: str, cube: Cube, seed: int) -> None:
+    def __init__(self, name: str, cube: UnitCube, seed: int) -> None:
         self._cube = cube
         self._optimizer = make_optimizer(name, cube.size, seed, BUDGET, WORKERS)
         self._entries: list[_Entry | None] = []
         self._next: Any = None
 
-    def leads_to(self, cube: Cube, entries: list[_Entry | None]) -> bool:
+    def leads_to(self, cube: UnitCube, entries: list[_Entry | None]) -> bool:
         """Whether these trials are those so far, and maybe more."""
         return cube.space == self._cube.space and entries[: len(self._entries)] == self._entries
 
@@ -92,9 +92,9 @@ class _Replay:
 
     def _standing_for(self, candidate: Any, entry: _Entry) -> Any:
         """The candidate itself if it is the trial's point, else one at that point which passes for the candidate."""
-        if self._cube.decode(np.asarray(candidate.value)) == entry.params:
+        if self._cube.from_unit(np.asarray(candidate.value)) == entry.params:
             return candidate
-        other = candidate.spawn_child(new_value=self._cube.encode(entry.params))
+        other = candidate.spawn_child(new_value=self._cube.to_unit(entry.params))
         other.uid = candidate.uid  # as asked for: populations keep their members by it
         other._meta.update(candidate._meta)
         other._meta.pop("boxed_data", None)  # where the candidate was
@@ -136,7 +136,7 @@ def check_works(name: str, dimensions: int, budget: int, workers: int) -> None:
         ) from None
 
 
-class Method:
+class NevergradFactory:
     """A factory: called with a seed it makes the sampler, or says why there is none."""
 
     needs = "nevergrad"
@@ -154,19 +154,21 @@ class Method:
         return NevergradSampler(self.name, seed, startup=self.startup)
 
 
-CMA = Method("CMA", "Covariance matrix adaptation (Hansen & Ostermeier 2001), after ten Sobol points.", STARTUP)
-OldCMA = Method(
+CMA = NevergradFactory(
+    "CMA", "Covariance matrix adaptation (Hansen & Ostermeier 2001), after ten Sobol points.", STARTUP
+)
+OldCMA = NevergradFactory(
     "OldCMA", "CMA-ES with the step sizes of Nevergrad's earlier versions, after ten Sobol points.", STARTUP
 )
-DiagonalCMA = Method("DiagonalCMA", "CMA-ES with a diagonal covariance, after ten Sobol points.", STARTUP)
-DE = Method("DE", "Differential evolution (Storn & Price 1997); its first thirty points are random.")
-TwoPointsDE = Method(
+DiagonalCMA = NevergradFactory("DiagonalCMA", "CMA-ES with a diagonal covariance, after ten Sobol points.", STARTUP)
+DE = NevergradFactory("DE", "Differential evolution (Storn & Price 1997); its first thirty points are random.")
+TwoPointsDE = NevergradFactory(
     "TwoPointsDE", "Differential evolution with two-point crossover; its first thirty points are random."
 )
-LhsDE = Method("LhsDE", "Differential evolution from thirty points of a Latin hypercube.")
-OnePlusOne = Method("OnePlusOne", "The (1+1) evolution strategy with the one-fifth rule (Rechenberg 1973).")
-TBPSA = Method("TBPSA", "Population control for noisy scores (Hellwig & Beyer 2016).")
-PSO = Method("PSO", "Particle swarm optimization (Zambrano-Bigiarini et al. 2013), forty particles.")
-NGOpt = Method(
+LhsDE = NevergradFactory("LhsDE", "Differential evolution from thirty points of a Latin hypercube.")
+OnePlusOne = NevergradFactory("OnePlusOne", "The (1+1) evolution strategy with the one-fifth rule (Rechenberg 1973).")
+TBPSA = NevergradFactory("TBPSA", "Population control for noisy scores (Hellwig & Beyer 2016).")
+PSO = NevergradFactory("PSO", "Particle swarm optimization (Zambrano-Bigiarini et al. 2013), forty particles.")
+NGOpt = NevergradFactory(
     "NGOpt", "Nevergrad's own choice of a method; at version 1.0.12 CMA-ES, and broken below three dimensions."
 )

@@ -10,9 +10,9 @@ import numpy as np
 from prunetune._utils.extras import require
 from prunetune._utils.quiet import quietly
 from prunetune._utils.seeds import derive_seed
-from prunetune.backends.samplers.cube import Cube, Point
-from prunetune.backends.samplers.history import Told
+from prunetune.backends.samplers.history import Observation
 from prunetune.backends.samplers.stateless import CubeSampler
+from prunetune.backends.samplers.unit_cube import Point, UnitCube
 
 Estimator: TypeAlias = Literal["GP", "RF", "ET"]
 
@@ -31,14 +31,14 @@ class SkoptSampler(CubeSampler):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.estimator!r}, seed={self.seed})"
 
-    def suggest(self, cube: Cube, history: Sequence[Told], draw: int) -> Point:
+    def suggest(self, cube: UnitCube, history: Sequence[Observation], draw: int) -> Point:
         """Where the acquisition function is highest."""
         from skopt import Optimizer
 
-        scored = [(cube.encode(told.params).tolist(), told.loss) for told in history if told.loss is not None]
+        scored = [(cube.to_unit(each.params).tolist(), each.loss) for each in history if each.loss is not None]
         points, losses = [point for point, _ in scored], [loss for _, loss in scored]
         running = [t.params for t in history if t.running and cube.space.keys() <= t.params.keys()]
-        points += [cube.encode(params).tolist() for params in running]
+        points += [cube.to_unit(params).tolist() for params in running]
         losses += [min(losses)] * len(running)
         with quietly():  # kernels at their bounds, and places where it has been before
             optimizer = Optimizer(
@@ -52,7 +52,7 @@ class SkoptSampler(CubeSampler):
             return np.clip(np.asarray(optimizer.ask(), dtype=np.float64), 0.0, 1.0)
 
 
-class Method:
+class SkoptFactory:
     """A factory: called with a seed it makes the sampler."""
 
     needs = "scikit-optimize"
@@ -71,6 +71,6 @@ class Method:
 
 NAMES = {"GP": "gp", "RF": "forest", "ET": "et"}
 
-gp = Method("GP", "Bayesian optimization: a Gaussian process, which also learns from trials that were stopped.")
-forest = Method("RF", "Random forests as the model.")
-et = Method("ET", "Extremely randomized trees as the model.")
+gp = SkoptFactory("GP", "Bayesian optimization: a Gaussian process, which also learns from trials that were stopped.")
+forest = SkoptFactory("RF", "Random forests as the model.")
+et = SkoptFactory("ET", "Extremely randomized trees as the model.")

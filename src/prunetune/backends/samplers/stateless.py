@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from optuna.samplers import BaseSampler
 
-from prunetune.backends.samplers.cube import Cube, Point, value_at
-from prunetune.backends.samplers.history import Told, claim_draw, common_space, tell_all
+from prunetune.backends.samplers.history import Observation, claim_draw, common_space, observations
+from prunetune.backends.samplers.unit_cube import Point, UnitCube, from_unit
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -79,7 +79,7 @@ class SobolSampler(StatelessSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """The value of a Sobol point whose coordinates are the trial's hyperparameters in turn."""
-        return value_at(sobol(self.seed, self.draw(study, trial), len(trial.params)), param_distribution)
+        return from_unit(sobol(self.seed, self.draw(study, trial), len(trial.params)), param_distribution)
 
 
 class CubeSampler(SobolSampler):
@@ -92,8 +92,8 @@ class CubeSampler(SobolSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What all trials have in common, once there are enough of them."""
-        history = tell_all(study, trial, self.draw(study, trial))
-        if sum(told.loss is not None for told in history) < self.startup:
+        history = observations(study, trial, self.draw(study, trial))
+        if sum(each.loss is not None for each in history) < self.startup:
             return {}
         return common_space(history)
 
@@ -103,12 +103,12 @@ class CubeSampler(SobolSampler):
         """What the method suggests."""
         if not search_space:
             return {}
-        cube = Cube(search_space)
+        cube = UnitCube(search_space)
         draw = self.draw(study, trial)
-        return cube.decode(self.suggest(cube, tell_all(study, trial, draw), draw))
+        return cube.from_unit(self.suggest(cube, observations(study, trial, draw), draw))
 
     @abstractmethod
-    def suggest(self, cube: Cube, history: Sequence[Told], draw: int) -> Point:
+    def suggest(self, cube: UnitCube, history: Sequence[Observation], draw: int) -> Point:
         """A point, after these trials. Not all that run or failed need have all of the cube's hyperparameters."""
 
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from prunetune.backends.samplers.finite import Finite
 from prunetune.backends.samplers.history import unrepeated
 from prunetune.backends.study.attributes import FIXED, GIVEN_UP, INSTEAD_OF, OWNER, RETRY, RETRY_OF, WITHDRAWN
-from prunetune.backends.study.heartbeat import Watch, describe, this_process
+from prunetune.backends.study.heartbeat import HeartbeatMonitor, describe, this_process
 from prunetune.backends.study.study import discounted, outcome, tally, top_trials
 from prunetune.events import Notice, Observer, OthersEnded, Phase
 
@@ -31,13 +31,13 @@ Total = Callable[[], int]
 
 
 @dataclass
-class Crew:
+class Claims:
     """One worker's view of the others; ``known`` are the numbers of the finished trials that its observer knows of."""
 
     study: optuna.Study
     space: Mapping[str, BaseDistribution]
     observer: Observer
-    watch: Watch
+    monitor: HeartbeatMonitor
     phase: Phase
     retries: int
     known: set[int]
@@ -100,7 +100,7 @@ class Crew:
         What is queued is what the study says was given up and is not repeated yet, whoever gave it up: he may have
         died in between, or not know whether his word was heard.
         """
-        dead = self.watch.dead([trial for trial in trials if trial.state == TrialState.RUNNING])
+        dead = self.monitor.dead([trial for trial in trials if trial.state == TrialState.RUNNING])
         for trial in dead:
             self._give_up(trial)
         left = unrepeated(self.study.get_trials(deepcopy=False) if dead else trials)

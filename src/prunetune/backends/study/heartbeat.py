@@ -27,7 +27,7 @@ JOIN_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
-class Pulse:
+class Heartbeat:
     """A sign of life every ``beat`` seconds; a trial that shows none for ``stale`` seconds is given up."""
 
     beat: float = 10.0
@@ -80,13 +80,13 @@ def _start_of(pid: int) -> str | None:
 
 
 @contextlib.contextmanager
-def beating(storage: BaseStorage, trial_id: int, pulse: Pulse) -> Iterator[None]:
+def beating(storage: BaseStorage, trial_id: int, heartbeat: Heartbeat) -> Iterator[None]:
     """While the block lasts a thread counts up the trial's attribute; one that the storage misses only comes later."""
     over = threading.Event()
 
     def beat() -> None:
         count = 0
-        while not over.wait(pulse.beat):
+        while not over.wait(heartbeat.beat):
             count += 1
             with contextlib.suppress(Exception):  # gone, or the trial was given up: the main thread will find out
                 storage.set_trial_system_attr(trial_id, BEAT, count)
@@ -102,10 +102,10 @@ def beating(storage: BaseStorage, trial_id: int, pulse: Pulse) -> Iterator[None]
 
 
 @dataclass
-class Watch:
+class HeartbeatMonitor:
     """What one observer has seen of the running trials; ``clock`` is there to be replaced in tests."""
 
-    pulse: Pulse
+    heartbeat: Heartbeat
     clock: Callable[[], float] = time.monotonic
     _counts: dict[int, object] = field(default_factory=dict)
     _quiet: dict[int, float] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Watch:
         the storage been gone in between, its owner had the time to be heard again.
         """
         now = self.clock()
-        passed = 0.0 if self._looked is None else min(now - self._looked, 2 * self.pulse.beat)
+        passed = 0.0 if self._looked is None else min(now - self._looked, 2 * self.heartbeat.beat)
         self._looked = now
         quiet = {}
         for trial in running:
@@ -127,7 +127,7 @@ class Watch:
             quiet[trial.number] = self._quiet[trial.number] + passed if known else 0.0
             self._counts[trial.number] = count
         self._quiet = quiet
-        return [trial for trial in running if quiet[trial.number] >= self.pulse.stale or _known_dead(trial)]
+        return [trial for trial in running if quiet[trial.number] >= self.heartbeat.stale or _known_dead(trial)]
 
 
 def _known_dead(trial: FrozenTrial) -> bool:

@@ -18,8 +18,8 @@ from prunetune._utils.interrupts import check_interrupted, uninterrupted
 from prunetune._utils.seeds import derive_seed
 from prunetune.backends.samplers.finite import Finite, size
 from prunetune.backends.study.attributes import FIXED, WITHDRAWN
-from prunetune.backends.study.claims import RETRIES, Crew, is_finished
-from prunetune.backends.study.heartbeat import Pulse, Watch, beating
+from prunetune.backends.study.claims import RETRIES, Claims, is_finished
+from prunetune.backends.study.heartbeat import Heartbeat, HeartbeatMonitor, beating
 from prunetune.backends.study.notes import direction_warning, study_notes
 from prunetune.backends.study.reannealed import Objective, reannealed, rungs_of
 from prunetune.backends.study.study import (
@@ -63,7 +63,7 @@ def run_trials(
     n_trials: int | Callable[[], int],
     phase: Phase = "search",
     observer: Observer = silent,
-    pulse: Pulse = Pulse(),  # noqa: B008  # frozen
+    heartbeat: Heartbeat = Heartbeat(),  # noqa: B008  # frozen
     retries: int = RETRIES,
     after: float = 0.0,
     distinct: bool = False,
@@ -87,7 +87,7 @@ def run_trials(
         ``objective(params, report) -> score``; see ``Report``.
     n_trials
         Or a function that says how many, asked before each trial, for workers of a search that may be made longer.
-    pulse
+    heartbeat
         How soon a dead worker is noticed; the same for all workers of a study.
     retries
         How often hyperparameters are tried again whose process died.
@@ -117,14 +117,14 @@ def run_trials(
     space = settings.space.to_optuna()
     finite = Finite(space) if distinct and size(space) is not None else None
     known = {trial.number for trial in ended}
-    crew = Crew(study, space, observer, Watch(pulse), phase, retries, known, finite)
-    possible = crew.limit(study.get_trials(deepcopy=False), total()) - len(discounted(study))
+    claims = Claims(study, space, observer, HeartbeatMonitor(heartbeat), phase, retries, known, finite)
+    possible = claims.limit(study.get_trials(deepcopy=False), total()) - len(discounted(study))
     notes = study_notes(study, settings, total())
     before = tally(finished)
     observer(PhaseStarted(phase, possible, len(finished), notes, best, after, settings.direction, before))
     warned = settings.trial_pruner == "none" or phase != "search"  # on the full network it is known by then
-    loop = _Loop(study, objective, settings, total, phase, observer, crew, warned)
-    while crew.is_room_for_one(total):
+    loop = _Loop(study, objective, settings, total, phase, observer, claims, warned)
+    while claims.is_room_for_one(total):
         check_interrupted()
         loop.run_one()
     loop.warn_of_failures()
@@ -144,7 +144,7 @@ class _Loop:
     n_trials: Callable[[], int]
     phase: Phase
     observer: Observer
-    crew: Crew
+    claims: Claims
     warned: bool
     ran: int = 0
     told_direction: bool = False
@@ -164,7 +164,7 @@ class _Loop:
             params = self.settings.space.plain(trial.params)
             self.observer(TrialStarted(self.phase, trial.number, copy.deepcopy(params)))
             started = time.perf_counter()
-            with beating(self.study._storage, trial._trial_id, self.crew.watch.pulse):
+            with beating(self.study._storage, trial._trial_id, self.claims.monitor.heartbeat):
                 ending = attempt(self._objective(trial), params, report)
         except BaseException as error:
             if claimed is not None:
@@ -184,7 +184,7 @@ class _Loop:
     def _claim(self) -> tuple[optuna.Trial, Report] | None:
         settings = self.settings
         self._drop_impossible()
-        trial = self.crew.claim(self.n_trials)
+        trial = self.claims.claim(self.n_trials)
         if trial is None:
             return None
         seed = derive_seed(settings.seed, self.study.study_name, trial.number)
@@ -229,7 +229,7 @@ class _Loop:
             if outcome(told) != ending.outcome:
                 return False
             if is_finished(told):
-                self.crew.known.add(trial.number)
+                self.claims.known.add(trial.number)
                 self.ran += 1
         return True
 

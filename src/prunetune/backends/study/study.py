@@ -24,6 +24,7 @@ from prunetune.backends.samplers.seeded import sampler
 from prunetune.backends.space import SearchSpace
 from prunetune.backends.study.attributes import DISCOUNTED, FINGERPRINT, GIVEN_UP, OWNER, TOLD, WITHDRAWN
 from prunetune.backends.study.damage import NOTHING, Kind, check_trials
+from prunetune.backends.study.reannealed import check_rungs
 from prunetune.backends.study.retrying_storage import PATIENCE_SECONDS
 from prunetune.backends.study.storage import connected
 from prunetune.backends.study.trial import Outcome
@@ -67,8 +68,6 @@ class StudySettings:
             if not isinstance(name, Given):
                 registry.check(name)
         if self.rungs == "reannealed":
-            from prunetune.backends.study.reannealed import check_rungs
-
             check_rungs(self.trial_pruner, self.epochs)
 
     def fingerprint(self) -> dict[str, Any]:

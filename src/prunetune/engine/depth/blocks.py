@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
+from prunetune.engine.depth.residual_sums import ModuleRecorder, Sum, sums
 from prunetune.engine.depth.shortcut import enclosing, outermost, shortcut_of
-from prunetune.engine.depth.sums import NotesModules, Sum, sums
 from prunetune.engine.plan import PruningPlan
 from prunetune.engine.tracing.collector import paused
 from prunetune.engine.tracing.copies import all_tensors, copy_with
@@ -62,7 +62,7 @@ def residual_blocks(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Bl
     [('0', 'relu')]
     """
     with paused():
-        evaluation, training = traces(model, example_inputs, NotesModules)
+        evaluation, training = traces(model, example_inputs, ModuleRecorder)
         candidates = _in_both_modes(sums(evaluation), sums(training))
         tied = _tied(model)
         found: list[tuple[Sum, str]] = []

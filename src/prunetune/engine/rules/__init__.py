@@ -15,12 +15,12 @@ from prunetune.engine.rules import (
     spectral,
     vision,
 )
-from prunetune.engine.rules.context import Context, Rule
+from prunetune.engine.rules.context import Rule, RuleContext
 from prunetune.engine.rules.table import rule, rule_of, rule_of_module, rules
 
 __all__ = [
-    "Context",
     "Rule",
+    "RuleContext",
     "closed",
     "contractions",
     "elementwise",

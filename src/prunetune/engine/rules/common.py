@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
 
 Size: TypeAlias = LinearForm | int
 
@@ -24,7 +24,7 @@ def is_weight(tensor: Labelled) -> bool:
     return tensor.name is not None or tensor.from_weights
 
 
-def moved(ctx: Context, input: Labelled, dims: Sequence[Vec | None]) -> Labelled:
+def moved(ctx: RuleContext, input: Labelled, dims: Sequence[Vec | None]) -> Labelled:
     """The input with its labels in other places; other tensors of the call say where, but are not in the result."""
     result = ctx.result(dims)
     return Labelled(result.shape, result.dims, from_weights=is_weight(input))

@@ -44,7 +44,7 @@ class Operation:
 
 
 @dataclass
-class Context:
+class RuleContext:
     """The state of one walk through a graph."""
 
     space: LabelSpace

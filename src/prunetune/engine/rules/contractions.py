@@ -12,12 +12,13 @@ import torch
 
 from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
 from prunetune.engine.rules.common import is_weight
-from prunetune.engine.rules.context import Context, Rule
+from prunetune.engine.rules.context import Rule, RuleContext
+from prunetune.engine.rules.elementwise import join, join_dim
 from prunetune.engine.rules.table import rule
 
 
 @rule("linear")
-def linear(ctx: Context, input: Labelled, weight: Labelled, bias: Labelled | None = None) -> Labelled:
+def linear(ctx: RuleContext, input: Labelled, weight: Labelled, bias: Labelled | None = None) -> Labelled:
     """x (..., I) times W (O, I) transposed."""
     ctx.bind(weight, 1, ctx.vec(input, -1))
     out = ctx.produce(weight, 0)
@@ -31,7 +32,7 @@ def convolution(spatial: int, transposed: bool) -> Rule:
     """The rule of a convolution over `spatial` dimensions; weight (O, I/groups, ...), transposed (I, O/groups, ...)."""
 
     def conv(
-        ctx: Context, input: Labelled, weight: Labelled, bias: Labelled | None = None, *args: Any, **kwargs: Any
+        ctx: RuleContext, input: Labelled, weight: Labelled, bias: Labelled | None = None, *args: Any, **kwargs: Any
     ) -> Labelled:
         names = ("stride", "padding", "output_padding", "groups", "dilation") if transposed else (
             "stride", "padding", "dilation", "groups")  # fmt: skip
@@ -59,7 +60,9 @@ def convolution(spatial: int, transposed: bool) -> Rule:
     return conv
 
 
-def _place(ctx: Context, input: Labelled, weight: Labelled, dim: int, i: int, options: Mapping[str, Any]) -> Vec | None:
+def _place(
+    ctx: RuleContext, input: Labelled, weight: Labelled, dim: int, i: int, options: Mapping[str, Any]
+) -> Vec | None:
     """Labels of the i-th dimension that a convolution goes over: as they were if it looks at one place at a time."""
     vec = ctx.vec(input, dim)
     if vec is None:
@@ -80,7 +83,7 @@ def _at(value: Any, i: int) -> int | None:
 
 
 def channels_of(
-    ctx: Context, x: Vec | None, size: int, weight: Labelled, groups: LinearForm | int, transposed: bool
+    ctx: RuleContext, x: Vec | None, size: int, weight: Labelled, groups: LinearForm | int, transposed: bool
 ) -> Vec | None:
     """Tie the input channels to the weight and return the labels of the output channels."""
     g = plain(groups)
@@ -123,14 +126,14 @@ for _n in (1, 2, 3):
 
 
 @rule("matmul", "bmm", "mm", "mv", "dot", "vdot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
-def matmul(ctx: Context, input: Labelled, other: Labelled) -> Labelled:
+def matmul(ctx: RuleContext, input: Labelled, other: Labelled) -> Labelled:
     """(..., M, K) times (..., K, N); vectors as in `torch.matmul`."""
     if ctx.node.target is torch.Tensor.__rmatmul__:
         input, other = other, input
     return _product(ctx, input, other)
 
 
-def _product(ctx: Context, a: Labelled, b: Labelled) -> Labelled:
+def _product(ctx: RuleContext, a: Labelled, b: Labelled) -> Labelled:
     k_b = -2 if b.ndim > 1 else -1
     if a.shape[-1] > 1:
         if b.name is not None:
@@ -151,15 +154,13 @@ def _product(ctx: Context, a: Labelled, b: Labelled) -> Labelled:
     return ctx.result(dims)
 
 
-def _free(ctx: Context, weight: Labelled, dim: int, other: Labelled) -> Vec | None:
+def _free(ctx: RuleContext, weight: Labelled, dim: int, other: Labelled) -> Vec | None:
     """An index that is not summed over: an output channel, if it is a weight's and meets an activation."""
     return ctx.produce(weight, dim) if is_weight(weight) and not is_weight(other) else ctx.vec(weight, dim)
 
 
-def _batch(ctx: Context, a: Labelled, b: Labelled) -> list[Vec | None]:
+def _batch(ctx: RuleContext, a: Labelled, b: Labelled) -> list[Vec | None]:
     """Labels of the leading dimensions, broadcast."""
-    from prunetune.engine.rules.elementwise import join_dim
-
     n = max(a.ndim, b.ndim) - 2
     dims: list[Vec | None] = []
     for dim in range(-n - 2, -2):
@@ -170,10 +171,8 @@ def _batch(ctx: Context, a: Labelled, b: Labelled) -> list[Vec | None]:
 
 
 @rule("addmm", "baddbmm", "addbmm", "addmv")
-def addmm(ctx: Context, input: Labelled, mat1: Labelled, mat2: Labelled, **kwargs: Any) -> Labelled:
+def addmm(ctx: RuleContext, input: Labelled, mat1: Labelled, mat2: Labelled, **kwargs: Any) -> Labelled:
     """`input` plus the product."""
-    from prunetune.engine.rules.elementwise import join
-
     product = _product(ctx, mat1, mat2)
     return join(ctx, [product, input])
 
@@ -184,7 +183,7 @@ ALIGNED = 8
 
 @rule("grouped_mm", "_grouped_mm", "transformers::grouped_mm_fallback")
 def grouped_product(
-    ctx: Context,
+    ctx: RuleContext,
     input: Labelled,
     weight: Labelled,
     offs: Labelled | None = None,
@@ -213,7 +212,7 @@ def grouped_product(
 
 
 @rule("embedding")
-def embedding(ctx: Context, input: Labelled, weight: Labelled, *args: Any, **kwargs: Any) -> Labelled:
+def embedding(ctx: RuleContext, input: Labelled, weight: Labelled, *args: Any, **kwargs: Any) -> Labelled:
     """Rows of W (V, C) by index: the width C can shrink, the vocabulary can't."""
     if ctx.node.target is torch.embedding:  # which takes the weight first
         input, weight = weight, input
@@ -222,7 +221,7 @@ def embedding(ctx: Context, input: Labelled, weight: Labelled, *args: Any, **kwa
 
 
 @rule("einsum")
-def einsum(ctx: Context, equation: str, *operands: Any) -> Labelled:
+def einsum(ctx: RuleContext, equation: str, *operands: Any) -> Labelled:
     """Equal letters are tied."""
     tensors: list[Labelled] = list(operands[0]) if isinstance(operands[0], (tuple, list)) else list(operands)
     if not isinstance(equation, str):
@@ -271,7 +270,7 @@ def _subscripts(equation: str, ndims: Sequence[int]) -> tuple[list[str], str]:
 
 @rule("scaled_dot_product_attention")
 def attention(
-    ctx: Context,
+    ctx: RuleContext,
     query: Labelled,
     key: Labelled,
     value: Labelled,

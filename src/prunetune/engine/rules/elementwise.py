@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from prunetune.engine.labels import Labelled, Vec, tensors_in
 from prunetune.engine.rules.common import is_weight, moved
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
 from prunetune.engine.rules.table import rule
 
 
-def join(ctx: Context, tensors: list[Labelled]) -> Labelled:
+def join(ctx: RuleContext, tensors: list[Labelled]) -> Labelled:
     """Broadcast the tensors together: what meets in one place is cut alike."""
     shape = tuple(np.broadcast_shapes(*(t.shape for t in tensors)))
     dims: list[Vec | None] = []
@@ -25,7 +25,7 @@ def join(ctx: Context, tensors: list[Labelled]) -> Labelled:
     return Labelled(shape, tuple(dims))
 
 
-def join_dim(ctx: Context, tensors: list[Labelled], dim: int) -> Vec | None:
+def join_dim(ctx: RuleContext, tensors: list[Labelled], dim: int) -> Vec | None:
     """Labels of one dimension that all these tensors share. Labels known already are handed to unused parameters."""
     known = [t for t in tensors if t.name is None or (t.name, dim % t.ndim) in ctx.space.axes]
     if not known:
@@ -61,13 +61,13 @@ def join_dim(ctx: Context, tensors: list[Labelled], dim: int) -> Vec | None:
 @rule(torch.Tensor.__rdiv__, torch.Tensor.__rfloordiv__, torch.Tensor.__pow__, torch.Tensor.__ipow__)
 @rule(torch.Tensor.__rmul__, torch.Tensor.__radd__, torch.Tensor.__and__, torch.Tensor.__or__, torch.Tensor.__xor__)
 @rule(torch.Tensor.__iand__, torch.Tensor.__ior__)
-def elementwise(ctx: Context, *args: Any, **kwargs: Any) -> Labelled:
+def elementwise(ctx: RuleContext, *args: Any, **kwargs: Any) -> Labelled:
     """Any number of tensors, joined."""
     return join(ctx, list(tensors_in((*args, kwargs))))
 
 
 @rule("where")
-def where(ctx: Context, condition: Labelled, *args: Any, **kwargs: Any) -> Any:
+def where(ctx: RuleContext, condition: Labelled, *args: Any, **kwargs: Any) -> Any:
     """Elements of one tensor or the other; or, from a condition alone, the places where it is true."""
     if args or kwargs:
         return elementwise(ctx, condition, *args, **kwargs)
@@ -90,13 +90,13 @@ def where(ctx: Context, condition: Labelled, *args: Any, **kwargs: Any) -> Any:
 @rule("normalize", "sinc", "conj", "resolve_conj", "resolve_neg", "conj_physical", "real", "imag", "angle")
 @rule(*(getattr(torch.Tensor, name).__get__ for name in ("data", "real", "imag")))
 @rule(functional.gumbel_softmax, torch.Tensor.__invert__)
-def unary(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
+def unary(ctx: RuleContext, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
     """The labels of the first tensor, unchanged (a softmax or a norm sees only what was kept)."""
     return moved(ctx, input, ctx.vecs(input))
 
 
 @rule("prelu")
-def prelu(ctx: Context, input: Labelled, weight: Labelled) -> Labelled:
+def prelu(ctx: RuleContext, input: Labelled, weight: Labelled) -> Labelled:
     """One slope a channel (dimension 1), or a single slope."""
     if weight.shape[0] > 1:
         ctx.bind(weight, 0, ctx.vec(input, min(1, input.ndim - 1)))
@@ -104,7 +104,7 @@ def prelu(ctx: Context, input: Labelled, weight: Labelled) -> Labelled:
 
 
 @rule("glu")
-def glu(ctx: Context, input: Labelled, dim: int = -1) -> Labelled:
+def glu(ctx: RuleContext, input: Labelled, dim: int = -1) -> Labelled:
     """The first half gated by the second."""
     dims = ctx.vecs(input)
     dims[dim] = ctx.across(dims[dim], 2)
@@ -112,6 +112,6 @@ def glu(ctx: Context, input: Labelled, dim: int = -1) -> Labelled:
 
 
 @rule(operator.getitem)
-def item(ctx: Context, values: Any, index: int) -> Any:
+def item(ctx: RuleContext, values: Any, index: int) -> Any:
     """One of several results."""
     return values[index]

@@ -12,7 +12,7 @@ import torch
 
 from prunetune.engine.labels import Labelled, Vec, plain
 from prunetune.engine.rules.common import Size, is_weight, moved
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
 from prunetune.engine.rules.elementwise import join_dim
 from prunetune.engine.rules.parts import pick, plain_slice, slice_of
 from prunetune.engine.rules.table import rule
@@ -21,14 +21,14 @@ ADDRESSED = "addressed by indices"
 
 
 @rule("index_select")
-def index_select(ctx: Context, input: Labelled, dim: Size, index: Labelled) -> Labelled:
+def index_select(ctx: RuleContext, input: Labelled, dim: Size, index: Labelled) -> Labelled:
     """Whole slices along `dim`, by number."""
     return _moved_from(ctx, input, plain(dim), [index])
 
 
 @rule("index_add", "index_copy", "index_reduce")
 def index_write(
-    ctx: Context, input: Labelled, dim: Size, index: Labelled, source: Labelled, *args: Any, **kwargs: Any
+    ctx: RuleContext, input: Labelled, dim: Size, index: Labelled, source: Labelled, *args: Any, **kwargs: Any
 ) -> Labelled:
     """Slices of `source` go into slices of `input` along `dim`; all other dimensions are cut alike."""
     ctx.freeze(ctx.vec(source, plain(dim)), ADDRESSED)
@@ -37,13 +37,13 @@ def index_write(
 
 
 @rule("index_fill")
-def index_fill(ctx: Context, input: Labelled, dim: Size, index: Labelled, value: Any) -> Labelled:
+def index_fill(ctx: RuleContext, input: Labelled, dim: Size, index: Labelled, value: Any) -> Labelled:
     """A number goes into slices of `input`."""
     return _moved_from(ctx, input, plain(dim), [index])
 
 
 @rule("gather")
-def gather(ctx: Context, input: Labelled, dim: Size, index: Labelled, **kwargs: Any) -> Labelled:
+def gather(ctx: RuleContext, input: Labelled, dim: Size, index: Labelled, **kwargs: Any) -> Labelled:
     """Along dimension 0 it is input[index[i][j]][j]: in all others `index` and `input` are cut alike."""
     _alike(ctx, input, index, plain(dim))
     ctx.freeze(ctx.vec(input, plain(dim)), ADDRESSED)
@@ -51,7 +51,7 @@ def gather(ctx: Context, input: Labelled, dim: Size, index: Labelled, **kwargs: 
 
 
 @rule("take_along_dim")
-def take_along_dim(ctx: Context, input: Labelled, indices: Labelled, dim: Size | None = None) -> Labelled:
+def take_along_dim(ctx: RuleContext, input: Labelled, indices: Labelled, dim: Size | None = None) -> Labelled:
     """As `gather`, with the index second; a dimension of size 1 is stretched to the other's."""
     if dim is None:
         ctx.freeze_all([input, indices], ADDRESSED)
@@ -67,7 +67,7 @@ def take_along_dim(ctx: Context, input: Labelled, indices: Labelled, dim: Size |
 
 
 @rule("scatter", "scatter_add", "scatter_reduce")
-def scatter(ctx: Context, input: Labelled, dim: Size, index: Labelled, *args: Any, **kwargs: Any) -> Labelled:
+def scatter(ctx: RuleContext, input: Labelled, dim: Size, index: Labelled, *args: Any, **kwargs: Any) -> Labelled:
     """The way back from `gather`: `index`, what is written and what it is written into are cut alike."""
     sources = [s for s in (*args, *kwargs.values()) if isinstance(s, Labelled)]
     for tensor in (index, *sources):
@@ -76,7 +76,7 @@ def scatter(ctx: Context, input: Labelled, dim: Size, index: Labelled, *args: An
     return _moved_from(ctx, input, plain(dim), [])
 
 
-def _alike(ctx: Context, input: Labelled, other: Labelled, dim: int) -> None:
+def _alike(ctx: RuleContext, input: Labelled, other: Labelled, dim: int) -> None:
     """All dimensions but `dim` are cut alike; where `other` has fewer indices, it has the first ones, and they stay."""
     for d in range(input.ndim):
         if d == dim % input.ndim:
@@ -89,7 +89,7 @@ def _alike(ctx: Context, input: Labelled, other: Labelled, dim: int) -> None:
 
 
 def _moved_from(
-    ctx: Context, input: Labelled, dim: int, indices: Sequence[Labelled], *, weights: bool | None = None
+    ctx: RuleContext, input: Labelled, dim: int, indices: Sequence[Labelled], *, weights: bool | None = None
 ) -> Labelled:
     """The input's labels, but for `dim`, which stays whole as do the indices."""
     ctx.freeze_all(indices, "used as an index")
@@ -104,14 +104,14 @@ def _moved_from(
 
 
 @rule(torch.Tensor.__getitem__)
-def getitem(ctx: Context, input: Labelled, index: Any) -> Labelled:
+def getitem(ctx: RuleContext, input: Labelled, index: Any) -> Labelled:
     """Slices and single indices; what a tensor of indices or a mask addresses stays whole."""
     dims = _read(ctx, input, [o for o in _outcomes(input, index) if o.fits(ctx.shape)], len(ctx.shape))
     return moved(ctx, input, dims)
 
 
 @rule(torch.Tensor.__setitem__)
-def setitem(ctx: Context, input: Labelled, index: Any, value: Any) -> Labelled:
+def setitem(ctx: RuleContext, input: Labelled, index: Any, value: Any) -> Labelled:
     """What is written is cut as what it is written into."""
     value = value if isinstance(value, Labelled) else Labelled((), ())
     outcomes = [o for o in _outcomes(input, index) if o.takes(value.shape)]
@@ -122,7 +122,7 @@ def setitem(ctx: Context, input: Labelled, index: Any, value: Any) -> Labelled:
     return Labelled(input.shape, tuple(ctx.vecs(input)))
 
 
-def _read(ctx: Context, input: Labelled, outcomes: Sequence[_Outcome], ndim: int) -> list[Vec | None]:
+def _read(ctx: RuleContext, input: Labelled, outcomes: Sequence[_Outcome], ndim: int) -> list[Vec | None]:
     """Labels of the last `ndim` dimensions of `input[index]`; all of it stays if its readings say different things."""
     vecs = ctx.vecs(input)
     for outcome in outcomes:

@@ -10,21 +10,21 @@ import torch
 
 from prunetune.engine.labels import Labelled, Vec, plain, plain_all
 from prunetune.engine.rules.common import Size, moves, negative, sizes_of
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
 from prunetune.engine.rules.elementwise import join_dim
 from prunetune.engine.rules.shapes import carry
 from prunetune.engine.rules.table import rule
 
 
 @rule("permute")
-def permute(ctx: Context, input: Labelled, *args: Any, dims: Any = None) -> Labelled:
+def permute(ctx: RuleContext, input: Labelled, *args: Any, dims: Any = None) -> Labelled:
     order = plain_all(sizes_of(args) if dims is None else dims)
     vecs = ctx.vecs(input)
     return ctx.result([vecs[d] for d in order])
 
 
 @rule("transpose", "swapaxes", "swapdims")
-def transpose(ctx: Context, input: Labelled, *args: Size, **kwargs: Size) -> Labelled:
+def transpose(ctx: RuleContext, input: Labelled, *args: Size, **kwargs: Size) -> Labelled:
     a, b = plain_all([*args, *(kwargs[name] for name in sorted(kwargs))])  # dim0 and dim1, or axis0 and axis1
     vecs = ctx.vecs(input)
     vecs[a], vecs[b] = vecs[b], vecs[a]
@@ -32,7 +32,7 @@ def transpose(ctx: Context, input: Labelled, *args: Size, **kwargs: Size) -> Lab
 
 
 @rule("t", "adjoint", torch.Tensor.mT.__get__, torch.Tensor.T.__get__, torch.Tensor.H.__get__, torch.Tensor.mH.__get__)  # type: ignore[attr-defined]
-def transposed(ctx: Context, input: Labelled) -> Labelled:
+def transposed(ctx: RuleContext, input: Labelled) -> Labelled:
     vecs = ctx.vecs(input)
     if ctx.node.target == torch.Tensor.T.__get__:  # type: ignore[attr-defined]
         return ctx.result(vecs[::-1])
@@ -40,7 +40,7 @@ def transposed(ctx: Context, input: Labelled) -> Labelled:
 
 
 @rule("movedim", "moveaxis")
-def movedim(ctx: Context, input: Labelled, source: Any, destination: Any) -> Labelled:
+def movedim(ctx: RuleContext, input: Labelled, source: Any, destination: Any) -> Labelled:
     vecs = ctx.vecs(input)
     origin = {d % input.ndim: s % input.ndim for s, d in zip(plain_all(source), plain_all(destination), strict=True)}
     rest = iter([d for d in range(input.ndim) if d not in origin.values()])
@@ -48,27 +48,27 @@ def movedim(ctx: Context, input: Labelled, source: Any, destination: Any) -> Lab
 
 
 @rule("unsqueeze")
-def unsqueeze(ctx: Context, input: Labelled, dim: Size) -> Labelled:
+def unsqueeze(ctx: RuleContext, input: Labelled, dim: Size) -> Labelled:
     vecs = ctx.vecs(input)
     vecs.insert(plain(dim) % (input.ndim + 1), None)
     return ctx.result(vecs)
 
 
 @rule("squeeze")
-def squeeze(ctx: Context, input: Labelled, dim: Any = None) -> Labelled:
+def squeeze(ctx: RuleContext, input: Labelled, dim: Any = None) -> Labelled:
     chosen = range(input.ndim) if dim is None else [d % input.ndim for d in plain_all(dim)]
     gone = {d for d in chosen if input.shape[d] == 1}
     return ctx.result([vec for d, vec in enumerate(ctx.vecs(input)) if d not in gone])
 
 
 @rule("flip")
-def flip(ctx: Context, input: Labelled, *args: Any, dims: Any = None) -> Labelled:
+def flip(ctx: RuleContext, input: Labelled, *args: Any, dims: Any = None) -> Labelled:
     turned = {d % input.ndim for d in plain_all(sizes_of(args) if dims is None else dims)}
     return ctx.result([vec[::-1] if vec is not None and d in turned else vec for d, vec in enumerate(ctx.vecs(input))])
 
 
 @rule("roll")
-def roll(ctx: Context, input: Labelled, shifts: Any, dims: Any = None) -> Labelled:
+def roll(ctx: RuleContext, input: Labelled, shifts: Any, dims: Any = None) -> Labelled:
     vecs = ctx.vecs(input)
     if dims is None:
         ctx.freeze_all([input], "rolled over all dimensions")
@@ -90,7 +90,7 @@ def roll(ctx: Context, input: Labelled, shifts: Any, dims: Any = None) -> Labell
     return ctx.result(vecs)
 
 
-def _through(ctx: Context, input: Labelled, function: Any, *args: Any) -> Labelled:
+def _through(ctx: RuleContext, input: Labelled, function: Any, *args: Any) -> Labelled:
     """Run the very same function on an array of labels, and read off which dimension holds them afterwards."""
     dims: list[Vec | None] = [None] * len(ctx.shape)
     for d, vec in enumerate(ctx.vecs(input)):
@@ -107,7 +107,7 @@ def _through(ctx: Context, input: Labelled, function: Any, *args: Any) -> Labell
 
 
 @rule("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle")
-def shuffled(ctx: Context, input: Labelled, *args: Size, **kwargs: Size) -> Labelled:
+def shuffled(ctx: RuleContext, input: Labelled, *args: Size, **kwargs: Size) -> Labelled:
     """Channels to places, places to channels, or channels to channels, in equal groups."""
     (factor,) = (*args, *kwargs.values())  # which every function calls something else
     groups = {"pixel_shuffle": plain(factor) ** 2, "pixel_unshuffle": 1}.get(ctx.node.target.__name__, plain(factor))  # type: ignore[union-attr]
@@ -126,7 +126,7 @@ def shuffled(ctx: Context, input: Labelled, *args: Size, **kwargs: Size) -> Labe
 
 
 @rule("unfold")
-def unfold(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
+def unfold(ctx: RuleContext, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
     """Windows: as channels of columns (`F.unfold`: C * k), or as one more dimension (`Tensor.unfold`)."""
     vecs = ctx.vecs(input)
     if ctx.node.target is torch.Tensor.unfold:
@@ -141,7 +141,7 @@ def unfold(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Labelled
 
 
 @rule("fold")
-def fold(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
+def fold(ctx: RuleContext, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
     """Windows back into an image: (N, C * k, L) to (N, C, H, W)."""
     vecs = ctx.vecs(input)
     ctx.freeze(vecs[-1], "windows are laid out over it")
@@ -154,7 +154,7 @@ def fold(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
 
 
 @rule("cat", "concat", "concatenate")
-def cat(ctx: Context, tensors: Sequence[Labelled], dim: Size = 0, **kwargs: Any) -> Labelled:
+def cat(ctx: RuleContext, tensors: Sequence[Labelled], dim: Size = 0, **kwargs: Any) -> Labelled:
     """Along `dim` one after the other; all other dimensions are cut alike."""
     d = plain(kwargs.get("axis", dim))
     tensors = [t for t in tensors if t.shape != (0,)]
@@ -172,7 +172,7 @@ def cat(ctx: Context, tensors: Sequence[Labelled], dim: Size = 0, **kwargs: Any)
 
 
 @rule("stack")
-def stack(ctx: Context, tensors: Sequence[Labelled], dim: Size = 0) -> Labelled:
+def stack(ctx: RuleContext, tensors: Sequence[Labelled], dim: Size = 0) -> Labelled:
     """A new dimension; all others are cut alike."""
     first = tensors[0]
     dims = [join_dim(ctx, list(tensors), i) if first.shape[i] > 1 else None for i in range(first.ndim)]

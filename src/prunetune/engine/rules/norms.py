@@ -9,13 +9,13 @@ import torch
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from prunetune.engine.labels import Labelled, LinearForm, plain
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
 from prunetune.engine.rules.table import rule
 
 
 @rule("batch_norm", "instance_norm")
 def batch_norm(
-    ctx: Context,
+    ctx: RuleContext,
     input: Labelled,
     running_mean: Labelled | None = None,
     running_var: Labelled | None = None,
@@ -38,7 +38,7 @@ def batch_norm(
 
 @rule("rms_norm")
 def rms_norm(
-    ctx: Context,
+    ctx: RuleContext,
     input: Labelled,
     normalized_shape: Sequence[LinearForm | int],
     weight: Labelled | None = None,
@@ -50,7 +50,7 @@ def rms_norm(
 
 @rule("layer_norm")
 def layer_norm(
-    ctx: Context,
+    ctx: RuleContext,
     input: Labelled,
     normalized_shape: Sequence[LinearForm | int],
     weight: Labelled | None = None,
@@ -69,7 +69,7 @@ def layer_norm(
 
 
 @rule("_weight_norm")
-def weight_norm(ctx: Context, direction: Labelled, length: Labelled, dim: LinearForm | int = 0) -> Labelled:
+def weight_norm(ctx: RuleContext, direction: Labelled, length: Labelled, dim: LinearForm | int = 0) -> Labelled:
     """A length for each index of `dim`; the norm is taken over the other indices, those that stay."""
     if length.ndim:
         along = plain(dim)
@@ -79,7 +79,7 @@ def weight_norm(ctx: Context, direction: Labelled, length: Labelled, dim: Linear
 
 @rule("group_norm")
 def group_norm(
-    ctx: Context,
+    ctx: RuleContext,
     input: Labelled,
     num_groups: LinearForm | int,
     weight: Labelled | None = None,
@@ -101,13 +101,13 @@ def group_norm(
 
 
 @rule("local_response_norm")
-def windowed(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
+def windowed(ctx: RuleContext, input: Labelled, *args: Any, **kwargs: Any) -> Labelled:
     """A window over channels: their neighbourhood must stay."""
     ctx.freeze(ctx.vec(input, 1), "a window slides over the channels")
     return ctx.result(ctx.vecs(input))
 
 
-def _over_places(ctx: Context, input: Labelled, places: int) -> Any:
+def _over_places(ctx: RuleContext, input: Labelled, places: int) -> Any:
     """Labels of the channels and before; the last `places` dimensions are slid over."""
     for dim in range(input.ndim - places, input.ndim):
         ctx.freeze(ctx.vec(input, dim), "a window slides over it")
@@ -131,13 +131,13 @@ for _n in (1, 2, 3):
 
 
 @rule("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
-def interpolate(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Any:
+def interpolate(ctx: RuleContext, input: Labelled, *args: Any, **kwargs: Any) -> Any:
     """Places are resized, channels (dimension 1) stay."""
     return _over_places(ctx, input, input.ndim - 2)
 
 
 @rule("grid_sample")
-def grid_sample(ctx: Context, input: Labelled, grid: Labelled, *args: Any, **kwargs: Any) -> Any:
+def grid_sample(ctx: RuleContext, input: Labelled, grid: Labelled, *args: Any, **kwargs: Any) -> Any:
     """Places are looked up, channels (dimension 1) stay."""
     ctx.freeze_all([grid], "addresses places")
     return _over_places(ctx, input, input.ndim - 2)

@@ -6,12 +6,12 @@ from typing import Any
 
 from prunetune.engine.labels import Labelled, LinearForm, Relation, Vec, plain
 from prunetune.engine.rules.common import Size, moves, negative
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
 from prunetune.engine.rules.table import rule
 
 
 @rule("chunk")
-def chunk(ctx: Context, input: Labelled, chunks: Size, dim: Size = 0) -> tuple[Labelled, ...]:
+def chunk(ctx: RuleContext, input: Labelled, chunks: Size, dim: Size = 0) -> tuple[Labelled, ...]:
     """Equal parts: the same position goes from each."""
     d = plain(dim) % input.ndim
     vec = ctx.vec(input, d)
@@ -26,7 +26,13 @@ def chunk(ctx: Context, input: Labelled, chunks: Size, dim: Size = 0) -> tuple[L
 
 @rule("tensor_split")
 def tensor_split(
-    ctx: Context, input: Labelled, indices_or_sections: Any = None, dim: Size = 0, *, indices: Any = None, **kwargs: Any
+    ctx: RuleContext,
+    input: Labelled,
+    indices_or_sections: Any = None,
+    dim: Size = 0,
+    *,
+    indices: Any = None,
+    **kwargs: Any,
 ) -> tuple[Labelled, ...]:
     """Equal parts, or parts that begin at the given indices, which must stay where they are."""
     cuts = indices if indices is not None else kwargs.get("sections", indices_or_sections)
@@ -44,7 +50,7 @@ def tensor_split(
 
 
 @rule("split", "split_with_sizes", "unsafe_split")
-def split(ctx: Context, tensor: Labelled, *args: Any, dim: Size = 0, **kwargs: Any) -> Any:
+def split(ctx: RuleContext, tensor: Labelled, *args: Any, dim: Size = 0, **kwargs: Any) -> Any:
     """Parts of the given sizes, which must stay right."""
     sizes, *place = (*kwargs.values(), *args)  # torch has three names for the sizes
     dim = place[0] if place else dim
@@ -59,7 +65,7 @@ def split(ctx: Context, tensor: Labelled, *args: Any, dim: Size = 0, **kwargs: A
     return parts
 
 
-def sections(ctx: Context, input: Labelled, dim: int) -> tuple[Labelled, ...]:
+def sections(ctx: RuleContext, input: Labelled, dim: int) -> tuple[Labelled, ...]:
     vecs = ctx.vecs(input)
     results = []
     start = 0
@@ -71,7 +77,7 @@ def sections(ctx: Context, input: Labelled, dim: int) -> tuple[Labelled, ...]:
 
 
 @rule("unbind")
-def unbind(ctx: Context, input: Labelled, dim: Size = 0) -> tuple[Labelled, ...]:
+def unbind(ctx: RuleContext, input: Labelled, dim: Size = 0) -> tuple[Labelled, ...]:
     d = plain(dim) % input.ndim
     ctx.freeze(ctx.vec(input, d), "taken apart one by one")
     vecs = [v for i, v in enumerate(ctx.vecs(input)) if i != d]
@@ -79,7 +85,7 @@ def unbind(ctx: Context, input: Labelled, dim: Size = 0) -> tuple[Labelled, ...]
 
 
 @rule("narrow")
-def narrow(ctx: Context, input: Labelled, dim: Size, start: Any, length: Size) -> Labelled:
+def narrow(ctx: RuleContext, input: Labelled, dim: Size, start: Any, length: Size) -> Labelled:
     d = plain(dim) % input.ndim
     vecs = ctx.vecs(input)
     vecs[d] = slice_of(ctx, vecs[d], slice(start, LinearForm.of(start).plus(LinearForm.of(length), 1)))
@@ -87,14 +93,14 @@ def narrow(ctx: Context, input: Labelled, dim: Size, start: Any, length: Size) -
 
 
 @rule("select")
-def select(ctx: Context, input: Labelled, dim: Size, index: Size) -> Labelled:
+def select(ctx: RuleContext, input: Labelled, dim: Size, index: Size) -> Labelled:
     d = plain(dim) % input.ndim
     vecs = ctx.vecs(input)
     pick(ctx, vecs.pop(d), index)
     return ctx.result(vecs)
 
 
-def slice_of(ctx: Context, vec: Vec | None, part: slice) -> Vec | None:
+def slice_of(ctx: RuleContext, vec: Vec | None, part: slice) -> Vec | None:
     """The labels in a slice, whose ends must stay where they are."""
     if part.step is not None and plain(part.step) != 1:
         ctx.keep_numbers((part.start, part.stop, part.step))
@@ -106,7 +112,7 @@ def slice_of(ctx: Context, vec: Vec | None, part: slice) -> Vec | None:
     return None if vec is None else vec[plain_slice(part)]
 
 
-def _ends(ctx: Context, vec: Vec | None, end: Size) -> None:
+def _ends(ctx: RuleContext, vec: Vec | None, end: Size) -> None:
     """A slice begins or ends here: so many must stay before it, or after it if it is counted from the end."""
     n = plain(end)
     if vec is None or n == 0:
@@ -130,7 +136,7 @@ def _end(end: Any) -> int | None:
     return None if end is None else plain(end)
 
 
-def _strided(ctx: Context, vec: Vec, part: slice) -> Vec:
+def _strided(ctx: RuleContext, vec: Vec, part: slice) -> Vec:
     """Every n-th index: n neighbours go together."""
     n, start = part.step, part.start or 0
     if len(vec) % n or not 0 <= start < n or part.stop is not None:
@@ -140,7 +146,7 @@ def _strided(ctx: Context, vec: Vec, part: slice) -> Vec:
     return vec[part]
 
 
-def pick(ctx: Context, vec: Vec | None, index: Size) -> None:
+def pick(ctx: RuleContext, vec: Vec | None, index: Size) -> None:
     """One index is taken by its number: it must stay, and so many before it (or after it, counted from the end)."""
     i = plain(index)
     if vec is None:

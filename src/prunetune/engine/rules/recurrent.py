@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from prunetune.engine.labels import Labelled, LinearForm, Relation, Vec, plain
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
 from prunetune.engine.rules.elementwise import join_dim
 from prunetune.engine.rules.table import rule
 
@@ -19,7 +19,7 @@ CELLS = {torch.lstm_cell: 4, torch.gru_cell: 3, torch.rnn_tanh_cell: 1, torch.rn
 
 
 @rule(*GATES)
-def recurrent(ctx: Context, input: Labelled, *args: Any) -> Any:
+def recurrent(ctx: RuleContext, input: Labelled, *args: Any) -> Any:
     """Steps one after the other, or packed: rows of all sequences, and how many of them each step has."""
     if isinstance(args[2], (tuple, list)):
         ctx.freeze_all([args[0]], "counts the sequences")
@@ -28,7 +28,7 @@ def recurrent(ctx: Context, input: Labelled, *args: Any) -> Any:
 
 
 def _layers(
-    ctx: Context,
+    ctx: RuleContext,
     input: Labelled,
     state: Any,
     weights: Sequence[Labelled],
@@ -55,7 +55,7 @@ def _layers(
     return tuple(results)
 
 
-def _state(ctx: Context, state: Any, *, projected: bool = False) -> tuple[Vec | None, Vec | None]:
+def _state(ctx: RuleContext, state: Any, *, projected: bool = False) -> tuple[Vec | None, Vec | None]:
     """Labels of the state that is handed on, and of the cell behind it; the same unless there is a projection."""
     states = [state] if isinstance(state, Labelled) else list(state)
     for tensor in states:
@@ -72,7 +72,7 @@ def _state(ctx: Context, state: Any, *, projected: bool = False) -> tuple[Vec | 
 
 
 def _cell(
-    ctx: Context,
+    ctx: RuleContext,
     input: Labelled,
     below: Vec | None,
     hidden: Vec | None,
@@ -98,7 +98,7 @@ def _cell(
 
 
 @rule(*CELLS)
-def recurrent_cell(ctx: Context, input: Labelled, state: Any, *weights: Any) -> Any:
+def recurrent_cell(ctx: RuleContext, input: Labelled, state: Any, *weights: Any) -> Any:
     """One step: the states are the results."""
     hidden, _ = _state(ctx, state)
     lead = ctx.vecs(input)[:-1]
@@ -113,7 +113,7 @@ def recurrent_cell(ctx: Context, input: Labelled, state: Any, *weights: Any) -> 
 
 
 @rule("_pack_padded_sequence")
-def packed(ctx: Context, input: Labelled, lengths: Labelled, batch_first: bool) -> Any:
+def packed(ctx: RuleContext, input: Labelled, lengths: Labelled, batch_first: bool) -> Any:
     """(N, T, ...) to rows (all steps of all sequences, ...), and how many sequences each step has."""
     ctx.freeze_all([lengths], "says where sequences end")
     steps, rest = ctx.vecs(input)[:2], ctx.vecs(input)[2:]
@@ -123,13 +123,13 @@ def packed(ctx: Context, input: Labelled, lengths: Labelled, batch_first: bool) 
 
 
 @rule("_pad_packed_sequence")
-def unpacked(ctx: Context, data: Labelled, batch_sizes: Labelled, *args: Any) -> Any:
+def unpacked(ctx: RuleContext, data: Labelled, batch_sizes: Labelled, *args: Any) -> Any:
     """The way back."""
     return ctx.result([None, None, *ctx.vecs(data)[1:]], ctx.shape[0]), ctx.fixed(ctx.shape[1])
 
 
 @rule("pad_sequence")
-def padded(ctx: Context, sequences: Sequence[Labelled], *args: Any, **kwargs: Any) -> Labelled:
+def padded(ctx: RuleContext, sequences: Sequence[Labelled], *args: Any, **kwargs: Any) -> Labelled:
     """Sequences (T, ...) of unequal lengths, one beside the other."""
     for sequence in sequences:
         ctx.freeze(ctx.vec(sequence, 0), "its order matters to a recurrent layer")
@@ -139,7 +139,7 @@ def padded(ctx: Context, sequences: Sequence[Labelled], *args: Any, **kwargs: An
 
 @rule(functional.multi_head_attention_forward)
 def multi_head_attention(
-    ctx: Context,
+    ctx: RuleContext,
     query: Labelled,
     key: Labelled,
     value: Labelled,
@@ -204,7 +204,7 @@ def multi_head_attention(
     return ctx.result([*places, out], attended), ctx.result([*places[1:], *heads, places[0], sources], weights)
 
 
-def _tie_places(ctx: Context, query: Labelled, key: Labelled, value: Labelled, *, frozen: bool) -> None:
+def _tie_places(ctx: RuleContext, query: Labelled, key: Labelled, value: Labelled, *, frozen: bool) -> None:
     """Places of keys and values go together, and all batches do."""
     pairs = [(ctx.vec(key, 0), ctx.vec(value, 0))]
     if query.ndim > 2:
@@ -218,7 +218,7 @@ def _tie_places(ctx: Context, query: Labelled, key: Labelled, value: Labelled, *
                 ctx.freeze(vec, "attention is taken over it")
 
 
-def _of_heads(ctx: Context, stream: Vec, num_heads: LinearForm | int) -> Vec:
+def _of_heads(ctx: RuleContext, stream: Vec, num_heads: LinearForm | int) -> Vec:
     """The labels of all heads together: the same of each head goes, or whole heads."""
     grid = stream.reshape(plain(num_heads), -1)
     settable = isinstance(num_heads, LinearForm) and bool(num_heads.attributes)
@@ -238,7 +238,7 @@ def _times(vec: Vec | None, n: int) -> Vec | None:
 
 
 def _count_attention(
-    ctx: Context, query: Labelled, key: Labelled, value: Labelled, inner: Vec | None, out: Vec | None
+    ctx: RuleContext, query: Labelled, key: Labelled, value: Labelled, inner: Vec | None, out: Vec | None
 ) -> None:
     width = query.shape[-1]
     places = list(zip(ctx.vecs(query)[:-1], query.shape, strict=False))

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from prunetune.engine.labels import Labelled, LinearForm, plain, plain_all, tensors_in
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
+from prunetune.engine.rules.elementwise import elementwise
 from prunetune.engine.rules.table import rule
 
 
 @rule("sum", "mean", "prod", "amax", "amin", "nansum", "nanmean", "logsumexp", "std", "var", "std_mean", "var_mean")
 @rule("all", "any", "count_nonzero", "max", "min", "median", "nanmedian", "aminmax")
-def reduce(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Any:
+def reduce(ctx: RuleContext, input: Labelled, *args: Any, **kwargs: Any) -> Any:
     """The given dimensions go (a mean over channels is one over the channels that were kept)."""
     if any(tensors_in((args, kwargs))):  # max(a, b)
-        from prunetune.engine.rules.elementwise import elementwise
-
         return elementwise(ctx, input, *args, **kwargs)
     shape = ctx.shape
     many = bool(shape) and isinstance(shape[0], tuple)
@@ -42,13 +41,13 @@ def _kept_dims(input: Labelled, args: Any, kwargs: Any, shape: tuple[int, ...]) 
 
 
 @rule("norm", "vector_norm")
-def norm(ctx: Context, input: Labelled, ord: Any = 2, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
+def norm(ctx: RuleContext, input: Labelled, ord: Any = 2, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
     """As a sum; the order comes first."""
     return reduce(ctx, input, dim=dim)
 
 
 @rule("argmax", "argmin")
-def index_of(ctx: Context, input: Labelled, dim: LinearForm | int | None = None, keepdim: bool = False) -> Labelled:
+def index_of(ctx: RuleContext, input: Labelled, dim: LinearForm | int | None = None, keepdim: bool = False) -> Labelled:
     """An index into a dimension: that dimension must stay as it is."""
     for d in range(input.ndim) if dim is None else [plain(dim)]:
         ctx.freeze(ctx.vec(input, d), "its indices are used")
@@ -58,7 +57,7 @@ def index_of(ctx: Context, input: Labelled, dim: LinearForm | int | None = None,
 
 
 @rule("unique", "unique_consecutive")
-def distinct(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Any:
+def distinct(ctx: RuleContext, input: Labelled, *args: Any, **kwargs: Any) -> Any:
     """How many there are hangs on the values; along one dimension, or over all of them."""
     dim = kwargs.get("dim", next((a for a in args if type(a) is not bool), None))
     if dim is None:
@@ -68,7 +67,7 @@ def distinct(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Any:
 
 
 @rule("topk", "sort", "argsort", "kthvalue", "cumsum", "cumprod", "mode")
-def ordered(ctx: Context, input: Labelled, *args: Any, **kwargs: Any) -> Any:
+def ordered(ctx: RuleContext, input: Labelled, *args: Any, **kwargs: Any) -> Any:
     """What has an order along a dimension keeps that dimension whole."""
     numbers: Sequence[int] = [plain(a) for a in args if isinstance(a, (int, LinearForm)) and not isinstance(a, bool)]
     first_is_dim = ctx.node.target.__name__ not in ("topk", "kthvalue")  # type: ignore[union-attr]

@@ -11,19 +11,19 @@ import torch
 
 from prunetune.engine.labels import Labelled, LinearForm, Vec, plain
 from prunetune.engine.rules.common import Size, moved, moves, sizes_of
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
 from prunetune.engine.rules.table import rule
 
 
 @rule("reshape", "view")
-def reshape(ctx: Context, input: Labelled, *args: Any, shape: Any = None) -> Labelled:
+def reshape(ctx: RuleContext, input: Labelled, *args: Any, shape: Any = None) -> Labelled:
     sizes = sizes_of(args) if shape is None else list(shape)
     if sizes and isinstance(sizes[0], torch.dtype):
         return _as_type(ctx, input)
     return regroup(ctx, input, sizes)
 
 
-def _as_type(ctx: Context, input: Labelled) -> Labelled:
+def _as_type(ctx: RuleContext, input: Labelled) -> Labelled:
     """The same bytes as numbers of another type: of more or of fewer, if the types differ in size."""
     vecs = ctx.vecs(input)
     if input.ndim and vecs[-1] is not None and ctx.shape[-1] > input.shape[-1]:
@@ -36,23 +36,23 @@ def _as_type(ctx: Context, input: Labelled) -> Labelled:
 
 
 @rule("view_as", "reshape_as")
-def view_as(ctx: Context, input: Labelled, other: Labelled) -> Labelled:
+def view_as(ctx: RuleContext, input: Labelled, other: Labelled) -> Labelled:
     return regroup(ctx, input, [LinearForm.count(v, n) for v, n in zip(ctx.vecs(other), other.shape, strict=True)])
 
 
 @rule("flatten", "ravel")
-def flatten(ctx: Context, input: Labelled, start_dim: Size = 0, end_dim: Size = -1) -> Labelled:
+def flatten(ctx: RuleContext, input: Labelled, start_dim: Size = 0, end_dim: Size = -1) -> Labelled:
     return regroup(ctx, input, None)
 
 
 @rule("unflatten")
-def unflatten(ctx: Context, input: Labelled, dim: Size, sizes: Sequence[Size]) -> Labelled:
+def unflatten(ctx: RuleContext, input: Labelled, dim: Size, sizes: Sequence[Size]) -> Labelled:
     d = plain(dim) % input.ndim
     around = [LinearForm.count(v, n) for v, n in zip(ctx.vecs(input), input.shape, strict=True)]
     return regroup(ctx, input, [*around[:d], *sizes, *around[d + 1 :]])
 
 
-def regroup(ctx: Context, input: Labelled, sizes: Sequence[Size] | None) -> Labelled:
+def regroup(ctx: RuleContext, input: Labelled, sizes: Sequence[Size] | None) -> Labelled:
     """Labels after a reshape to the sizes that the code gives (None: they follow from the input)."""
     shape: tuple[int, ...] = ctx.shape
     vecs = ctx.vecs(input)
@@ -110,7 +110,7 @@ def aligned(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
     return runs
 
 
-def carry(ctx: Context, grid: Vec, sizes: Sequence[Size]) -> tuple[int | None, Vec | None]:
+def carry(ctx: RuleContext, grid: Vec, sizes: Sequence[Size]) -> tuple[int | None, Vec | None]:
     """Which new dimension carries the labels, and its labels; they are tied along all others.
 
     A dimension can carry them if its size follows the cut: it is -1, or computed from a shape, or an attribute
@@ -130,7 +130,7 @@ def carry(ctx: Context, grid: Vec, sizes: Sequence[Size]) -> tuple[int | None, V
     return carrier, lines[0]
 
 
-def _carrier(ctx: Context, dims: Sequence[int], sizes: Sequence[Size]) -> int | None:
+def _carrier(ctx: RuleContext, dims: Sequence[int], sizes: Sequence[Size]) -> int | None:
     """A size that the code computes from what is cut comes before one that it leaves open, the last before others."""
     computed = [d for d in dims if moves(sizes[d])]
     open_ = [d for d in dims if plain(sizes[d]) == -1 or (isinstance(sizes[d], LinearForm) and sizes[d].attributes)]  # type: ignore[union-attr]
@@ -139,7 +139,7 @@ def _carrier(ctx: Context, dims: Sequence[int], sizes: Sequence[Size]) -> int | 
 
 
 @rule("expand", "broadcast_to")
-def expand(ctx: Context, input: Labelled, *args: Any, size: Any = None) -> Labelled:
+def expand(ctx: RuleContext, input: Labelled, *args: Any, size: Any = None) -> Labelled:
     sizes = sizes_of(args) if size is None else list(size)
     lead = len(sizes) - input.ndim
     vecs: list[Vec | None] = [*[None] * lead, *ctx.vecs(input)]
@@ -155,12 +155,12 @@ def expand(ctx: Context, input: Labelled, *args: Any, size: Any = None) -> Label
 
 
 @rule("expand_as")
-def expand_as(ctx: Context, input: Labelled, other: Labelled) -> Labelled:
+def expand_as(ctx: RuleContext, input: Labelled, other: Labelled) -> Labelled:
     return expand(ctx, input, [LinearForm.count(v, n) for v, n in zip(ctx.vecs(other), other.shape, strict=True)])
 
 
 @rule("repeat", "tile")
-def repeat(ctx: Context, input: Labelled, *args: Any, repeats: Any = None, dims: Any = None) -> Labelled:
+def repeat(ctx: RuleContext, input: Labelled, *args: Any, repeats: Any = None, dims: Any = None) -> Labelled:
     times = sizes_of(args) if repeats is None and dims is None else list(repeats if dims is None else dims)
     n = max(len(times), input.ndim)
     times = [1] * (n - len(times)) + times
@@ -179,7 +179,7 @@ def repeat(ctx: Context, input: Labelled, *args: Any, repeats: Any = None, dims:
 
 
 @rule("repeat_interleave")
-def repeat_interleave(ctx: Context, input: Labelled, repeats: Any, dim: Any = None, **kwargs: Any) -> Labelled:
+def repeat_interleave(ctx: RuleContext, input: Labelled, repeats: Any, dim: Any = None, **kwargs: Any) -> Labelled:
     if dim is None or isinstance(repeats, Labelled):
         ctx.freeze_all([input], "repeated by a tensor of counts, or over all dimensions")
         fixed: Labelled = ctx.fixed()
@@ -195,12 +195,14 @@ def repeat_interleave(ctx: Context, input: Labelled, repeats: Any, dim: Any = No
 
 
 @rule("constant_pad_nd")
-def constant_pad(ctx: Context, input: Labelled, pad: Sequence[Size], value: Any = 0) -> Labelled:
+def constant_pad(ctx: RuleContext, input: Labelled, pad: Sequence[Size], value: Any = 0) -> Labelled:
     return padded(ctx, input, pad)
 
 
 @rule("pad")
-def padded(ctx: Context, input: Labelled, pad: Sequence[Size], mode: str = "constant", value: Any = None) -> Labelled:
+def padded(
+    ctx: RuleContext, input: Labelled, pad: Sequence[Size], mode: str = "constant", value: Any = None
+) -> Labelled:
     """New indices are constants: as many stay as the code asks for."""
     vecs = ctx.vecs(input)
     for i in range(len(pad) // 2):
@@ -221,7 +223,7 @@ def padded(ctx: Context, input: Labelled, pad: Sequence[Size], mode: str = "cons
     return ctx.result(vecs)
 
 
-def _padding(ctx: Context, amount: Size) -> Vec:
+def _padding(ctx: RuleContext, amount: Size) -> Vec:
     """Labels of a run of padded indices: fixed, unless their number is computed from something that is cut."""
     n = plain(amount)
     form = LinearForm.of(amount)
@@ -233,7 +235,7 @@ def _padding(ctx: Context, amount: Size) -> Vec:
 
 
 @rule("zeros", "ones", "full", "empty", "rand", "randn", "new_zeros", "new_ones", "new_empty", "new_full")
-def created(ctx: Context, *args: Any, size: Any = None, **kwargs: Any) -> Labelled:
+def created(ctx: RuleContext, *args: Any, size: Any = None, **kwargs: Any) -> Labelled:
     """A new tensor follows the sizes that it was asked to have."""
     own = args[1:] if ctx.node.target.__name__.startswith("new_") else args  # type: ignore[union-attr]
     numbers = sizes_of(own[:1] if own and isinstance(own[0], (tuple, list)) else own) if size is None else list(size)

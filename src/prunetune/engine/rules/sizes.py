@@ -11,7 +11,7 @@ from torch import nn
 
 from prunetune.engine.labels import Labelled, LinearForm, Relation, plain, tensors_in
 from prunetune.engine.rules.common import moved
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
 from prunetune.engine.rules.table import rule
 from prunetune.engine.tracing.placeholders import alias, asked, attribute, constant, decided, hidden, left, pinned
 
@@ -19,12 +19,12 @@ Size = LinearForm | int
 
 
 @rule(torch.Tensor.size)
-def size(ctx: Context, input: Labelled, dim: int) -> LinearForm:
+def size(ctx: RuleContext, input: Labelled, dim: int) -> LinearForm:
     return LinearForm.count(ctx.vec(input, dim), input.shape[dim])
 
 
 @rule(attribute)
-def attribute_size(ctx: Context, target: str, index: int | None) -> LinearForm:
+def attribute_size(ctx: RuleContext, target: str, index: int | None) -> LinearForm:
     name, value = target if index is None else f"{target}[{index}]", ctx.node.meta["size"]
     described = _described(ctx, target) if index is None else None
     if described is not None and described.value == value:
@@ -44,7 +44,7 @@ DESCRIBED: dict[type[nn.Module], dict[str, int]] = {
 """Attributes in which layers say what their weight's dimensions are, as surgery keeps them."""
 
 
-def _described(ctx: Context, target: str) -> LinearForm | None:
+def _described(ctx: RuleContext, target: str) -> LinearForm | None:
     """The size of the weight's dimension that an attribute repeats, if it is one of these."""
     path, _, name = target.rpartition(".")
     module = ctx.model.get_submodule(path)
@@ -58,17 +58,17 @@ def _described(ctx: Context, target: str) -> LinearForm | None:
 
 
 @rule(operator.add)
-def add(ctx: Context, left: Size, right: Size) -> LinearForm:
+def add(ctx: RuleContext, left: Size, right: Size) -> LinearForm:
     return ctx.space.settled(left).plus(ctx.space.settled(right), 1)
 
 
 @rule(operator.sub)
-def sub(ctx: Context, left: Size, right: Size) -> LinearForm:
+def sub(ctx: RuleContext, left: Size, right: Size) -> LinearForm:
     return ctx.space.settled(left).plus(ctx.space.settled(right), -1)
 
 
 @rule(operator.mul)
-def mul(ctx: Context, left: Size, right: Size) -> LinearForm:
+def mul(ctx: RuleContext, left: Size, right: Size) -> LinearForm:
     left, right = ctx.space.settled(left), ctx.space.settled(right)
     if _varies(right) > _varies(left):
         left, right = right, left
@@ -76,7 +76,7 @@ def mul(ctx: Context, left: Size, right: Size) -> LinearForm:
 
 
 @rule(operator.floordiv)
-def floordiv(ctx: Context, left: Size, right: Size) -> LinearForm:
+def floordiv(ctx: RuleContext, left: Size, right: Size) -> LinearForm:
     left, right = ctx.space.settled(left), ctx.space.settled(right)
     value, rest = divmod(plain(left), plain(right))
     if not rest and ctx.node in ctx.otherwise:  # width // heads, where it is the number of heads that is cut
@@ -92,7 +92,7 @@ def _varies(form: LinearForm) -> int:
     return 2 if form.terms else 1 if form.attributes else 0
 
 
-def _pinned(ctx: Context, form: LinearForm) -> int:
+def _pinned(ctx: RuleContext, form: LinearForm) -> int:
     """A size that is multiplied by another or divides it: it must stay what it is."""
     ctx.space.require(form, form.value, ctx.where)
     if not form.terms and len(form.attributes) == 1:
@@ -103,12 +103,12 @@ def _pinned(ctx: Context, form: LinearForm) -> int:
 
 
 @rule(pinned)
-def pinned_size(ctx: Context, size: Size, how: str) -> None:
+def pinned_size(ctx: RuleContext, size: Size, how: str) -> None:
     ctx.space.require(size, plain(size), ctx.where, reason=how, checked=True)
 
 
 @rule(asked)
-def asked_size(ctx: Context, left: Size, sign: str, right: Size) -> None:
+def asked_size(ctx: RuleContext, left: Size, sign: str, right: Size) -> None:
     """What the code has seen of its sizes when it chose its way: it must see that after the cut."""
     relation = {"==": Relation.SAME, "<": Relation.POSITIVE, "<=": Relation.NOT_NEGATIVE}[sign]
     reason = "the code asks for this size" if sign == "==" else "the code decides by this size"
@@ -116,19 +116,19 @@ def asked_size(ctx: Context, left: Size, sign: str, right: Size) -> None:
 
 
 @rule("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor")
-def data(ctx: Context, *args: Any, **kwargs: Any) -> Any:
+def data(ctx: RuleContext, *args: Any, **kwargs: Any) -> Any:
     """Numbers as a tensor."""
     ctx.freeze_all(list(tensors_in((*args, kwargs))), "becomes data")
     return ctx.fixed()
 
 
 @rule(constant)
-def constant_tensor(ctx: Context) -> Any:
+def constant_tensor(ctx: RuleContext) -> Any:
     return ctx.fixed()
 
 
 @rule(hidden)
-def hidden_tensor(ctx: Context) -> Any:
+def hidden_tensor(ctx: RuleContext) -> Any:
     """Nobody saw where this came from: whatever came before may be behind it, so all of it stays."""
     for name, dim in list(ctx.space.axes):
         ctx.freeze(ctx.space.axes[name, dim], "an operation hidden from tracing may depend on it")
@@ -136,18 +136,18 @@ def hidden_tensor(ctx: Context) -> Any:
 
 
 @rule(alias)
-def same_elements(ctx: Context, tensor: Labelled) -> Labelled:
+def same_elements(ctx: RuleContext, tensor: Labelled) -> Labelled:
     return moved(ctx, tensor, ctx.vecs(tensor))
 
 
 @rule(left)
-def numbers_that_left(ctx: Context, *tensors: Labelled) -> None:
+def numbers_that_left(ctx: RuleContext, *tensors: Labelled) -> None:
     """Whatever becomes of them outside of torch relies on their number."""
     ctx.freeze_all(tensors, "its numbers leave torch")
 
 
 @rule(decided)
-def decision(ctx: Context) -> None:
+def decision(ctx: RuleContext) -> None:
     """Other values may let the module make its unsaved buffers anew, as dynamic rotary embeddings do: they stay."""
     for name in ctx.module._non_persistent_buffers_set:
         buffer = ctx.parameter(name)

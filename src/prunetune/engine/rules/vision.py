@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from prunetune.engine.labels import Labelled
-from prunetune.engine.rules.context import Context
+from prunetune.engine.rules.context import RuleContext
 from prunetune.engine.rules.contractions import channels_of
 from prunetune.engine.rules.table import rule
 
 
 @rule("torchvision::roi_align", "torchvision::roi_pool")
-def regions(ctx: Context, input: Labelled, rois: Labelled, *args: Any, **kwargs: Any) -> Any:
+def regions(ctx: RuleContext, input: Labelled, rois: Labelled, *args: Any, **kwargs: Any) -> Any:
     """Parts of input (N, C, H, W), each pooled to one size: (R, C, h, w); the channels are kept apart."""
     ctx.freeze_all([rois], "gives coordinates")
     if isinstance(ctx.shape[0], tuple):  # roi_pool also returns where each maximum was
@@ -21,7 +21,7 @@ def regions(ctx: Context, input: Labelled, rois: Labelled, *args: Any, **kwargs:
 
 @rule("torchvision::deform_conv2d")
 def deformable_convolution(
-    ctx: Context, input: Labelled, weight: Labelled, offset: Labelled, mask: Labelled, bias: Labelled, *args: Any
+    ctx: RuleContext, input: Labelled, weight: Labelled, offset: Labelled, mask: Labelled, bias: Labelled, *args: Any
 ) -> Labelled:
     """As a convolution; the offsets and the mask belong to places of the kernel, so they stay.
 
@@ -38,7 +38,7 @@ def deformable_convolution(
 
 
 @rule("torchvision::nms")
-def chosen_boxes(ctx: Context, boxes: Labelled, scores: Labelled, *args: Any) -> Any:
+def chosen_boxes(ctx: RuleContext, boxes: Labelled, scores: Labelled, *args: Any) -> Any:
     """Indices of boxes: what they are computed from stays."""
     ctx.freeze_all([boxes, scores], "its indices are used")
     return ctx.fixed()

@@ -30,7 +30,7 @@ class Around(nn.Module):
         raise NotImplementedError
 
 
-class Residual(Around):
+class SkipConnection(Around):
     """Its input, and added to it what the layers make of it."""
 
     def joined(self, x: Tensor, inner: Callable[[Tensor], Tensor]) -> Tensor:
@@ -91,10 +91,10 @@ def gate(c: int) -> Gated:
     return Gated(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, inner, 1), nn.ReLU(), nn.Conv2d(inner, c, 1), nn.Sigmoid())
 
 
-def inverted(c: int, e: int, k: int = 3, act: type[nn.Module] = nn.ReLU6, *, gated: bool = False) -> Residual:
+def inverted(c: int, e: int, k: int = 3, act: type[nn.Module] = nn.ReLU6, *, gated: bool = False) -> SkipConnection:
     """MobileNet's block: wide in the middle, every channel filtered by itself."""
     middle = [conv(c, e, 1, act=act), conv(e, e, k, groups=e, act=act), *([gate(e)] if gated else [])]
-    return Residual(*middle, nn.Conv2d(e, c, 1, bias=False), nn.BatchNorm2d(c))
+    return SkipConnection(*middle, nn.Conv2d(e, c, 1, bias=False), nn.BatchNorm2d(c))
 
 
 def mlp(width: int) -> nn.Sequential:
@@ -102,7 +102,7 @@ def mlp(width: int) -> nn.Sequential:
 
 
 def transformer(width: int, heads: int) -> nn.Sequential:
-    return nn.Sequential(Residual(nn.LayerNorm(width), Attention(width, heads)), Residual(mlp(width)))
+    return nn.Sequential(SkipConnection(nn.LayerNorm(width), Attention(width, heads)), SkipConnection(mlp(width)))
 
 
 def dense(c: int) -> nn.Sequential:
@@ -171,16 +171,16 @@ def _blocks() -> Iterator[Micro]:
         yield inverted(c, e), (batch, c, size, size)
     for c, e, k, size, batch in ((40, 240, 5, 28, 4), (80, 480, 3, 14, 8), (192, 1152, 5, 7, 8)):
         yield inverted(c, e, k, nn.SiLU, gated=True), (batch, c, size, size)
-    yield Residual(conv(208, 208, 1), conv(208, 208, groups=26), gate(208), conv(208, 208, 1)), (8, 208, 14, 14)
+    yield SkipConnection(conv(208, 208, 1), conv(208, 208, groups=26), gate(208), conv(208, 208, 1)), (8, 208, 14, 14)
     for c, size, batch in ((60, 32, 16), (150, 16, 32), (200, 8, 64), (40, 8, 64)):
         yield dense(c), (batch, c, size, size)
     for c, size, batch in ((116, 16, 32), (232, 8, 64), (464, 4, 64), (30, 16, 64)):
         yield shuffled(c), (batch, c, size, size)
     for c, size, batch in ((16, 32, 32), (8, 16, 64), (32, 16, 32), (64, 8, 64), (64, 56, 1), (128, 28, 1)):
-        yield nn.Sequential(*[Residual(conv(c, c), conv(c, c)) for _ in range(2)]), (batch, c, size, size)
+        yield nn.Sequential(*[SkipConnection(conv(c, c), conv(c, c)) for _ in range(2)]), (batch, c, size, size)
     for c, size, batch in ((96, 28, 2), (192, 28, 1), (384, 14, 2), (24, 28, 8), (48, 56, 1)):
         patches = nn.Conv2d(c, c, 7, padding=3, groups=c)
-        yield Residual(patches, ChannelsLast(mlp(c))), (batch, c, size, size)
+        yield SkipConnection(patches, ChannelsLast(mlp(c))), (batch, c, size, size)
     yield nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1)), (2, 3, 224, 224)
     yield nn.Conv2d(3, 96, 4, 4), (4, 3, 224, 224)
     yield nn.Conv2d(3, 384, 16, 16), (2, 3, 224, 224)
@@ -215,7 +215,7 @@ def _memory() -> Iterator[Micro]:
     for i, o in ((8, 65), (65, 8)):
         yield conv(i, o), (128, i, 32, 32)
     yield nn.Conv2d(72, 72, 3, 1, 1, groups=72), (128, 72, 32, 32)
-    yield nn.Sequential(nn.BatchNorm2d(66), nn.ReLU6(), Residual(nn.ReLU())), (128, 66, 32, 32)
+    yield nn.Sequential(nn.BatchNorm2d(66), nn.ReLU6(), SkipConnection(nn.ReLU())), (128, 66, 32, 32)
     yield Joined(nn.Conv2d(66, 12, 1)), (128, 66, 32, 32)
     yield nn.Sequential(nn.Conv2d(8, 66, 1), nn.SiLU(), nn.MaxPool2d(2)), (128, 8, 32, 32)
     yield nn.Sequential(nn.Linear(64, 100), nn.GELU(), nn.Linear(100, 64)), (90000, 64)

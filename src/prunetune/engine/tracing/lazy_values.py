@@ -1,11 +1,11 @@
 """Running a model whose code asks for values: "which boxes are good enough?"
 
 Such a model cannot run on the meta device, and running it for real would take seconds where only the shapes matter.
-So what layers compute is a *ghost*, a meta tensor, for as long as nobody looks at its values; who does, or mixes it
-with data (anchors, targets), gets noise of that shape. An untrained network would give them noise as well.
+So the result of a layer is *lazy*: a meta tensor, until the code looks at its values or mixes it with data (anchors,
+targets). Then it becomes noise of that shape. An untrained network would give them noise as well.
 
-Parameters are ghosts, too: who looks at one, or writes to it, gets a copy of its values. So the user's are never
-written to, and only what is looked at takes memory.
+Parameters are lazy, too: code that looks at one, or writes to it, gets a copy of its values. So nothing is written to
+the user's, and only what is looked at takes memory.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _DEVICE = torch.Tensor.device.__get__
 _NOISE_PERIOD = 65521  # a prime, so that no two rows of a feature map are alike
 
 
-def ghost_copy(model: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
+def lazy_copy(model: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
     """A copy of `model` with buffers of its own and parameters without values; and whose those are, by their ids."""
-    ghosts = {id(p): meta_like(p) for p in model.parameters()}
-    return copy_with(model, ghosts), {id(ghosts[id(p)]): p for p in model.parameters()}
+    lazy = {id(p): meta_like(p) for p in model.parameters()}
+    return copy_with(model, lazy), {id(lazy[id(p)]): p for p in model.parameters()}
 
 
-class Ghosts:
-    """Calls torch functions; what it returns are real tensors, and ghosts of those that nobody has looked at."""
+class LazyValues:
+    """Calls torch functions; results are lazy until somebody looks at their values."""
 
     def __init__(self, model: nn.Module, weights: Mapping[int, Tensor]) -> None:
         self.own = {id(t): t for t in all_tensors(model)}
@@ -49,26 +49,26 @@ class Ghosts:
         self.device = next((t.device for t in (*weights.values(), *self.own.values())), torch.device("cpu"))
         self.shadows: dict[int, Tensor] = {}
         self.seen: dict[int, tuple[Tensor, Tensor]] = {}
-        """By the id of a ghost: the ghost, so that its id is not reused, and what it became."""
+        """Of each lazy tensor that was looked at, by its id: itself, so that the id is not reused, and its values."""
 
     def __call__(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if func == _DEVICE:
             return self.device
         tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
-        ghosts = [t for t in tensors if t.is_meta and id(t) not in self.seen and id(t) not in self.weights]
+        lazy = [t for t in tensors if t.is_meta and id(t) not in self.seen and id(t) not in self.weights]
         layer = func in _LAYERS or getattr(func, "_qualified_op_name", "") in _LAYERS_BY_NAME
-        if layer or (ghosts and all(t.is_meta or id(t) in self.own for t in tensors)):
+        if layer or (lazy and all(t.is_meta or id(t) in self.own for t in tensors)):
             shape = self._shape_only(func, args, kwargs)
             if shape is not None:
                 return shape
         if not any(t.is_meta for t in tensors):
             return func(*args, **kwargs)
         out = func(*self._each(self._real, args), **self._each(self._real, kwargs))
-        back = {id(real): ghost for ghost, real in self.seen.values()}
+        back = {id(real): lazy for lazy, real in self.seen.values()}
         return back.get(id(out), out)  # what is changed in place stays the tensor that the model's code holds
 
     def _shape_only(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """The result as ghosts, or None if it takes values to know it."""
+        """The lazy result, or None if its shape depends on values."""
         try:
             out = run_for_shape(func, self._each(self._shadow, args), self._each(self._shadow, kwargs))
         except Exception:  # for example a result whose size depends on values: the real call decides, and raises

@@ -18,9 +18,9 @@ from prunetune.engine.lines import running_line
 from prunetune.engine.rules.table import rule_of_module
 from prunetune.engine.tracing.copies import all_tensors, named_modules, named_tensors, own_attributes
 from prunetune.engine.tracing.placeholders import alias, attribute, constant, decided, hidden, left, pinned
-from prunetune.engine.tracing.replay import Tape
+from prunetune.engine.tracing.replay import ReplayGraph
 from prunetune.engine.tracing.sizes import COMPUTES, SizeFloat, SizeProxy, SizeTuple
-from prunetune.engine.ways import Comparison, observed
+from prunetune.engine.ways import CallChecker, observed
 
 _ABOUT = (type(None), bool, int, str, tuple, torch.dtype, torch.device, torch.layout, torch.memory_format)
 """What torch functions say about a tensor. What else is no tensor took numbers out of it, and where they go is not
@@ -47,19 +47,19 @@ class ModuleCall:
 class Unrecorded(TorchFunctionMode):
     """Runs a model as the recorder does, and compares what it calls with what was predicted, if anything was."""
 
-    def __init__(self, model: nn.Module, run: Callable[..., Any], comparison: Comparison | None = None) -> None:
+    def __init__(self, model: nn.Module, run: Callable[..., Any], checker: CallChecker | None = None) -> None:
         super().__init__()
         self.run = run
-        self.comparison = comparison
+        self.checker = checker
         self.names = {id(tensor): name for name, tensor in named_tensors(model).items()}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         out = self.run(func, args, kwargs or {})
-        if self.comparison is not None and (_has_tensor(out) or func is torch.Tensor.__setitem__):
+        if self.checker is not None and (_has_tensor(out) or func is torch.Tensor.__setitem__):
             with torch._C.DisableTorchFunction():
-                self.comparison.compare(observed(func, args, kwargs or {}, out, self.names))
+                self.checker.compare(observed(func, args, kwargs or {}, out, self.names))
         return out
 
 
@@ -72,7 +72,7 @@ class Recorder(TorchFunctionMode):
     keep_sizes = False
     """Whether every size that the model's code reads must stay, as its further way may not be seen."""
 
-    graph: Tape
+    graph: ReplayGraph
 
     def __init__(self, model: nn.Module, run: Callable[..., Any], *, values: bool) -> None:
         super().__init__()
@@ -106,14 +106,14 @@ class Recorder(TorchFunctionMode):
         return made
 
     def restart(self, model: nn.Module, outside: Sequence[Tensor] = (), *, compare: bool = False) -> None:
-        """Begin a new graph; or go along the last one, to see whether another run does the same (`Tape.rewind`).
+        """Begin a new graph; or go along the last one, to see whether another run does the same (`ReplayGraph.rewind`).
 
         `outside` are tensors that the model's code holds elsewhere.
         """
         if compare:
             self.graph.rewind()
         else:
-            self.graph = Tape()
+            self.graph = ReplayGraph()
             tensors = all_tensors(model)
             self.constants = {id(t) for t in (*tensors, *outside)} - set(self.names)
             self.storages = {_memory(t) for t in tensors}

@@ -16,21 +16,21 @@ class OtherRunError(BaseException):
     """
 
 
-class Tape(fx.Graph):
+class ReplayGraph(fx.Graph):
     """A graph whose new nodes stand at its end, named by what they call and their place.
 
     `fx.Graph.create_node` looks through all arguments for symbolic sizes, makes a Python identifier of every target
     and looks for the next free number, which is nearly half of the time of a recording.
 
-    After `rewind`, nodes are found and not made: whoever records a second run on the same tape gets the nodes of the
-    first, as long as that run does the same, and OtherRunError when it does not. Then the tape is `spoilt`. The same
+    After `rewind`, nodes are found and not made: whoever records a second run on the same graph gets the nodes of the
+    first, as long as that run does the same, and OtherRunError when it does not. After that `differs` is true. The same
     are operations on the same nodes with arguments that are equal, but for flags and fractions (a dropout's `training`
     and its `p`, which no size depends on), and but for the counters of batch norms, which count in training only.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.spoilt = False
+        self.differs = False
         self._ahead: Iterator[fx.Node] | None = None
 
     def rewind(self) -> None:
@@ -39,7 +39,7 @@ class Tape(fx.Graph):
 
     def at_its_end(self) -> bool:
         """Whether all of the recording has been met again."""
-        return not self.spoilt and self._ahead is not None and next(self._ahead, None) is None
+        return not self.differs and self._ahead is not None and next(self._ahead, None) is None
 
     def note(self, node: fx.Node, key: str, value: Any) -> None:
         """Write a fact about a node, or compare it with the one that was written."""
@@ -81,7 +81,7 @@ class Tape(fx.Graph):
         return node
 
     def _give_up(self) -> NoReturn:
-        self.spoilt = True
+        self.differs = True
         raise OtherRunError
 
 
@@ -114,4 +114,4 @@ def _alike(a: Any, b: Any) -> bool:
     return isinstance(a, (bool, float)) or _equal((a,), (b,))
 
 
-__all__ = ["OtherRunError", "Tape"]
+__all__ = ["OtherRunError", "ReplayGraph"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Shortcut: TypeAlias = Callable[..., Any]
+ShapeFunction: TypeAlias = Callable[..., Any]
 """Called with the function's arguments; returns the result, or None where the kernel should be asked."""
 
 
@@ -172,7 +172,7 @@ def _mean(input: Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) 
     return torch.empty(sizes, dtype=input.dtype, device=input.device)
 
 
-def _adaptive_pool(spatial: int) -> Shortcut:
+def _adaptive_pool(spatial: int) -> ShapeFunction:
     def run(input: Tensor, output_size: Any) -> Tensor | None:
         sizes = _each(output_size, spatial)
         if input.ndim < spatial + 1 or len(sizes) != spatial:
@@ -208,7 +208,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return torch.empty((*input.shape[:-1], weight.shape[0]), dtype=input.dtype, device=input.device)
 
 
-def _recurrent(gates: int) -> Shortcut:
+def _recurrent(gates: int) -> ShapeFunction:
     """The layers of `torch.lstm` and its kind, which the meta kernels unroll step by step."""
 
     def run(
@@ -251,7 +251,7 @@ _ACTIVATIONS = (
     *(torch.relu, torch.sigmoid, torch.tanh, torch.softmax),
 )
 
-SHORTCUTS: dict[Any, Shortcut] = {
+SHAPE_FUNCTIONS: dict[Any, ShapeFunction] = {
     **dict.fromkeys(_ACTIVATIONS, _same),
     **dict.fromkeys((torch.Tensor.exp, torch.Tensor.clamp, torch.clamp, torch.Tensor.sigmoid, torch.exp), _unary),
     **dict.fromkeys((functional.dropout, functional.dropout2d), _dropout),
@@ -283,7 +283,7 @@ SHORTCUTS: dict[Any, Shortcut] = {
 
 def run_for_shape(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """What `func` returns on meta tensors. No other mode sees what the shortcuts do."""
-    shortcut = SHORTCUTS.get(func)
+    shortcut = SHAPE_FUNCTIONS.get(func)
     if shortcut is not None:
         with torch._C.DisableTorchFunction():
             result = shortcut(*args, **kwargs)

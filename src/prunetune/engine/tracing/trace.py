@@ -24,11 +24,11 @@ from prunetune.engine.lines import raising_line
 from prunetune.engine.outputs import tensors_of
 from prunetune.engine.surroundings import set_aside
 from prunetune.engine.tracing.copies import meta_copy, meta_like, named_tensors, set_mode
-from prunetune.engine.tracing.lazy_values import Ghosts, ghost_copy
+from prunetune.engine.tracing.lazy_values import LazyValues, lazy_copy
 from prunetune.engine.tracing.recorder import ModuleCall, Recorder, Unrecorded
-from prunetune.engine.tracing.replay import OtherRunError, Tape
+from prunetune.engine.tracing.replay import OtherRunError, ReplayGraph
 from prunetune.engine.tracing.shapes import run_for_shape
-from prunetune.engine.ways import Call, Comparison, OtherWayError, Scale
+from prunetune.engine.ways import Call, CallChecker, ComputedFraction, OtherWayError
 from prunetune.errors import InputError, TraceError
 
 ExampleInputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -39,7 +39,7 @@ ExampleInputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
 class Trace:
     """One run of a model: the graph, with `node.meta["shape"]` and `["module"]` on every node that is a tensor."""
 
-    graph: Tape
+    graph: ReplayGraph
     model: nn.Module
     shapes: Mapping[str, tuple[int, ...]]
     """Shape of every parameter and buffer, by its first qualified name (tied tensors have one name)."""
@@ -140,8 +140,8 @@ def _shadow(model: nn.Module, *, values: bool) -> tuple[nn.Module, Callable[...,
     """A copy of `model` to run, what runs its functions, and what its inputs become."""
     if not values:
         return meta_copy(model), run_for_shape, meta_like
-    shadow, weights = ghost_copy(model)
-    return shadow, Ghosts(shadow, weights), torch.clone
+    shadow, weights = lazy_copy(model)
+    return shadow, LazyValues(shadow, weights), torch.clone
 
 
 def _traces(
@@ -194,7 +194,7 @@ def check_runs(
     training: Sequence[bool] = (True, False),
     calls: Mapping[bool, Sequence[Call]] | None = None,
     by_values: bool = False,
-) -> tuple[Scale, ...]:
+) -> tuple[ComputedFraction, ...]:
     """Run `model` for its shapes, with each of these training flags; raises TraceError as `traces` does.
 
     With `calls`, what it is expected to call in each mode, also if it calls anything else: a model whose code decides
@@ -215,27 +215,27 @@ def _check(
     calls: Mapping[bool, Sequence[Call]],
     *,
     values: bool,
-) -> tuple[Scale, ...]:
+) -> tuple[ComputedFraction, ...]:
     shadow, function, inputs = _shadow(model, values=values)
-    scales: dict[Scale, None] = {}
+    fractions: dict[ComputedFraction, None] = {}
     with set_aside(shadow) as around:
         for flag in training:
             around.begin()
-            comparison = Comparison(calls[flag], by_values=values) if flag in calls else None
-            mode = Unrecorded(shadow, function, comparison)
+            checker = CallChecker(calls[flag], by_values=values) if flag in calls else None
+            mode = Unrecorded(shadow, function, checker)
             args, kwargs = _arguments(example_inputs, inputs)
             try:
                 _forward(set_mode(shadow, flag), args, kwargs, mode, [])
-                if comparison is not None:
-                    comparison.end()
-                    scales.update(dict.fromkeys(comparison.scales))
+                if checker is not None:
+                    checker.end()
+                    fractions.update(dict.fromkeys(checker.fractions))
             except OtherWayError as error:
                 kind = type(shadow).__name__
                 raise TraceError(
                     f"{kind} takes another way through its code once it is cut, at {raising_line(error)}: {error}; its "
                     "code decides by a size, so keep that size (protect=[...])"
                 ) from error
-    return tuple(scales)
+    return tuple(fractions)
 
 
 def _arguments(

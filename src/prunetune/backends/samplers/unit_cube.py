@@ -13,10 +13,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 Point: TypeAlias = NDArray[np.float64]
 
 
-def value_at(u: float, distribution: BaseDistribution) -> Any:
+def from_unit(u: float, distribution: BaseDistribution) -> Any:
     """The value below which a share u of the distribution lies, a plain Python one within its bounds.
 
-    >>> value_at(0.25, FloatDistribution(-1.0, 1.0)), value_at(0.99, IntDistribution(1, 4))
+    >>> from_unit(0.25, FloatDistribution(-1.0, 1.0)), from_unit(0.99, IntDistribution(1, 4))
     (-0.5, 4)
     """
     u = min(max(float(u), 0.0), 1.0)
@@ -34,8 +34,8 @@ def value_at(u: float, distribution: BaseDistribution) -> Any:
     return min(max(value, distribution.low), distribution.high)
 
 
-def place_of(value: Any, distribution: FloatDistribution | IntDistribution) -> float:
-    """Where in 0..1 the value is; of several that ``value_at`` takes to it, the one in the middle."""
+def to_unit(value: Any, distribution: FloatDistribution | IntDistribution) -> float:
+    """Where in 0..1 the value is; of several that ``from_unit`` takes to it, the one in the middle."""
     if (count := _count(distribution)) is not None:
         steps: int = round((value - distribution.low) / (distribution.step or 1))
         return (steps + 0.5) / count
@@ -58,13 +58,13 @@ def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, flo
     return (math.log(low), math.log(high)) if distribution.log else (low, high)
 
 
-class Cube:
+class UnitCube:
     """A coordinate in 0..1 for each number, and for each choice of a categorical hyperparameter one.
 
-    >>> cube = Cube({"n": IntDistribution(1, 4), "c": CategoricalDistribution(["a", "b"])})
-    >>> cube.encode({"n": 2, "c": "b"})
+    >>> cube = UnitCube({"n": IntDistribution(1, 4), "c": CategoricalDistribution(["a", "b"])})
+    >>> cube.to_unit({"n": 2, "c": "b"})
     array([0.375, 0.   , 1.   ])
-    >>> cube.decode(np.array([0.4, 0.3, 0.6]))
+    >>> cube.from_unit(np.array([0.4, 0.3, 0.6]))
     {'n': 2, 'c': 'b'}
     """
 
@@ -76,7 +76,7 @@ class Cube:
         """How many coordinates there are."""
         return sum(_width(distribution) for distribution in self.space.values())
 
-    def encode(self, params: Mapping[str, Any]) -> Point:
+    def to_unit(self, params: Mapping[str, Any]) -> Point:
         """The point of these values; others than the space's are ignored."""
         point: list[float] = []
         for name, distribution in self.space.items():
@@ -85,10 +85,10 @@ class Cube:
                 point += [float(position == chosen) for position in range(len(distribution.choices))]
             else:
                 assert isinstance(distribution, FloatDistribution | IntDistribution)
-                point.append(place_of(params[name], distribution))
+                point.append(to_unit(params[name], distribution))
         return np.array(point, dtype=np.float64)
 
-    def decode(self, point: Point) -> dict[str, Any]:
+    def from_unit(self, point: Point) -> dict[str, Any]:
         """The values at a point, plain Python ones; what lies outside is moved to the bounds."""
         values, start = {}, 0
         for name, distribution in self.space.items():
@@ -97,7 +97,7 @@ class Cube:
             if isinstance(distribution, CategoricalDistribution):
                 values[name] = distribution.choices[int(np.argmax(part))]
             else:
-                values[name] = value_at(float(part[0]), distribution)
+                values[name] = from_unit(float(part[0]), distribution)
         return values
 
 

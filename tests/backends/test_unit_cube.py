@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from prunetune.backends.samplers.cube import Cube, place_of, value_at
 from prunetune.backends.samplers.stateless import sobol
+from prunetune.backends.samplers.unit_cube import UnitCube, from_unit, to_unit
 
 KINDS: dict[str, BaseDistribution] = {
     "float": FloatDistribution(-1.0, 3.0),
@@ -49,21 +49,21 @@ KINDS: dict[str, BaseDistribution] = {
     ],
 )
 def test_values_by_hand(u: float, kind: str, value: object) -> None:
-    found = value_at(u, KINDS[kind])
+    found = from_unit(u, KINDS[kind])
     assert found == pytest.approx(value) if isinstance(value, float) else found == value
     assert type(found) is type(value)
 
 
 def test_round_trips() -> None:
     """Whole numbers, steps and choices come back as they were; floats as far as logarithms are exact."""
-    cube, drawn = Cube(KINDS), random.Random(0)
+    cube, drawn = UnitCube(KINDS), random.Random(0)
     assert cube.size == 7 + 5
     for _ in range(3000):
-        params = {name: value_at(drawn.random(), kind) for name, kind in KINDS.items()}
-        point = cube.encode(params)
+        params = {name: from_unit(drawn.random(), kind) for name, kind in KINDS.items()}
+        point = cube.to_unit(params)
         assert point.min() >= 0.0
         assert point.max() <= 1.0
-        back = cube.decode(point)
+        back = cube.from_unit(point)
         for name in ("step", "int", "step-int", "log-int", "mixed"):
             assert back[name] == params[name]
         for name in ("float", "log", "tiny"):
@@ -76,12 +76,12 @@ def test_the_ends_of_a_range_stay_in_the_cube() -> None:
     rng = np.random.default_rng(0)
     for low, high in np.sort(10 ** rng.uniform(-9, 3, (2000, 2))):
         distribution = FloatDistribution(float(low), float(high), log=True)
-        assert place_of(float(low), distribution) >= 0.0
-        assert place_of(float(high), distribution) <= 1.0
+        assert to_unit(float(low), distribution) >= 0.0
+        assert to_unit(float(high), distribution) <= 1.0
 
 
 def test_all_whole_numbers_of_a_logarithmic_range_can_come() -> None:
-    counts = {value_at(u, IntDistribution(1, 8, log=True)) for u in np.linspace(0, 1, 200)}
+    counts = {from_unit(u, IntDistribution(1, 8, log=True)) for u in np.linspace(0, 1, 200)}
     assert counts == set(range(1, 9))
 
 

@@ -23,8 +23,8 @@ from prunetune._utils.interrupts import uninterrupted
 from prunetune.backends import Float, Int, SearchSpace
 from prunetune.backends.study.attributes import BEAT, OWNER
 from prunetune.backends.study.chunked_attributes import PIECE, read_text, write_text
-from prunetune.backends.study.claims import RETRIES, Crew
-from prunetune.backends.study.heartbeat import Pulse, Watch, _start_of, beating, is_dead, this_process
+from prunetune.backends.study.claims import RETRIES, Claims
+from prunetune.backends.study.heartbeat import Heartbeat, HeartbeatMonitor, _start_of, beating, is_dead, this_process
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import StudySettings, finished_trials, open_study, outcome
 from prunetune.backends.study.trial import Report
@@ -50,9 +50,17 @@ def study(tmp_path: Path) -> Iterator[optuna.Study]:
         yield opened
 
 
-def crew_of(study: optuna.Study, events: list[Event] | None = None, clock: Clock | None = None) -> Crew:
+def claims_of(study: optuna.Study, events: list[Event] | None = None, clock: Clock | None = None) -> Claims:
     observer = silent if events is None else events.append
-    return Crew(study, SPACE.to_optuna(), observer, Watch(Pulse(10, 60), clock or Clock()), "search", RETRIES, set())
+    return Claims(
+        study,
+        SPACE.to_optuna(),
+        observer,
+        HeartbeatMonitor(Heartbeat(10, 60), clock or Clock()),
+        "search",
+        RETRIES,
+        set(),
+    )
 
 
 def elsewhere(study: optuna.Study, number: int) -> None:
@@ -98,14 +106,14 @@ def test_silence_is_noticed_after_a_minute_and_no_clock_is_compared(study: optun
     study.ask()
     elsewhere(study, 0)
     clock = Clock()
-    watch = Watch(Pulse(beat=10, stale=60), clock)
+    monitor = HeartbeatMonitor(Heartbeat(beat=10, stale=60), clock)
     trial_id = study.trials[0]._trial_id
     seen = []
     for second in range(0, 200, 5):
         clock.now = 1e6 + second
         if second == 50:
             study._storage.set_trial_system_attr(trial_id, BEAT, 1)
-        seen += [second for trial in watch.dead(study.trials)]
+        seen += [second for trial in monitor.dead(study.trials)]
     assert seen[0] == 110  # 60 after the last sign
 
 
@@ -114,17 +122,17 @@ def test_one_long_look_away_is_no_silence(study: optuna.Study) -> None:
     study.ask()
     elsewhere(study, 0)
     clock = Clock()
-    watch = Watch(Pulse(beat=10, stale=60), clock)
+    monitor = HeartbeatMonitor(Heartbeat(beat=10, stale=60), clock)
     for look in range(3):
         clock.now = look * 3600.0
-        assert watch.dead(study.trials) == []
+        assert monitor.dead(study.trials) == []
     clock.now = 3 * 3600.0
-    assert [trial.number for trial in watch.dead(study.trials)] == [0]
+    assert [trial.number for trial in monitor.dead(study.trials)] == [0]
 
 
 def test_beats_are_counted_up_while_a_trial_runs(study: optuna.Study) -> None:
     trial = study.ask()
-    with beating(study._storage, trial._trial_id, Pulse(beat=0.02, stale=1)):
+    with beating(study._storage, trial._trial_id, Heartbeat(beat=0.02, stale=1)):
         deadline = time.monotonic() + 10
         while study.trials[0].system_attrs.get(BEAT, 0) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -140,13 +148,13 @@ def test_beats_are_counted_up_while_a_trial_runs(study: optuna.Study) -> None:
 
 def test_the_hyperparameters_of_the_dead_come_again_twice_at_most(study: optuna.Study) -> None:
     events: list[Event] = []
-    crew = crew_of(study, events)
+    claims = claims_of(study, events)
     owner = gone()
     for number in range(RETRIES + 2):
         trial = study.ask(SPACE.to_optuna())
         study._storage.set_trial_system_attr(trial._trial_id, OWNER, owner)
         assert trial.number == number
-        assert crew.is_room_for_one(lambda: 5)
+        assert claims.is_room_for_one(lambda: 5)
     *trials, waiting = study.trials
     assert [outcome(trial) for trial in trials] == ["interrupted"] * (RETRIES + 2)
     assert (waiting.state, waiting.user_attrs) == (TrialState.WAITING, {"retry_of": RETRIES + 1, "retry": 1})
@@ -164,11 +172,11 @@ def test_a_trial_of_an_owner_that_is_unknown_is_given_up_in_time(study: optuna.S
     study.enqueue_trial({"x": 0.5})
     study.ask(SPACE.to_optuna())
     clock = Clock()
-    crew = crew_of(study, clock=clock)
+    claims = claims_of(study, clock=clock)
     for second in range(0, 70, 10):
         assert outcome(study.trials[0]) is None
         clock.now = second
-        crew.is_room_for_one(lambda: 5)
+        claims.is_room_for_one(lambda: 5)
     assert outcome(study.trials[0]) == "interrupted"
     assert study.trials[1].state == TrialState.WAITING
 
@@ -182,7 +190,7 @@ def test_one_that_was_given_up_too_soon_gives_its_result_up(study: optuna.Study,
         if report.number == 0:
             elsewhere(study, 0)
             with open_study(f"sqlite:///{tmp_path}/s.db", "search", SETTINGS) as others:
-                other = crew_of(others)
+                other = claims_of(others)
                 other._give_up(others.trials[0])
             report(0.5, 1)
             reached.append(0)
@@ -204,7 +212,7 @@ def test_who_finished_first_has_it(study: optuna.Study) -> None:
     seen = study.trials[0]
     study._storage.set_trial_user_attr(trial._trial_id, "given_up", True)
     study.tell(trial, 0.5)
-    crew_of(study)._give_up(seen)
+    claims_of(study)._give_up(seen)
     assert [outcome(trial) for trial in study.trials] == ["complete"]
 
 
@@ -259,13 +267,13 @@ def test_who_cannot_know_whether_he_gave_it_up_himself_queues_it_once(study: opt
         if not lost:
             lost.append(True)
             monkey.undo()
-            crew_of(study).is_room_for_one(lambda: 5)
+            claims_of(study).is_room_for_one(lambda: 5)
             raise ConnectionError("gone")
         return bool(tell(trial_id, state, values))
 
     with pytest.MonkeyPatch.context() as monkey:
         monkey.setattr(real, "set_trial_state_values", unheard)
-        crew_of(study).is_room_for_one(lambda: 5)
+        claims_of(study).is_room_for_one(lambda: 5)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
@@ -317,17 +325,17 @@ def test_a_point_that_came_twice_and_whose_worker_died_before_it_was_seen_is_tri
 
 def test_one_too_many_withdraws(study: optuna.Study) -> None:
     """Of two that saw the last place free, the one with the higher number has come too late."""
-    crew = crew_of(study)
-    first, second = (crew.claim(lambda: 2) for _ in range(2))
+    claims = claims_of(study)
+    first, second = (claims.claim(lambda: 2) for _ in range(2))
     assert first is not None
     assert second is not None
-    assert crew.claim(lambda: 2) is None
+    assert claims.claim(lambda: 2) is None
     assert outcome(study.trials[2]) is None
     assert study.trials[2].state == TrialState.FAIL
     study.tell(first, 0.5)
     study.tell(second, 0.5)
-    assert not crew.is_room_for_one(lambda: 2)
-    assert crew.is_room_for_one(lambda: 3)
+    assert not claims.is_room_for_one(lambda: 2)
+    assert claims.is_room_for_one(lambda: 3)
     assert len(finished_trials(study)) == 2
 
 

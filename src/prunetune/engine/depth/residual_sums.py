@@ -49,7 +49,7 @@ class Sum:
     additions: frozenset[fx.Node]
 
 
-class NotesModules(Recorder):
+class ModuleRecorder(Recorder):
     """A recorder that notes which tensors enter and leave which module, and what returns a tensor as it is."""
 
     compares = False  # where the memory of a result lies differs: dropout returns its input in evaluation mode

@@ -51,10 +51,10 @@ class Plan:
     def shrunk(self, at: int, trained: int = 0, *, spent: float, left: float) -> Plan:
         """The plan with less of what is still to come, so that it costs no more than ``left``.
 
-        The rungs that are left shrink in proportion; one on which nobody would be dropped any more is left out. What
-        was trained stays, and the last training of the full network stays too, even where nothing is left for it.
-        Costs to come are predicted by the pace so far: spent / predicted. Call it on the plan as it was made, and it
-        may take back what an earlier call has shrunk.
+        The rungs that are left shrink in proportion, rounded, so that the larger numbers are the first to fall; one on
+        which nobody would be dropped any more is left out. What was trained stays, and the last training of the full
+        network stays too, even where nothing is left for it. Costs to come are predicted by the pace so far, see
+        ``pace``. Call it on the plan as it was made, and it may take back what an earlier call has shrunk.
 
         Parameters
         ----------
@@ -68,13 +68,15 @@ class Plan:
         if math.fsum(self.spending[at:]) <= affordable:
             return self
         entrants = self.ladder.entrants
-        for share in sorted({m / n for n in entrants[at:] for m in range(n + 1)}, reverse=True):
+        for share in sorted({0.0, *((m - 0.5) / n for n in entrants[at:] for m in range(1, n + 1))}, reverse=True):
             counts = self._counts(share, at, trained)
-            if math.fsum(n * self.prices[place] for place, n in counts.items()) <= affordable:
+            enough = math.fsum(n * self.prices[place] for place, n in counts.items()) <= affordable
+            if enough:
                 break
-        why = f"Shrunk to {share:.0%} of what was still to come, since {left:.3g} full trainings were left"
+        now = " → ".join(str(counts[place]) for place in sorted(counts))
+        why = f"Of {' → '.join(map(str, entrants[at:]))}, {now} stayed, since {left:.3g} full trainings were left"
         why += f" at {pace:.2f} times the predicted time." if abs(pace - 1) > 0.05 else "."
-        why += "" if share else " The training of the full network is kept, whether there is time for it or not."
+        why += "" if enough else " The training of the full network is kept, whether there is time for it or not."
         return self._with_counts(counts, at, why)
 
     def pace(self, at: int, trained: int, spent: float) -> float:
@@ -104,7 +106,7 @@ class Plan:
     def _counts(self, share: float, at: int, trained: int) -> dict[int, int]:
         """By place, how many are trained on the rungs from ``at`` on, without those on which nobody is dropped."""
         last = len(self.prices) - 1
-        entrants = [math.floor(share * n + TOLERANCE) for n in self.ladder.entrants]
+        entrants = [math.floor(share * n + 0.5 + TOLERANCE) for n in self.ladder.entrants]
         entrants[at] = max(entrants[at], trained)
         counts = {last: max(1, entrants[last])}
         for place in range(last - 1, at - 1, -1):

@@ -209,12 +209,21 @@ class SearchTable(Search):
     first: Annotated[tuple[dict[str, Any], ...], Nested.reader("first")] = ()
 
 
+PROXY: Final = "proxy"
+
+
 def _check_budget(value: object) -> None:
     read_budget(value)
 
 
 def _read_ladder(rungs: object) -> tuple[Rung, ...]:
-    return Ladder.from_record(rungs).rungs if rungs != () else ()
+    """The rungs, of which ``width = "proxy"`` is that of [pruning]: TOML has no None."""
+    if not isinstance(rungs, list):
+        return Ladder.from_record(rungs).rungs if rungs != () else ()
+    plain = [
+        {**each, "width": None} if each.get("width") == PROXY else each for each in rungs if isinstance(each, dict)
+    ]
+    return Ladder.from_record(plain if len(plain) == len(rungs) else rungs).rungs
 
 
 @dataclass(frozen=True)

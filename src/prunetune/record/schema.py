@@ -6,10 +6,12 @@ What a run has not come to yet is None or empty.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Final, Literal, TypeAlias
 
 Params: TypeAlias = dict[str, Any]
+SPARSE: Final = {"sparse": True}
+"""Of a field that is not written where it is None."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class FidelityPart:
     resolution: float | None = None
     epochs: float | None = None
     data: float | None = None
-    cost: float | None = None
+    cost: float | None = field(default=None, metadata=SPARSE)
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,10 @@ class TrialShares:
     """What a trial costs as a share of a full training, and the factors that it is the product of."""
 
     total: float | None = None
-    step: float | None = None
+    step: float | None = field(default=None, metadata=SPARSE)
     epochs: float | None = None
-    data: float | None = None
-    configurations: int | None = None
+    data: float | None = field(default=None, metadata=SPARSE)
+    configurations: int | None = field(default=None, metadata=SPARSE)
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Choice:
     params: Params = field(default_factory=dict)
     score: float | None = None
     seed: Any = None
-    refine_trial: int | None = None
+    refine_trial: int | None = field(default=None, metadata=SPARSE)
 
 
 @dataclass(frozen=True)
@@ -391,8 +393,11 @@ def plain(part: Any) -> dict[str, Any]:
     """A part as JSON has it: dictionaries, lists, numbers and text."""
 
     def listed(value: Any) -> Any:
+        if is_dataclass(value) and not isinstance(value, type):
+            found = ((each, getattr(value, each.name)) for each in fields(value))
+            return {each.name: listed(known) for each, known in found if known is not None or not each.metadata}
         if isinstance(value, dict):
             return {name: listed(each) for name, each in value.items()}
         return [listed(each) for each in value] if isinstance(value, list | tuple) else value
 
-    return {name: listed(each) for name, each in asdict(part).items()}
+    return {**listed(part)}

@@ -18,11 +18,19 @@ HOW: Final = "write 3 or 2.5 for full trainings of the full network, '2h', '90m'
 
 @dataclass(frozen=True)
 class SearchBudget:
-    """What all trainings of a search may cost, the winner's included; one of the two is None."""
+    """What all trainings of a search may cost, the winner's included; one of the two is None, see ``read_budget``."""
 
     trainings: float | None = None
     """Full trainings of the full network."""
     seconds: float | None = None
+
+    def in_trainings(self, seconds: float) -> float:
+        """Full trainings of the full network that it pays for, if one takes ``seconds``.
+
+        >>> SearchBudget(seconds=5400).in_trainings(1800), SearchBudget(trainings=2.5).in_trainings(1800)
+        (3.0, 2.5)
+        """
+        return self.trainings if self.trainings is not None else (self.seconds or 0.0) / seconds
 
 
 def read_budget(given: object) -> SearchBudget:

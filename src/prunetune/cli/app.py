@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -118,6 +119,36 @@ def run(
         asked = asked if budget is None else with_budget(asked, budget)
         asked = with_download(asked) if download else asked
         _run(with_energy(asked) if energy else asked, workers, resume=_resume(anyway), quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="The configuration of the run.", show_default=False)],
+    budget: Annotated[
+        str | None,
+        typer.Option(help="What all trainings may cost: 3 (full trainings) or 2h, 90m.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the ladder that `prunetune run` climbs with CONFIG, and what each rung costs. Nothing is trained.
+
+    Example: prunetune plan examples/run.toml --budget 3
+    """
+    with _exit_statuses(f"prunetune plan {config}" + (f" --budget {budget}" if budget is not None else "")):
+        from prunetune.cli.config import read_config, with_budget  # loads torch: only for this command
+        from prunetune.cli.launch import launch_plan
+        from prunetune.console.display import Terminal
+        from prunetune.console.summary import print_plan
+
+        asked = read_config(config)
+        console = Terminal(quiet=as_json)
+        made = launch_plan(
+            asked if budget is None else with_budget(asked, budget), say=lambda sentence: _say(console, sentence)
+        )
+        if as_json:
+            typer.echo(json.dumps(made.to_record(), indent=1))
+        else:
+            print_plan(console, made.to_record())
 
 
 @app.command()

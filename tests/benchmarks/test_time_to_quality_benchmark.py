@@ -34,7 +34,7 @@ SMOKE = PRESETS["smoke"]
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The benchmark sets the process to one thread, and Optuna to silence; step times need not be exact here."""
     threads, verbosity = torch.get_num_threads(), optuna.logging.get_verbosity()
-    monkeypatch.setattr("prunetune.tuning.run.step_time", functools.partial(step_time, seconds=0.05))
+    monkeypatch.setattr("prunetune.engine.step_time", functools.partial(step_time, seconds=0.05))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     yield
     torch.set_num_threads(threads)

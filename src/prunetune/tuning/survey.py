@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from prunetune import engine
 from prunetune.ladder.costs import Costs
-from prunetune.ladder.named import Situation, plan_by_name, plan_for
+from prunetune.ladder.named import Situation, networks_of, plan_by_name, plan_for
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.rung import Ladder
 from prunetune.plugins import make_scorer
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
     from prunetune.pruning.result import PruneResult
     from prunetune.tuning.problem import Problem
     from prunetune.tuning.settings import Settings
-
-WIDTHS: Final = (1 / 2, 1 / 4, 1 / 8)
-"""Shares of the width at which a step is timed, for ladders that are planned."""
-BY_NAME: Final[dict[str, tuple[float | None, ...]]] = {
-    "default": WIDTHS,
-    "paper": (None,),
-    "confirm-3": (None,),
-    "full": (),
-}
-"""Which networks the planners of these names ask for; those of other packages may ask for any."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
     """Cut and time whatever the ladder of ``settings`` may use. Raises InputError for what cannot be cut or resized."""
     asked = settings.ladder
     rungs = asked.rungs if isinstance(asked, Ladder) else ()
-    widths = {rung.width for rung in rungs} if rungs else set(BY_NAME.get(str(asked), (None, *WIDTHS)))
+    widths = {rung.width for rung in rungs} if rungs else set(networks_of(str(asked)))
     scorer = _scores_once(settings.pruning.scorer)
     networks = {
         width: prune(

@@ -99,8 +99,7 @@ class Ascent:
 
     def limit(self, place: int, study: optuna.Study) -> int:
         """How many are to be trained on the rung by now: fewer than before where the time has become short."""
-        trained = len(finished_trials(study))
-        if self.run.settings.budget.seconds is not None and trained:
+        if self.run.settings.budget.seconds is not None and (trained := len(finished_trials(study))):
             self._keep_time(place, trained, self._seconds(place, study))
         return self.plan.ladder.entrants[place]
 

@@ -23,8 +23,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
+import prunetune.engine
 from benchmarks.damage_drill.cases import damage
-from prunetune import Float, Int, Pruning, Search, engine
+from prunetune import Float, Int, Pruning, Search
 from prunetune.backends.study import loop
 from prunetune.backends.study.heartbeat import Heartbeat
 from prunetune.backends.study.retrying_storage import PatientStorage
@@ -213,7 +214,9 @@ def _within(seconds: int) -> Iterator[None]:
 @contextlib.contextmanager
 def quick() -> Iterator[None]:
     """Nothing is timed, and nothing is waited for that may come back: here it does not."""
-    steps = mock.patch.object(engine, "step_time", lambda models, _: {name: STEPS.get(name, 0.5) for name in models})
+    steps = mock.patch.object(
+        prunetune.engine, "step_time", lambda models, _: {name: STEPS.get(name, 0.5) for name in models}
+    )
     patience = mock.patch.object(PatientStorage, "_patience_now", return_value=0.2)
     heartbeat = mock.patch.dict(loop.run_trials.__kwdefaults__, {"heartbeat": Heartbeat(0.05, 0.3)})
     with steps, patience, heartbeat, warnings.catch_warnings():

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from prunetune._utils.checks import Direction
     from prunetune.backends.study.study import StudySettings
-    from prunetune.tuning.run import Run
+    from prunetune.tuning.run import TuningRun
 
 SEARCH_STUDY: Final = "search"  # in the run folder
 CONFIRM_STUDY: Final = "confirm"
@@ -63,7 +63,7 @@ class Ascent:
 
     def __init__(
         self,
-        run: Run,
+        run: TuningRun,
         made: Plan,
         costs: Costs,
         networks: Mapping[float | None, PruningPlan],
@@ -316,7 +316,7 @@ class Ascent:
             self._written = self.plan
 
 
-def begun_ascent(run: Run, made: Plan, found: Survey) -> Ascent:
+def begun_ascent(run: TuningRun, made: Plan, found: Survey) -> Ascent:
     """The ladder of a run that is new; its networks and its plan are written down."""
     networks = {width: result.plan for width, result in found.networks.items()}  # a larger budget may need any of them
     kept = []
@@ -331,7 +331,7 @@ def begun_ascent(run: Run, made: Plan, found: Survey) -> Ascent:
     return ascent
 
 
-def resumed_ascent(run: Run) -> Ascent | None:
+def resumed_ascent(run: TuningRun) -> Ascent | None:
     """The ladder of an earlier start, if it has one; a larger budget makes a larger plan, judged anew on the way."""
     part = run.record.get("ladder")
     if not part:

@@ -21,6 +21,8 @@ from prunetune.tuning.energy import Meter
 BEAT_SECONDS: Final = 1.0
 AT_WORK: Final = {"searching": "search", "climbing": "climb", "confirming": "confirm", "refining": "refine"}
 """The phases whose time goes on while a run has that status."""
+EMPTY: Final = (*LATER, "confirmation")
+"""What is in a record though there is nothing to say yet."""
 
 
 class Journal:
@@ -38,7 +40,7 @@ class Journal:
         """Start the record of a run that is new."""
         unknown = TimePart(estimate_basis="not known yet")
         known = plain(replace(result, confirmation=(), time=unknown, test={}))
-        self.record = {name: each for name, each in known.items() if each is not None or name in LATER}
+        self.record = {name: each for name, each in known.items() if each not in (None, []) or name in EMPTY}
 
     def go_on_with(self, record: Record) -> None:
         """Take up what an earlier start has written."""

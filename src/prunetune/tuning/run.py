@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from prunetune.pruning.result import PruneResult
 
 
-class Run:
+class TuningRun:
     """One run from start or restart to end."""
 
     def __init__(

@@ -13,6 +13,7 @@ from prunetune.errors import InputError
 from prunetune.ladder import ladders
 from prunetune.ladder.budget import read_budget
 from prunetune.ladder.costs import Costs
+from prunetune.ladder.named import networks_of
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.rung import Ladder
 from prunetune.pruning.budget import BUDGETS
@@ -52,7 +53,7 @@ def settings_of(
         given = "a budget" if budget is not None else "search.n_trials"
         raise InputError(f"{given} is given, but the rungs of the ladder say how many are trained; drop one of them")
     sizes = [f"pruning.{name}" for name in BUDGETS if getattr(pruning, name) is not None]
-    proxy = ladder not in (None, "default", "full") if isinstance(ladder, str | None) else _has_proxy(ladder)
+    proxy = _has_proxy(ladder) if isinstance(ladder, Ladder) else None in networks_of(ladder or "default")
     if unread := [name for name in two_rungs if not (proxy and name in sizes)]:
         what = "the planner chooses widths" if unread[0] in sizes else "the rungs of the ladder say that"
         raise InputError(

@@ -11,30 +11,24 @@ from torch import nn
 from prunetune import engine
 from prunetune.errors import InputError
 from prunetune.ladder.costs import Costs
-from prunetune.ladder.named import Situation, plan_by_name, plan_for
+from prunetune.ladder.named import Situation, networks_of, plan_by_name, plan_for
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.rung import Ladder
+from prunetune.plugins import make_scorer
 from prunetune.pruning.cut import prune
 from prunetune.tuning.resolution import check_resolution, step_ratio
 from prunetune.tuning.settings import at_width
 
 if TYPE_CHECKING:
+    from prunetune.engine.selection.ranking import Scores
     from prunetune.events import Observer
+    from prunetune.plugins.base import Context, Scorer
     from prunetune.pruning.result import PruneResult
     from prunetune.tuning.problem import Problem
     from prunetune.tuning.settings import Settings
 
 MOST_TRAININGS: Final = 1e6
 """A ladder that needs more is for nobody."""
-WIDTHS: Final = (1 / 2, 1 / 4, 1 / 8)
-"""Shares of the width at which a step is timed, for ladders that are planned."""
-BY_NAME: Final[dict[str, tuple[float | None, ...]]] = {
-    "default": WIDTHS,
-    "paper": (None,),
-    "confirm-3": (None,),
-    "full": (),
-}
-"""Which networks the planners of these names ask for; those of other packages may ask for any."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +45,13 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
     """Cut and time whatever the ladder of ``settings`` may use. Raises InputError for what cannot be cut or resized."""
     asked = settings.ladder
     rungs = asked.rungs if isinstance(asked, Ladder) else ()
-    widths = {rung.width for rung in rungs} if rungs else set(BY_NAME.get(str(asked), (None, *WIDTHS)))
+    widths = {rung.width for rung in rungs} if rungs else set(networks_of(str(asked)))
+    scorer = _scores_once(settings.pruning.scorer)
     networks = {
         width: prune(
             base,
             problem.example_inputs,
-            **{**at_width(settings.pruning, width).arguments(), **problem.scoring.arguments()},
+            **{**at_width(settings.pruning, width).arguments(), **problem.scoring.arguments(), "scorer": scorer},
             seed=settings.seed,
             observer=observer,
         )
@@ -73,6 +68,22 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
             ratio = step_ratio(base, models[rung.width], problem.example_inputs, rung.resolution)
             steps[rung.width, rung.resolution] = ratio
     return Survey(networks, seconds, Costs(steps, settings.epochs))
+
+
+def _scores_once(name: str) -> Scorer:
+    """The scorer of that name, which scores the network once: all widths are cut by the same scores."""
+    scorer = make_scorer(name)
+    unit_scores = scorer.unit_scores
+    known: dict[int, Scores] = {}
+
+    def remembered(context: Context) -> Scores:
+        count = context.graph.unit_count
+        if count not in known:
+            known[count] = unit_scores(context)
+        return known[count]
+
+    scorer.unit_scores = remembered  # type: ignore[method-assign]
+    return scorer
 
 
 def planned(settings: Settings, costs: Costs, *, trainings: float | None, steps_per_epoch: int | None) -> Plan:

@@ -15,7 +15,7 @@ from prunetune._utils.checks import BETTER
 from prunetune.console.progress import duration
 from prunetune.events import counts_in_words, outcome_in_words
 from prunetune.record.provenance import read_params
-from prunetune.record.sentences import did_not_pay, energy_sentence
+from prunetune.record.sentences import did_not_pay, energy_sentence, spent
 from prunetune.record.stored import read_record
 
 HYPERPARAMETERS: Final = "hyperparameters"
@@ -133,6 +133,8 @@ def cost_table(record: Mapping[str, Any]) -> Table:
     searched, estimate = record["time"]["search"], record["time"]["search_on_base_estimate"]
     if estimate is not None:
         title = f"search of {sum(record['search']['trials'].values())} trials"
+        if record.get("ladder"):  # whose estimate is of all that another search takes, the winner's training included
+            title, searched = "all of the search", spent(record["time"])
         table.add_row(title, f"about {duration(estimate)}", duration(searched), _share(searched, estimate))
     return table
 

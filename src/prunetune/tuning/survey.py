@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torch import nn
 
 from prunetune import engine
+from prunetune.errors import InputError
 from prunetune.ladder.costs import Costs
 from prunetune.ladder.named import Situation, networks_of, plan_by_name, plan_for
 from prunetune.ladder.plan import Plan
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from prunetune.pruning.result import PruneResult
     from prunetune.tuning.problem import Problem
     from prunetune.tuning.settings import Settings
+
+MOST_TRAININGS: Final = 1e6
+"""A ladder that needs more is for nobody."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,30 @@ def planned(settings: Settings, costs: Costs, *, trainings: float | None, steps_
         return plan_for(asked, costs)
     situation = Situation(costs, trainings, settings.trials, steps_per_epoch)
     return plan_by_name(str(asked), situation)
+
+
+def least_budget(made: Callable[[float], Plan]) -> float:
+    """The smallest budget for which a plan is made, to a thousandth of a full training.
+
+    Raises InputError if there is none.
+    """
+    low, high = 0.0, 1.0
+    while not _fits(made, high):
+        low, high = high, 2 * high
+        if high > MOST_TRAININGS:
+            made(high)
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _fits(made, middle) else (middle, high)
+    return high
+
+
+def _fits(made: Callable[[float], Plan], budget: float) -> bool:
+    try:
+        made(budget)
+    except InputError:
+        return False
+    return True
 
 
 def whole(problem: Problem, settings: Settings, base: nn.Module) -> PruneResult:

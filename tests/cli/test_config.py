@@ -49,7 +49,8 @@ def test_what_is_not_given_is_the_papers_but_for_the_search() -> None:
     config = parse_config(tomllib.loads(SMALLEST))
     assert config.pruning.scorer == "synflow"
     assert (config.search.optimizer, config.search.trial_pruner) == ("optuna:cmaes", "asha")
-    assert (config.search.n_trials, config.search.epochs, config.search.confirm) == (50, 160, 3)
+    assert (config.ladder.asked, config.ladder.budget, config.search.n_trials) == (None, None, None)
+    assert config.search.epochs == 160
     assert config.train.schedule == "step"
     assert search_space(config) == spaces["paper"]
 

@@ -58,7 +58,7 @@ def test_the_ladder_comes_before_what_was_cut(text: str) -> None:
     ladder = text[text.index("The ladder") : text.rindex("What was cut")]
     assert f"1. {NARROW} 5 0.1 0.5 1 min 0.8" in ladder  # three of the five have a score
     assert f"2. {LONGER} 2 0.5 1 12 s 0.9" in ladder
-    assert "3. the full network 1 1 1 9 s 0.95" in ladder
+    assert "3. the full network 1 1 1 9.0 s 0.95" in ladder
     assert LADDER["reasons"][0] in ladder
 
 

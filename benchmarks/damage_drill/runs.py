@@ -22,6 +22,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+import prunetune.engine
 from benchmarks.damage_drill.cases import damage
 from prunetune import Float, Int, Pruning, Search
 from prunetune.backends.study import loop
@@ -36,7 +37,6 @@ from prunetune.errors import PrunetuneError
 from prunetune.events import Event, Observer, TrialStarted, silent
 from prunetune.record.folder import sqlite_url
 from prunetune.report import write_report
-from prunetune.tuning import run as tuning
 from prunetune.tuning.tuner import TuneResult, tune
 from prunetune.tuning.worker import work
 
@@ -197,7 +197,7 @@ def _within(seconds: int) -> Iterator[None]:
 @contextlib.contextmanager
 def quick() -> Iterator[None]:
     """Nothing is timed, and nothing is waited for that may come back: here it does not."""
-    steps = mock.patch.object(tuning, "step_time", lambda models, _: dict.fromkeys(models, 0.5))
+    steps = mock.patch.object(prunetune.engine, "step_time", lambda models, _: dict.fromkeys(models, 0.5))
     patience = mock.patch.object(PatientStorage, "_patience_now", return_value=0.2)
     heartbeat = mock.patch.dict(loop.run_trials.__kwdefaults__, {"heartbeat": Heartbeat(0.05, 0.3)})
     with steps, patience, heartbeat, warnings.catch_warnings():

@@ -12,7 +12,7 @@ from benchmarks.common import lines
 from benchmarks.common.command import command, write
 from benchmarks.time_to_quality.cases import PRESETS
 from benchmarks.time_to_quality.report import report, result
-from benchmarks.time_to_quality.rivals import ARMS, OURS, Row
+from benchmarks.time_to_quality.rivals import ARMS, Row
 from benchmarks.time_to_quality.runs import Key, measured
 from prunetune.errors import InputError
 
@@ -57,8 +57,9 @@ def _run(options: argparse.Namespace) -> list[Row]:
     with lines.appended(options.rows) as add:
         for row in measured(waiting, rows, options):
             rows.append(row)
-            seconds = row["search_cpu_seconds"] + row["final_cpu_seconds"]
-            print(f"seed {row['seed']}, {row['arm']}: {seconds:.0f} CPU s, {row['test_accuracy']:.2%}", file=sys.stderr)
+            seconds = ARMS[row["arm"]].total(row, "cpu")
+            cost = f"{seconds:.0f} CPU s, {seconds / row['final_cpu_seconds']:.2f} full trainings"
+            print(f"seed {row['seed']}, {row['arm']}: {cost}, {row['test_accuracy']:.2%}", file=sys.stderr)
             add(row)
     asked = [row for row in rows if _key(row) in wanted]
     if not asked:
@@ -106,8 +107,11 @@ def check_same(rows: Sequence[Row], scale: str) -> None:
 def _check_costs_known(waiting: Sequence[Key], rows: Sequence[Row]) -> None:
     have = {_key(row) for row in rows} | set(waiting)
     for seed, arm in waiting:
-        if ARMS[arm].at_our_cost and (seed, OURS) not in have:
-            raise InputError(f"{arm!r} spends what {OURS!r} took, which is not known of seed {seed}: run that arm, too")
+        beside = ARMS[arm].beside
+        if ARMS[arm].at_cost and (seed, beside) not in have:
+            raise InputError(
+                f"{arm!r} spends what {beside!r} took, which is not known of seed {seed}: run that arm, too"
+            )
 
 
 def _merged(options: argparse.Namespace) -> list[Row]:

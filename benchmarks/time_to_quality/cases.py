@@ -72,9 +72,9 @@ class Preset:
         return ImageClassification(data, schedule=SCHEDULES[self.schedule])
 
 
-def example(data: ImageData) -> torch.Tensor:
-    """What the scorer sees: a few pictures as the network gets them, on the CPU, where proxies are cut."""
-    return data.normalize(data.train_images[:8]).cpu()
+def example(data: ImageData, count: int = 8) -> torch.Tensor:
+    """What the scorer sees and steps are timed on: pictures as the network gets them, on the CPU, where it is cut."""
+    return data.normalize(data.train_images[:count]).cpu()
 
 
 def _space(batch_sizes: tuple[int, ...]) -> SearchSpace:

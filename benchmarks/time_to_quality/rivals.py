@@ -1,7 +1,8 @@
 """The arms of `benchmarks.time_to_quality`: ways to come from a network and its data to hyperparameters.
 
-Ours is a call of the library. The others are what its users would write without it: plain Optuna around the same train
-function. Those at our cost begin trials as long as the seconds that our search took in the same seed last.
+Two are calls of the library: `ladder` is `prunetune.tune` as it is, `ours` its search of two rungs. The others are what
+its users would write without it: plain Optuna around the same train function. Those at the cost of one of ours begin
+trials as long as the seconds last that this took in the same seed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ SEED_STRIDE: Final = 100_000
 FINAL: Final = 90_000
 """Where, in a search's seeds, those of the final trainings begin."""
 CONFIRMATIONS: Final = 80_000
+STEP_BATCH: Final = 128
+"""Images in the batch on which the ladder's networks are timed: as many as a training step has."""
 
 
 class Clock:
@@ -84,6 +87,10 @@ class Found:
     base_epochs: float
     """Epochs of the base on all training images that the search trained."""
     proxy_epochs: int = 0
+    trained: nn.Module | None = None
+    """The trained winner, if the training that left it behind chose nothing."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What else its row says of the search."""
 
 
 def train(task: Task, model: nn.Module, params: Params, report: PlainReport, data: ImageData) -> float:
@@ -166,8 +173,13 @@ def few_trials(task: Task) -> Found:
     return _tpe_hyperband(task).run(trials=task.preset.few_trials).found()
 
 
+def fewer_trials(task: Task) -> Found:
+    """The default with as many trials as there is room for."""
+    return _tpe_hyperband(task).run().found()
+
+
 def subset(task: Task) -> Found:
-    """The default on a fifth of the training images, as many trials as our cost has room for."""
+    """The default on a fifth of the training images, as many trials as there is room for."""
     data = part(task.data, "train", len(task.data.train_labels) // SUBSET, task.seed)
     return _tpe_hyperband(task, data).run().found()
 
@@ -207,8 +219,55 @@ def one_epoch(task: Task) -> Found:
     return Found(max(scores, key=lambda each: each[:2])[2], len(search.study.trials), search.trained)
 
 
+def first_epoch(task: Task) -> Found:
+    """The first epoch of as many trials as there is room for; the best of them is trained."""
+    return PlainSearch(task, TPESampler(seed=task.seed), stop_after=1).run().found()
+
+
+def ladder(task: Task) -> Found:
+    """`prunetune.tune` as it is: a ladder of rungs, whose last training is the winner's."""
+    preset = task.preset
+    with tempfile.TemporaryDirectory() as folder:
+        result = prunetune.tune(
+            task.base,
+            preset.job(task.data),
+            preset.space,
+            example_inputs=example(task.data, STEP_BATCH),
+            epochs=preset.epochs,
+            run_dir=f"{folder}/run",
+            search=Search(direction="maximize"),
+            seed=task.seed,
+        )
+        winner = task.base()
+        result.load_weights(winner)
+    record = result.record
+    rungs = [{name: rung[name] for name in ("network", "entrants", "price")} for rung in record["ladder"]["rungs"]]
+    finals = record["confirmation"]
+    climbed = sum(each["epochs"] or 0 for climb in record["climbs"] for each in climb["trained"])
+    return Found(
+        result.params,
+        sum(record["search"]["trials"].values()),
+        sum(each["epochs"] for each in finals),
+        record["search"]["epochs"] + climbed,
+        winner if len(finals) == 1 else None,  # of several its own score chose the winner
+        {
+            "rungs": rungs,
+            "predicted_trainings": sum(rung["entrants"] * rung["price"] for rung in rungs),
+            "climbs": [_climb(each) for each in record["climbs"]],
+        },
+    )
+
+
+def _climb(climb: Mapping[str, Any]) -> dict[str, Any]:
+    """A rung between the first and the last: who was there, with which scores, and what was decided by them."""
+    there = [{name: each[name] for name in ("trial", "score", "score_below", "control")} for each in climb["trained"]]
+    agreement = climb["agreement"] or {}
+    said = {name: agreement.get(name) for name in ("spearman", "low", "high", "decision")}
+    return {"network": climb["network"], "trained": there, **said}
+
+
 def ours(task: Task, transfer: str = "mup") -> Found:
-    """TPE and Hyperband on the proxy, the best three confirmed on the base: `prunetune.tune`."""
+    """TPE and Hyperband on the proxy, the best three confirmed on the base: `prunetune.tune` with two rungs."""
     preset = task.preset
     with tempfile.TemporaryDirectory() as folder:
         result = prunetune.tune(
@@ -234,28 +293,53 @@ def ours_identity(task: Task) -> Found:
     return ours(task, "identity")
 
 
+OURS: Final = "ours"
+LADDER: Final = "ladder"
+
+
 @dataclass(frozen=True)
 class Arm:
-    """A way to search. `at_our_cost`: it needs the seconds of ours, of the same seed."""
+    """A way to search. `beside`: the arm of ours that it is compared with.
+
+    A `rival` may spend what that took in the same seed, where it is `at_cost`. `leaves_winner`: the search trains its
+    winner in full, whose weights are kept, so that no training comes on top.
+    """
 
     search: Callable[[Task], Found]
-    at_our_cost: bool = False
+    beside: str = OURS
+    at_cost: bool = False
     rival: bool = True
+    leaves_winner: bool = False
 
     @property
     def says(self) -> str:
         return (self.search.__doc__ or "").strip().rstrip(".")
 
+    def total(self, row: Row, clock: str) -> float:
+        """Seconds of the search, everything in it, and of the winner's training where it is not one of the search's."""
+        final = 0.0 if self.leaves_winner else row[f"final_{clock}_seconds"]
+        return float(row[f"search_{clock}_seconds"] + final)
+
+
+def _at_ladders_cost(search: Callable[[Task], Found], *, leaves_winner: bool = False) -> Arm:
+    return Arm(search, beside=LADDER, at_cost=True, leaves_winner=leaves_winner)
+
 
 ARMS: Final[Mapping[str, Arm]] = {
     "default": Arm(default, rival=False),  # the longest first
-    "ours": Arm(ours, rival=False),
+    OURS: Arm(ours, rival=False),
     "ours-identity": Arm(ours_identity, rival=False),
     "quarter-of-the-trials": Arm(few_trials),
-    "fewer-epochs": Arm(short, at_our_cost=True),
-    "data-subset": Arm(subset, at_our_cost=True),
-    "one-epoch-top-3": Arm(one_epoch, at_our_cost=True),
-    "successive-halving": Arm(halving, at_our_cost=True),
-    "random": Arm(random, at_our_cost=True),
+    "fewer-epochs": Arm(short, at_cost=True),
+    "data-subset": Arm(subset, at_cost=True),
+    "one-epoch-top-3": Arm(one_epoch, at_cost=True),
+    "successive-halving": Arm(halving, at_cost=True),
+    "random": Arm(random, at_cost=True),
+    LADDER: Arm(ladder, beside=LADDER, rival=False, leaves_winner=True),
+    "fewer-trials@ladder": _at_ladders_cost(fewer_trials, leaves_winner=True),
+    "fewer-epochs@ladder": _at_ladders_cost(short),
+    "data-subset@ladder": _at_ladders_cost(subset),
+    "one-epoch@ladder": _at_ladders_cost(first_epoch),
+    "successive-halving@ladder": _at_ladders_cost(halving, leaves_winner=True),
+    "random@ladder": _at_ladders_cost(random, leaves_winner=True),
 }
-OURS: Final = "ours"

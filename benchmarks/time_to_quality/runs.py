@@ -18,7 +18,7 @@ from benchmarks.common.command import provenance
 from benchmarks.common.pool import processes
 from benchmarks.common.reports import PlainReport
 from benchmarks.time_to_quality.cases import PRESETS, Preset
-from benchmarks.time_to_quality.rivals import ARMS, FINAL, OURS, Clock, Row, Task, ours, train
+from benchmarks.time_to_quality.rivals import ARMS, FINAL, Clock, Row, Task, ladder, ours, train
 
 Key: TypeAlias = tuple[int, str]
 """Seed and arm."""
@@ -27,37 +27,45 @@ KEY: Final = ("seed", "arm")
 
 def measured(waiting: Sequence[Key], known: Sequence[Row], options: argparse.Namespace) -> Iterator[Row]:
     """The rows as they end: one after the other in this process, or in so many others."""
-    ours = {row["seed"]: _cost(row) for row in known if row["arm"] == OURS}
+    done = {_key(row): row for row in known}
     if options.jobs == 1:
         _prepare()
         for key in waiting:
-            row = _row(key, options.scale, _budget(key, ours), options.device)
-            ours |= {row["seed"]: _cost(row)} if row["arm"] == OURS else {}
-            yield row
+            done[key] = _row(key, options.scale, _budget(key, done), options.device)
+            yield done[key]
         return
     left, running = list(waiting), set[Future[Row]]()
     with processes(options.jobs, _prepare) as pool:
         try:
             while left or running:
-                for key in [key for key in left if not ARMS[key[1]].at_our_cost or key[0] in ours]:
+                for key in [key for key in left if not ARMS[key[1]].at_cost or (key[0], ARMS[key[1]].beside) in done]:
                     left.remove(key)
-                    running.add(pool.submit(_row, key, options.scale, _budget(key, ours), options.device))
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for each in done:
+                    running.add(pool.submit(_row, key, options.scale, _budget(key, done), options.device))
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for each in ended:
                     row = each.result()
-                    ours |= {row["seed"]: _cost(row)} if row["arm"] == OURS else {}
+                    done[_key(row)] = row
                     yield row
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _budget(key: Key, ours: Mapping[int, float]) -> float:
-    return ours[key[0]] if ARMS[key[1]].at_our_cost else math.inf
+def _key(row: Row) -> Key:
+    return row["seed"], row["arm"]
 
 
-def _cost(row: Row) -> float:
-    """Seconds that a search may take at our cost; the final training, which every arm has, comes on top."""
-    return float(row[f"search_{row['preset']['clock']}_seconds"])
+def _budget(key: Key, done: Mapping[Key, Row]) -> float:
+    """Seconds that a search may take to cost in all what the arm beside it does; infinite if that is its own affair.
+
+    A training of the winner that comes on top of both is left out of both.
+    """
+    seed, arm = key[0], ARMS[key[1]]
+    if not arm.at_cost:
+        return math.inf
+    row = done[seed, arm.beside]
+    clock = row["preset"]["clock"]
+    final = 0.0 if arm.leaves_winner else row[f"final_{clock}_seconds"]
+    return ARMS[arm.beside].total(row, clock) - final
 
 
 def _row(key: Key, scale: str, budget: float, device: str) -> Row:
@@ -80,21 +88,24 @@ def _prepare() -> None:
 def warm_up() -> None:
     """Load whatever a search loads on first use, ours and Optuna's, so that no arm pays for it."""
     small = replace(PRESETS["smoke"], trials=1, epochs=1)
-    ours(Task(small, small.load(0, "cpu"), 0, Clock("cpu")))
+    for search in (ours, ladder):
+        search(Task(small, small.load(0, "cpu"), 0, Clock("cpu")))
 
 
 def run_arm(preset: Preset, seed: int, arm: str, budget: float = math.inf, device: str = "cpu") -> Row:
     """Search, then train the base with what was found: what both cost, and the accuracy on the test images.
 
-    The data is ready before the clocks start, and after `warm_up` all imports are. One final training is counted:
-    the mean of those that there are.
+    The data is ready before the clocks start, and after `warm_up` all imports are. One final training is counted, the
+    mean of those that there are, where the search has not trained its winner already. A winner whose training chose
+    nothing is one of those that are judged.
     """
     data = preset.load(seed, device)
     task = Task(preset, data, seed, Clock(preset.clock), budget)
     found = ARMS[arm].search(task)
     search = task.clock.seconds()
-    accuracies, finals = [], []
-    for number in range(preset.finals):
+    kept = [preset.job(data).evaluate(found.trained)["accuracy"]] if found.trained is not None else []
+    accuracies, finals = kept, []
+    for number in range(max(1, preset.finals - len(kept))):
         clock = Clock(preset.clock)
         train_seed = task.train_seed(FINAL + number)
         torch.manual_seed(train_seed)
@@ -113,4 +124,5 @@ def run_arm(preset: Preset, seed: int, arm: str, budget: float = math.inf, devic
         "base_epochs": found.base_epochs,
         "proxy_epochs": found.proxy_epochs,
         "budget_seconds": budget if math.isfinite(budget) else None,
+        **found.about,
     }

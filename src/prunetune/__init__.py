@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prunetune.pruning.result import PruneResult
     from prunetune.tuning.fidelity import Fidelity
     from prunetune.tuning.own_search import proxy_objective, proxy_of
+    from prunetune.tuning.planning import plan
     from prunetune.tuning.retraining import retrain
     from prunetune.tuning.settings import Pruning, Search
     from prunetune.tuning.tuner import TuneResult, tune
@@ -55,6 +56,7 @@ _HOMES = {
     "check": "prunetune.checking.proxy_check",
     "compare": "prunetune.comparison.compare",
     "keep_freed_memory": "prunetune._utils.malloc",
+    "plan": "prunetune.tuning.planning",
     "proxy_objective": "prunetune.tuning.own_search",
     "proxy_of": "prunetune.tuning.own_search",
     "prune": "prunetune.pruning.cut",
@@ -86,6 +88,7 @@ __all__ = [
     "check",
     "compare",
     "keep_freed_memory",
+    "plan",
     "proxy_objective",
     "proxy_of",
     "prune",

@@ -26,7 +26,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that has no such character shows a question mark
     try:
         with interruptible(signal.SIGINT, signal.SIGTERM):
-            from prunetune.cli.app import app
+            from prunetune.cli.app import app  # after the signals are minded
 
             app()
     except KeyboardInterrupt as interrupt:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+import prunetune.engine
+import prunetune.report
 from benchmarks.paper import __main__ as paper
 from benchmarks.paper.cases import PRESETS
 from benchmarks.paper.report import TABLES, evidence, figure3, table1, table3, table5
@@ -18,7 +20,6 @@ from benchmarks.paper.runs import TYPICAL, AfterTraining, Bench, train_plainly
 from prunetune import prune
 from prunetune.data import datasets
 from prunetune.plugins import make_scorer
-from prunetune.tuning import run as tuning
 
 Record = dict[str, Any]
 
@@ -27,8 +28,8 @@ def test_everything_once_and_never_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     times = {"base": 1.0, "proxy": 0.25}
-    monkeypatch.setattr(tuning, "step_time", lambda models, inputs: times)
-    monkeypatch.setattr(tuning, "write_report", lambda folder: folder)  # half a second for each of nine runs
+    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs: times)
+    monkeypatch.setattr(prunetune.report, "write_report", lambda folder: folder)  # half a second for each of nine runs
     path = tmp_path / "paper.json"
     command = [*TABLES, "--scale", "smoke", "--folder", str(tmp_path / "runs"), "--json", str(path), "--markdown"]
     assert paper.main(command) == 0

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,20 @@ from benchmarks.time_to_quality import rivals, runs
 from benchmarks.time_to_quality.__main__ import main
 from benchmarks.time_to_quality.cases import PRESETS
 from benchmarks.time_to_quality.report import comparison, difference, ratio, report, result
-from benchmarks.time_to_quality.rivals import ARMS, Clock, PlainSearch, Task, default, hyperband, one_epoch, subset
+from benchmarks.time_to_quality.rivals import (
+    ARMS,
+    LADDER,
+    OURS,
+    Clock,
+    Found,
+    PlainSearch,
+    Task,
+    default,
+    first_epoch,
+    hyperband,
+    one_epoch,
+    subset,
+)
 from prunetune.engine import step_time
 
 SMOKE = PRESETS["smoke"]
@@ -34,7 +48,7 @@ SMOKE = PRESETS["smoke"]
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The benchmark sets the process to one thread, and Optuna to silence; step times need not be exact here."""
     threads, verbosity = torch.get_num_threads(), optuna.logging.get_verbosity()
-    monkeypatch.setattr("prunetune.tuning.run.step_time", functools.partial(step_time, seconds=0.05))
+    monkeypatch.setattr("prunetune.engine.step_time", functools.partial(step_time, seconds=0.05))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     yield
     torch.set_num_threads(threads)
@@ -52,24 +66,33 @@ def task(budget: float = math.inf, clock: Clock | None = None, seed: int = 0) ->
     return Task(SMOKE, SMOKE.load(seed, "cpu"), seed, clock or Clock("cpu"), budget)
 
 
-def test_all_arms_run_and_ours_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_arms_run_and_ours_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, file = tmp_path / "rows.jsonl", tmp_path / "result.json"
     common = ["--scale", "smoke", "--seeds", "1", "--seed-from", "3", "--rows", str(rows)]
-    assert main([*common, "--arms", "ours"]) == 0
-    ours = json.loads(rows.read_text())
+    assert main([*common, "--arms", "ours", "ladder"]) == 0
+    ours, ladder = map(json.loads, rows.read_text().splitlines())
     assert ours["proxy_epochs"] > 0
     assert 1 <= ours["base_epochs"] <= 3 * 3  # what was confirmed
-    ours["search_cpu_seconds"] = 0.2  # so that the rivals have little to spend
-    rows.write_text(json.dumps(ours) + "\n")
+    assert ladder["base_epochs"] == 3  # the winner's training
+    predicted = sum(rung["entrants"] * rung["price"] for rung in ladder["rungs"])
+    assert ladder["predicted_trainings"] == pytest.approx(predicted)
+    assert ladder["trials"] == ladder["rungs"][0]["entrants"]
+    ours["search_cpu_seconds"], ladder["search_cpu_seconds"] = 0.2, 0.4  # so that the rivals have little to spend
+    ladder["final_cpu_seconds"] = 0.1
+    rows.write_text(json.dumps(ours) + "\n" + json.dumps(ladder) + "\n")
 
     assert main([*common, "--json", str(file), "--markdown"]) == 0
     made = [json.loads(line) for line in rows.read_text().splitlines()]
-    assert made[0] == ours
+    assert made[:2] == [ours, ladder]
     assert sorted(each["arm"] for each in made) == sorted(ARMS)
     by_arm = {each["arm"]: each for each in made}
     assert {arm for arm, each in by_arm.items() if each["budget_seconds"] == 0.2} == {
-        arm for arm in ARMS if ARMS[arm].at_our_cost
-    }
+        "fewer-epochs", "data-subset", "one-epoch-top-3", "successive-halving", "random"
+    }  # fmt: skip
+    trained_on_top = {"fewer-epochs@ladder", "data-subset@ladder", "one-epoch@ladder"}
+    assert {arm for arm, each in by_arm.items() if each["budget_seconds"] == pytest.approx(0.4 - 0.1)} == trained_on_top
+    winner_is_there = {"fewer-trials@ladder", "successive-halving@ladder", "random@ladder"}
+    assert {arm for arm, each in by_arm.items() if each["budget_seconds"] == 0.4} == winner_is_there
     assert by_arm["default"]["trials"] == 4
     assert by_arm["quarter-of-the-trials"]["trials"] == 1
     assert by_arm["random"]["base_epochs"] <= 3 * by_arm["random"]["trials"]
@@ -79,11 +102,34 @@ def test_all_arms_run_and_ours_is_not_run_again(tmp_path: Path, capsys: pytest.C
     assert found["seeds"] == [3]
     assert set(found["versions"][0]) >= {"torch", "optuna"}
     cost = {arm: each["search_cpu_seconds"] + each["final_cpu_seconds"] for arm, each in by_arm.items()}
-    assert found["speedup_total"] == pytest.approx(cost["default"] / cost["ours"])
-    assert list(found["rivals"]) == list(ARMS)[3:]
-    random = found["rivals"]["random"]["accuracy_difference_points"]
-    assert random == pytest.approx(100 * (ours["test_accuracy"] - by_arm["random"]["test_accuracy"]))
+    assert found["two_rungs"]["speedup_total"] == pytest.approx(cost["default"] / cost["ours"])
+    assert found["total_trainings"] == pytest.approx(0.4 / 0.1)
+    assert found["speedup_total"] == pytest.approx(cost["default"] / by_arm["default"]["final_cpu_seconds"] / 4)
+    assert set(found["rivals_at_our_cost"]) == trained_on_top | winner_is_there
+    for mine, versus, random in (
+        (ladder, found["rivals_at_our_cost"], "random@ladder"),
+        (ours, found["two_rungs"]["rivals"], "random"),
+    ):
+        points = versus[random]["accuracy_difference_points"]
+        assert points == pytest.approx(100 * (mine["test_accuracy"] - by_arm[random]["test_accuracy"]))
     assert "| ours-identity " in capsys.readouterr().out
+
+
+def test_the_ladder_leaves_a_winner_that_is_judged_and_not_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two finals one is the winner that is there, with weights of zero: the first class, a tenth of the pictures."""
+    nothing = SMOKE.build(SMOKE.load(0, "cpu"))
+    with torch.no_grad():
+        for parameter in nothing.parameters():
+            parameter.zero_()
+    params = {"learning_rate": 0.1, "weight_decay": 1e-4, "batch_size": 16, "momentum": 0.9}
+    arm = replace(ARMS[LADDER], search=lambda task: Found(params, 1, 3, trained=nothing))
+    monkeypatch.setattr(runs, "ARMS", {LADDER: arm})
+    made = runs.run_arm(replace(SMOKE, finals=2), 0, LADDER)
+    labels = SMOKE.load(0, "cpu").test_labels
+    assert made["test_accuracies"][0] == pytest.approx(float((labels == 0).float().mean()))
+    assert len(made["test_accuracies"]) == 2
+    assert made["test_accuracies"][1] > made["test_accuracies"][0]
+    assert made["final_cpu_seconds"] > 0
 
 
 def test_the_default_is_what_optuna_alone_does() -> None:
@@ -182,6 +228,13 @@ def test_one_epoch_keeps_what_three_full_trainings_cost(trained: list[tuple[dict
     assert (found.trials, found.base_epochs) == (6, 6 + 9)
 
 
+def test_one_epoch_alone_spends_all_on_first_epochs(trained: list[tuple[dict[str, Any], int]]) -> None:
+    found = first_epoch(task(35, TenSeconds()))
+    assert [epochs for _, epochs in trained] == [1] * 4
+    assert found.params["learning_rate"] == max(params["learning_rate"] for params, _ in trained)
+    assert found.base_epochs == 4
+
+
 def test_epochs_on_a_fifth_of_the_images_are_fifths(trained: list[tuple[dict[str, Any], int]]) -> None:
     assert subset(task(24, TenSeconds())).base_epochs == pytest.approx(2 * 3 / 5)
 
@@ -216,12 +269,34 @@ def test_the_report_stops_where_it_is_told_and_at_scores_that_are_none() -> None
 def test_comparison_by_hand() -> None:
     """Ours 9 + 1 s and 11 + 1 s, theirs 43 + 1 s each: 88 / 22; points 80 - 81 and 84 - 82; seed 2 has no pair."""
     rows = [row(0, "ours", 9, 0.80), row(1, "ours", 11, 0.84), row(0, "random", 43, 0.81), row(1, "random", 43, 0.82)]
-    found = comparison([*rows, row(2, "random", 1, 0.1)], "random", "cpu")
+    found = comparison([*rows, row(2, "random", 1, 0.1)], "random", "cpu", mine=OURS)
     assert found["speedup_total"] == pytest.approx(4.0)
     assert found["accuracy_difference_points"] == pytest.approx(0.5)
     assert found["paired_seeds"] == 2
     assert found["speedup_total_interval"] is None
-    assert comparison(rows, "default", "cpu") == {}
+    assert comparison(rows, "default", "cpu", mine=OURS) == {}
+
+
+def test_the_ladder_counts_in_full_trainings_and_its_last_is_the_winners() -> None:
+    """A machine that is twice as slow for the default: (40 + 2) / 2 = 21, (28 + 1) / 1 = 29; ours 3 / 1 and 9 / 2."""
+    rows = [
+        row(0, "ladder", 3, 0.80, final=1), row(1, "ladder", 9, 0.84, final=2), row(2, "ladder", 6, 0.8, final=4),
+        row(0, "default", 40, 0.81, final=2), row(1, "default", 28, 0.82, final=1),
+        row(0, "random@ladder", 4, 0.79, final=1), row(0, "fewer-epochs@ladder", 1, 0.80, final=0.5),
+    ]  # fmt: skip
+    found = result(rows)
+    assert found["total_trainings"] == pytest.approx((3 + 4.5 + 1.5) / 3)
+    assert found["ladder_seeds"] == 3
+    assert found["speedup_total"] == pytest.approx((21 + 29) / (3 + 4.5))
+    assert found["accuracy_difference_points"] == pytest.approx((-1 + 2) / 2)
+    rivals = found["rivals_at_our_cost"]
+    assert rivals["random@ladder"]["speedup_total"] == pytest.approx(4 / 3)  # its winner is trained already
+    assert rivals["fewer-epochs@ladder"]["speedup_total"] == pytest.approx((1 + 0.5) / 0.5 / 3)
+    assert rivals["random@ladder"]["accuracy_difference_points"] == pytest.approx(1.0)
+    text = report(found, markdown=True)
+    assert "met: 3.00 full trainings (3.6 allowed)" in text
+    assert "met: +1.00 points against 'random@ladder' (+0.5 wanted)" in text
+    assert "NOT MET: +0.00 points against 'fewer-epochs@ladder' (+0.5 wanted)" in text
 
 
 def test_intervals_are_those_of_scipys_paired_bootstrap() -> None:
@@ -286,7 +361,7 @@ def test_what_cannot_be_is_said_before_anything_runs(
 
 
 def test_several_at_a_time_wait_for_the_cost_of_their_own_seed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Threads stand in for processes; ours of seed s costs s + 1 seconds."""
+    """Threads stand in for processes; a search of seed s costs s + 1 seconds, and a final training 1 s."""
     budgets = {}
 
     def made(key: tuple[int, str], scale: str, budget: float, device: str) -> dict[str, Any]:
@@ -298,8 +373,10 @@ def test_several_at_a_time_wait_for_the_cost_of_their_own_seed(monkeypatch: pyte
     rows = tmp_path / "rows.jsonl"
     assert main(["--scale", "smoke", "--seeds", "2", "--jobs", "3", "--rows", str(rows)]) == 0
     assert len(rows.read_text().splitlines()) == len(budgets) == 2 * len(ARMS)
+    on_top = {"fewer-epochs@ladder", "data-subset@ladder", "one-epoch@ladder"}
     for (seed, arm), budget in budgets.items():
-        assert budget == (seed + 1.0 if ARMS[arm].at_our_cost else math.inf)
+        spent = seed + 1.0 - (arm in on_top)  # the ladder's winner is trained then
+        assert budget == (spent if ARMS[arm].at_cost else math.inf)
 
 
 def test_one_at_a_time_goes_seed_by_seed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from prunetune import __version__
 from prunetune.cli.app import Kind, app
-from prunetune.cli.listing import Row, print_rows
+from prunetune.cli.listing import NamedEntry, print_rows
 from prunetune.console.summary import number
 
 CONFIG = """
@@ -262,7 +262,10 @@ def test_list_says_what_a_scorer_needs_and_is() -> None:
 
 
 def test_list_fits_the_terminal_and_loses_nothing() -> None:
-    rows = [Row("apoz", "labelled data", "The share of zeros " * 5, "apoz-scorer 1.2"), Row("b", "", "B.", "prunetune")]
+    rows = [
+        NamedEntry("apoz", "labelled data", "The share of zeros " * 5, "apoz-scorer 1.2"),
+        NamedEntry("b", "", "B.", "prunetune"),
+    ]
     console = Console(width=60, force_terminal=True, color_system=None, file=io.StringIO())
     print_rows(console, rows)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -49,8 +49,7 @@ def test_what_is_not_given_is_the_papers_but_for_the_search() -> None:
     config = parse_config(tomllib.loads(SMALLEST))
     assert config.pruning.scorer == "synflow"
     assert (config.search.optimizer, config.search.trial_pruner) == ("optuna:cmaes", "asha")
-    assert (config.ladder.asked, config.ladder.budget, config.search.n_trials) == (None, None, None)
-    assert config.search.epochs == 160
+    assert (config.search.n_trials, config.search.epochs, config.search.confirm) == (None, 160, None)
     assert config.train.schedule == "step"
     assert search_space(config) == spaces["paper"]
 

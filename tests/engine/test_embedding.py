@@ -149,11 +149,11 @@ def test_by_hand_refuses(arguments: dict[str, Any], message: str) -> None:
     ("options", "message"),
     [
         ({"ratio": {"stem": 0.5, "blok": 0.5}}, "unknown layer in ratio: 'blok'"),
-        ({"ratio": {"stem": 1.5}}, "ratio for 'stem' must be over 0 and at most 1"),
+        ({"ratio": {"stem": 1.5}}, "ratio is {'stem': 1.5}, but it must be a number above 0 and at most 1"),
         ({"ratio": 0.5, "protect": ["stm"]}, "unknown layer in protect: 'stm' (did you mean 'stem'?)"),
-        ({"ratio": 0.5, "protect": "stem"}, "protect must be several patterns; got 'stem'"),
-        ({"ratio": 0.5, "multiple_of": 0}, "multiple_of must be a whole number, at least 1; got 0"),
-        ({"ratio": 0.5, "heads": "some"}, "heads must be 'auto', 'dims' or 'whole'; got 'some'"),
+        ({"ratio": 0.5, "protect": "stem"}, "protect is 'stem', but it must be a list"),
+        ({"ratio": 0.5, "multiple_of": 0}, "multiple_of is 0, but it must be a whole number of at least 1"),
+        ({"ratio": 0.5, "heads": "some"}, "heads is 'some', but it must be 'auto', 'dims' or 'whole'"),
     ],
 )
 def test_prune_refuses(options: dict[str, Any], message: str) -> None:

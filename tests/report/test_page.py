@@ -302,7 +302,7 @@ def test_a_broken_database_is_said(make_run: MakeRun, result: dict[str, Any], co
         ("[]", r"is not a result\.json of prunetune: the file: "),
         ("{", r"is not a result\.json of prunetune: the file: Invalid JSON"),
         ('{"format": 2}', r"has format 2; this prunetune reads format 1"),
-        ('{"format": 1, "cost": {"base": {"flops": "many"}}}', r"cost\.base\.flops: Input should be a valid number"),
+        ('{"format": 1, "cost": {"base": {"flops": "many"}}}', r"cost\.base\.flops: Input should be a valid integer"),
         ('{"format": 1, "direction": "up"}', r"direction: Input should be 'maximize' or 'minimize'"),
     ],
 )

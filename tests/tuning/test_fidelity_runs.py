@@ -96,7 +96,7 @@ def test_trials_get_less_and_the_full_network_all(tmp_path: Path) -> None:
     train = Watched()
     record = _tune(tmp_path, train).record
     assert train.told == [(8, 2, 0.5, 0.25)] * 3 + [(16, 4, 1.0, 1.0)]
-    assert record["fidelity"] == {"resolution": 0.5, "epochs": 0.5, "data": 0.25, "cost": None}
+    assert record["fidelity"] == {"resolution": 0.5, "epochs": 0.5, "data": 0.25}
     assert record["epochs"] == 4
     assert record["search"]["epochs"] == 6
     trial = record["cost"]["trial"]

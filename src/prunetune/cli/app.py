@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -111,12 +112,43 @@ def run(
         + " --energy" * energy
         + " --anyway" * anyway
     ):
+        # loads torch: only for this command
         from prunetune.cli.config import read_config, with_budget, with_download, with_energy
 
         asked = read_config(config)
         asked = asked if budget is None else with_budget(asked, budget)
         asked = with_download(asked) if download else asked
         _run(with_energy(asked) if energy else asked, workers, resume=_resume(anyway), quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="The configuration of the run.", show_default=False)],
+    budget: Annotated[
+        str | None,
+        typer.Option(help="What all trainings may cost: 3 (full trainings) or 2h, 90m.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the ladder that `prunetune run` climbs with CONFIG, and what each rung costs. Nothing is trained.
+
+    Example: prunetune plan examples/run.toml --budget 3
+    """
+    with _exit_statuses(f"prunetune plan {config}" + (f" --budget {budget}" if budget is not None else "")):
+        from prunetune.cli.config import read_config, with_budget  # loads torch: only for this command
+        from prunetune.cli.launch import launch_plan
+        from prunetune.console.display import Terminal
+        from prunetune.console.summary import print_plan
+
+        asked = read_config(config)
+        console = Terminal(quiet=as_json)
+        made = launch_plan(
+            asked if budget is None else with_budget(asked, budget), say=lambda sentence: _say(console, sentence)
+        )
+        if as_json:
+            typer.echo(json.dumps(made.to_record(), indent=1))
+        else:
+            print_plan(console, made.to_record())
 
 
 @app.command()
@@ -144,7 +176,7 @@ def check(
     with _exit_statuses(
         again + (f" --epochs {epochs}" if epochs else "") + " --download" * download + " --anyway" * anyway
     ):
-        from prunetune.cli.config import read_config, with_download
+        from prunetune.cli.config import read_config, with_download  # loads torch: only for this command
         from prunetune.cli.launch import launch_check
         from prunetune.console.display import Terminal
         from prunetune.console.progress import show_progress
@@ -185,7 +217,7 @@ def compare(
     Example: prunetune compare examples/run.toml
     """
     with _exit_statuses(f"prunetune compare {config}" + " --download" * download + " --anyway" * anyway):
-        from prunetune.cli.config import read_config, with_download
+        from prunetune.cli.config import read_config, with_download  # loads torch: only for this command
         from prunetune.cli.launch import launch_compare
         from prunetune.console.display import Terminal
         from prunetune.console.progress import show_progress
@@ -243,7 +275,7 @@ def worker(
     """
     end_with_owner()
     with _exit_statuses("prunetune worker, with the same arguments"):
-        from prunetune.cli.launch import join, search_of
+        from prunetune.cli.launch import join, search_of  # loads torch: only for this command
         from prunetune.console.display import Terminal
         from prunetune.console.progress import show_progress
 
@@ -265,7 +297,7 @@ def worker(
 
 def _scorers(incomplete: str) -> list[str]:
     """Names for the shell's completion."""
-    from prunetune.plugins import scorers
+    from prunetune.plugins import scorers  # loads torch: only for this command
 
     return [name for name in scorers.names() if name.startswith(incomplete)]
 
@@ -306,7 +338,7 @@ def prune(
     with _exit_statuses("prunetune prune, with the same arguments"):
         import torch
 
-        from prunetune.cli import commands
+        from prunetune.cli import commands  # loads torch: only for this command
 
         torch.manual_seed(seed)
         options = {
@@ -331,7 +363,7 @@ def init(
     Example: prunetune init
     """
     with _exit_statuses("prunetune init"):
-        from prunetune.cli.commands import write_template
+        from prunetune.cli.commands import write_template  # loads torch: only for this command
 
         write_template(file)
         typer.echo(f"{file} is written; change it, then: prunetune run {file}")
@@ -349,7 +381,7 @@ def report(
     Example: prunetune report runs/demo
     """
     with _exit_statuses("prunetune report, with the same arguments"):
-        from prunetune.report import write_report
+        from prunetune.report import write_report  # loads torch: only for this command
 
         typer.echo(str(write_report(folder, storage=study)))
 
@@ -367,11 +399,11 @@ def dashboard(
     Example: prunetune dashboard runs/demo --port 8080
     """
     with _exit_statuses("prunetune dashboard, with the same arguments"):
-        from prunetune.cli.dashboard import Dashboard, check_installed, storage_of
+        from prunetune.cli.dashboard import Dashboard, check_installed, storage_of  # loads torch: only for this command
 
         url = storage_of(folder, study)
         check_installed()
-        from prunetune.backends.study.storage import connected
+        from prunetune.backends.study.storage import connected  # loads torch: only for this command
 
         with connected(url) as storage:
             board = Dashboard(storage, port)
@@ -391,7 +423,7 @@ def demo(
     Example: prunetune demo
     """
     with _exit_statuses("prunetune demo" if folder == Path("runs/demo") else f"prunetune demo --folder {folder}"):
-        from prunetune.cli.demo import demo_config
+        from prunetune.cli.demo import demo_config  # loads torch: only for this command
 
         _run(demo_config(folder), quiet=quiet, as_json=as_json)
 
@@ -404,10 +436,10 @@ def list_names(
 
     Example: prunetune list scorers
     """
-    from prunetune.cli.listing import print_rows, registries, rows
+    from prunetune.cli.listing import print_rows, registries, rows  # loads torch: only for this command
 
     if kind is not None:
-        from prunetune.console.display import Terminal
+        from prunetune.console.display import Terminal  # loads torch: only for this command
 
         print_rows(Terminal(), rows(kind.value))
         return
@@ -417,7 +449,7 @@ def list_names(
 
 def _run(config: Config, workers: int = 1, *, resume: Resume = "same", quiet: bool, as_json: bool) -> None:
     """Do the job with progress on the terminal, and print what came out: tables, nothing, or ``result.json``."""
-    from prunetune.cli.launch import launch
+    from prunetune.cli.launch import launch  # loads torch: only for this command
     from prunetune.console.display import Terminal
     from prunetune.console.progress import show_progress
     from prunetune.console.summary import print_summary

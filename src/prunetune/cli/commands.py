@@ -8,7 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from prunetune.cli.own_code import example_input, network
 from prunetune.errors import InputError
+from prunetune.pruning.cut import prune
 
 if TYPE_CHECKING:
     from prunetune.pruning.result import PruneResult
@@ -28,9 +30,6 @@ class Asked:
 
 def cut(asked: Asked) -> PruneResult:
     """The network cut as asked; raises InputError for what cannot be imported, read or cut."""
-    from prunetune.cli.own_code import example_input, network
-    from prunetune.pruning.cut import prune
-
     model = network(asked.model)
     inputs = tuple(example_input(text) for text in asked.inputs)
     if not inputs:

@@ -13,13 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from prunetune.backends import Categorical, Float, Int, SearchSpace, optimizers, spaces, trial_pruners
+from prunetune.backends.space import check_points
+from prunetune.backends.study.reannealed import check_rungs
 from prunetune.cli.config_errors import allowed, first_sentence
 from prunetune.cli.tables import HYPERPARAMETERS, Config, Dimension, Train
+from prunetune.data import datasets
 from prunetune.errors import InputError, unknown_name
+from prunetune.tuning.fidelity import Fidelity, fidelities
+from prunetune.zoo import models
 
 if TYPE_CHECKING:
     import prunetune.tuning.fidelity
-    from prunetune.backends import Distribution, SearchSpace
+    from prunetune.backends import Distribution
     from prunetune.tuning.settings import Search
 
 OWN_TRAIN: Final = {"function", "evaluate"}
@@ -92,8 +98,6 @@ def _check_confirm(search: Search, content: Mapping[str, Any]) -> None:
 
 def search_space(config: Config) -> SearchSpace:
     """What a configuration searches: a space by its name, or the ranges and choices that it lists."""
-    from prunetune.backends import SearchSpace, spaces
-
     if isinstance(config.search.space, str):
         return spaces[config.search.space]
     own = config.train.function is not None
@@ -102,8 +106,6 @@ def search_space(config: Config) -> SearchSpace:
 
 def fidelity_of(config: Config) -> prunetune.tuning.fidelity.Fidelity:
     """What a configuration asks of its trials."""
-    from prunetune.tuning.fidelity import Fidelity, fidelities
-
     asked = config.fidelity
     if asked.name is not None:
         return fidelities[asked.name]
@@ -157,10 +159,6 @@ def _check_built_in(config: Config) -> None:
 
 def _check_names(config: Config) -> None:
     """Raise InputError for a name that cannot be looked up."""
-    from prunetune.backends import optimizers, spaces, trial_pruners
-    from prunetune.tuning.fidelity import fidelities
-    from prunetune.zoo import models
-
     named: list[tuple[str, str, Callable[[str], None]]] = [
         ("search.optimizer", str(config.search.optimizer), optimizers.check),
         ("search.trial_pruner", str(config.search.trial_pruner), trial_pruners.check),
@@ -180,8 +178,6 @@ def _check_names(config: Config) -> None:
 
 def _check_data(config: Config) -> None:
     """Raise InputError for a dataset that there is not, or that has no folder or no download."""
-    from prunetune.data import datasets
-
     data = config.data
     if data is None:
         return
@@ -199,8 +195,6 @@ def _check_data(config: Config) -> None:
 
 def _check_space(config: Config) -> None:
     """Raise InputError where the space and the fixed values contradict each other or the job's possible values."""
-    from prunetune.backends.space import check_points
-
     own = config.train.function is not None
     if not isinstance(config.search.space, str):
         for name, dimension in config.search.space.items():
@@ -226,8 +220,6 @@ def _check_space(config: Config) -> None:
 def _check_rungs(config: Config) -> None:
     """Raise InputError if schedules are to be finished at rungs and the trial pruner has none."""
     if config.search.rungs == "reannealed":
-        from prunetune.backends.study.reannealed import check_rungs
-
         try:
             check_rungs(str(config.search.trial_pruner), config.search.epochs)
         except InputError as error:
@@ -236,8 +228,6 @@ def _check_rungs(config: Config) -> None:
 
 def _check_comparison(config: Config) -> None:
     """Raise InputError where [compare] names a model that there is not, or that lacks its classes."""
-    from prunetune.zoo import models
-
     for name in config.compare.smaller:
         try:
             if ":" not in name:
@@ -270,8 +260,6 @@ def _is_whole(name: str) -> bool:
 
 def _distribution(name: str, dimension: Dimension, *, own: bool) -> Distribution:
     """The distribution of the hyperparameter ``name``: of numbers as ``[train]`` takes them, or as they are written."""
-    from prunetune.backends import Categorical, Float, Int
-
     low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
     if dimension.choices is not None:
         kind = None if own else int if _is_whole(name) else float

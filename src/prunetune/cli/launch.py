@@ -17,9 +17,11 @@ from prunetune.comparison.settings import Comparison
 from prunetune.data._files import Say, silently
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
+from prunetune.ladder.plan import Plan
 from prunetune.record.folder import RunFolder, read_tables, sqlite_url, whole_path
 from prunetune.tuning.fidelity import FULL
 from prunetune.tuning.fingerprint import Resume
+from prunetune.tuning.planning import plan
 from prunetune.tuning.settings import Search
 from prunetune.tuning.tuner import TuneResult, tune
 from prunetune.tuning.worker import WAIT_SECONDS, joined, work
@@ -61,6 +63,22 @@ def launch(
             country=config.run.country,
             observer=crowd,
         )
+
+
+def launch_plan(config: Config, observer: Observer = silent, say: Say = silently) -> Plan:
+    """The ladder of the run that ``config`` describes; see ``prunetune.plan``."""
+    job = prepare(config, say)
+    problem = {name: each for name, each in _problem(config, job).items() if name not in ("train", "space", "run_dir")}
+    return plan(
+        **problem,
+        pruning=config.pruning,
+        search=_search(config, job),
+        fidelity=fidelity_of(config),
+        ladder=config.ladder.asked,
+        budget=config.ladder.budget,
+        steps_per_epoch=job.steps_per_epoch,
+        observer=observer,
+    )
 
 
 def launch_check(

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from prunetune.backends import full_name, optimizers, spaces, trial_pruners
+from prunetune.backends.pruners.none import none
+from prunetune.data import datasets
 from prunetune.errors import PrunetuneError
+from prunetune.ladder import ladders
+from prunetune.plugins import make_scorer, normalisers, reductions, scorers
+from prunetune.plugins.base import Need
+from prunetune.transfer import transfers
+from prunetune.tuning.fidelity import describe, fidelities
+from prunetune.zoo import models
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +30,7 @@ SENTENCE = re.compile(r".*?(?<!\bal)(?<!\beq)(?<!e\.g)(?<!i\.e)\.(?=\s+[A-Z`]|\s
 """Up to a full stop that ends a sentence: not those of "et al.", "eq." and the like."""
 
 
-class Row(NamedTuple):
+class NamedEntry(NamedTuple):
     """One name. `needs` is empty for kinds that need nothing besides themselves."""
 
     name: str
@@ -32,14 +41,6 @@ class Row(NamedTuple):
 
 def registries() -> dict[str, Registry[Any]]:
     """Everything that has names, by the kind as the command line has it."""
-    from prunetune.backends import optimizers, spaces, trial_pruners
-    from prunetune.data import datasets
-    from prunetune.ladder import ladders
-    from prunetune.plugins import normalisers, reductions, scorers
-    from prunetune.transfer import transfers
-    from prunetune.tuning.fidelity import fidelities
-    from prunetune.zoo import models
-
     return {
         "scorers": scorers,
         "reductions": reductions,
@@ -55,7 +56,7 @@ def registries() -> dict[str, Registry[Any]]:
     }
 
 
-def rows(kind: str) -> list[Row]:
+def rows(kind: str) -> list[NamedEntry]:
     """A row for every name of a kind; where a plugin is broken, its description is the sentence that says so."""
     registry = registries()[kind]
     describe = _DESCRIBERS.get(kind, _by_docstring)
@@ -65,11 +66,11 @@ def rows(kind: str) -> list[Row]:
             needs, description = describe(name, registry)
         except PrunetuneError as error:
             needs, description = "", str(error)
-        table.append(Row(name, needs, description, ", ".join(registry.sources(name))))
+        table.append(NamedEntry(name, needs, description, ", ".join(registry.sources(name))))
     return table
 
 
-def print_rows(console: Console, table: list[Row]) -> None:
+def print_rows(console: Console, table: list[NamedEntry]) -> None:
     """On a terminal a table of its width; elsewhere a line a name, which is never wrapped, the name first."""
     needs = any(row.needs for row in table)
     if not console.is_terminal:
@@ -88,7 +89,7 @@ def print_rows(console: Console, table: list[Row]) -> None:
     console.print(grid)
 
 
-def plain(table: list[Row]) -> list[str]:
+def plain(table: list[NamedEntry]) -> list[str]:
     """A line a name: name, needs (`-` for nothing), source, description, all but the last padded."""
     columns = [[row.name, *([row.needs or "-"] if any(r.needs for r in table) else []), row.source] for row in table]
     widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
@@ -115,9 +116,6 @@ def _by_docstring(name: str, registry: Registry[Any]) -> tuple[str, str]:
 
 def _scorer(name: str, registry: Registry[Any]) -> tuple[str, str]:
     """What a scorer needs is known of a scorer that is made."""
-    from prunetune.plugins import make_scorer
-    from prunetune.plugins.base import Need
-
     scorer = make_scorer(name)
     try:
         needs = ", ".join(need.value for need in Need if need in scorer.needs)
@@ -128,8 +126,6 @@ def _scorer(name: str, registry: Registry[Any]) -> tuple[str, str]:
 
 def _optimizer(name: str, registry: Registry[Any]) -> tuple[str, str]:
     """A factory says by its attribute `needs` which distribution it needs beyond prunetune's own."""
-    from prunetune.backends import full_name
-
     factory = registry[name]
     if (full := full_name(name)) != name:
         return getattr(factory, "needs", ""), f"Short for {full}."
@@ -138,8 +134,6 @@ def _optimizer(name: str, registry: Registry[Any]) -> tuple[str, str]:
 
 def _trial_pruner(name: str, registry: Registry[Any]) -> tuple[str, str]:
     """All that stop anything need to know how a trial goes; ours that does not is `none`."""
-    from prunetune.backends.pruners.none import none
-
     factory = registry[name]
     return "" if factory is none else "a score every epoch", first_sentence(factory)
 
@@ -149,8 +143,6 @@ def _space(name: str, registry: Registry[Any]) -> tuple[str, str]:
 
 
 def _fidelity(name: str, registry: Registry[Any]) -> tuple[str, str]:
-    from prunetune.tuning.fidelity import describe
-
     return "", describe(registry[name])
 
 

@@ -120,7 +120,7 @@ class Data(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
-class Fidelity(Section):
+class FidelityTable(Section):
     """``[fidelity]``: what makes trials cheap besides the narrower proxy; all whole without it.
 
     A ``name``; or shares of the full images' ``resolution``, of the ``epochs`` and of the training ``data``; or the
@@ -298,7 +298,7 @@ class CompareTable(Comparison):
     smaller: tuple[str, ...] = ()
 
 
-class Run(Section):
+class RunTable(Section):
     """``[run]``: the folder that everything is written to, and the device (auto: a GPU if there is one).
 
     Processes of ``run --workers`` have the GPUs in turn: all, or those of a list, "cuda:0,cuda:2".
@@ -337,10 +337,10 @@ class Config(Section):
     pruning: Annotated[Pruning, FromTable] = Pruning()
     search: Annotated[SearchTable, FromTable] = SearchTable()
     ladder: Annotated[LadderTable, FromTable] = LadderTable()
-    fidelity: Fidelity = Fidelity()
+    fidelity: FidelityTable = FidelityTable()
     train: Train = Train()
     compare: Annotated[CompareTable, FromTable] = CompareTable()
-    run: Run
+    run: RunTable
 
     _source: Path | None = PrivateAttr(default=None)
 

@@ -138,6 +138,19 @@ def cost_table(record: Mapping[str, Any]) -> Table:
     return table
 
 
+def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
+    """Print the rungs of a plan, what they cost, and why it has them; ``plan`` is a record of one."""
+    table = _table("The ladder", "configurations", "cost of one", "of all")
+    for place, (network, entrants, price) in enumerate(
+        zip(plan["networks"], plan["entrants"], plan["prices"], strict=True), 1
+    ):
+        table.add_row(f"{place}. {network}", str(entrants), f"{price:.3g}", f"{entrants * price:.3g}")
+    console.print(Group("", table, ""))
+    for reason in plan["reasons"]:
+        console.print(reason, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"In all {plan['total']:.3g} full trainings of the full network.", markup=False, highlight=False)
+
+
 def ladder_table(record: Mapping[str, Any]) -> Table:
     """The rungs: what was trained on each, how many, and what it cost in full trainings and time."""
     table = _table("The ladder", "configurations", "cost of one", "time")

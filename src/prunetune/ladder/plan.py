@@ -41,7 +41,9 @@ class Plan:
 
     def to_record(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
-        return {"ladder": self.ladder.to_record(), "prices": [*self.prices], "reasons": [*self.reasons]}
+        told = {"networks": [rung.describe() for rung in self.ladder.rungs], "entrants": [*self.ladder.entrants]}
+        plain = {"ladder": self.ladder.to_record(), "prices": [*self.prices], "reasons": [*self.reasons]}
+        return {**plain, **told, "total": self.total}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:

@@ -25,7 +25,7 @@ __all__ = ["load_run", "write_report"]
 
 def load_run(run_dir: str | Path, *, storage: str | None = None) -> Run:
     """What a run folder holds, as plain values; see ``prunetune.report.run.load_run``."""
-    from prunetune.report.run import load_run as load
+    from prunetune.report.run import load_run as load  # loads plotly: only for a page
 
     return load(run_dir, storage=storage)
 
@@ -45,7 +45,7 @@ def write_report(run_dir: str | Path, *, storage: str | None = None) -> Path:
     InputError
         The folder has no ``result.json``, or one that prunetune did not write.
     """
-    from prunetune.record.folder import whole_path
+    from prunetune.record.folder import whole_path  # loads plotly: only for a page
     from prunetune.report.page import write_page
 
     return write_page(load_run(run_dir, storage=storage), whole_path("the run folder", run_dir) / "report.html")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import optuna
 
     from prunetune.backends.study.study import StudySettings
-    from prunetune.tuning.run import Run
+    from prunetune.tuning.run import TuningRun
 
 SEARCH_STUDY: Final = "search"  # in the run folder
 CONFIRM_STUDY: Final = "confirm"
@@ -59,7 +59,7 @@ class Ascent:
 
     def __init__(
         self,
-        run: Run,
+        run: TuningRun,
         made: Plan,
         costs: Costs,
         networks: Mapping[float | None, PruningPlan],
@@ -266,7 +266,7 @@ class Ascent:
         self.run.record["n_trials"] = self.plan.ladder.entrants[0]
 
 
-def begun_ascent(run: Run, made: Plan, found: Survey) -> Ascent:
+def begun_ascent(run: TuningRun, made: Plan, found: Survey) -> Ascent:
     """The ladder of a run that is new; its networks and its plan are written down."""
     networks = {rung.width: found.networks[rung.width].plan for rung in made.ladder.rungs if rung.width != 1}
     kept = []
@@ -281,7 +281,7 @@ def begun_ascent(run: Run, made: Plan, found: Survey) -> Ascent:
     return ascent
 
 
-def resumed_ascent(run: Run) -> Ascent | None:
+def resumed_ascent(run: TuningRun) -> Ascent | None:
     """The ladder of an earlier start, if it has one; a larger budget makes a larger plan."""
     part = run.record.get("ladder")
     if not part:

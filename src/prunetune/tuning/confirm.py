@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
     from prunetune.backends.study.trial import Report
     from prunetune.events import Phase
-    from prunetune.tuning.run import Run
+    from prunetune.tuning.run import TuningRun
 
 
-def confirm(run: Run) -> None:
+def confirm(run: TuningRun) -> None:
     """Train the best of the search of ``run`` on the full network; the winner's weights become those of the run."""
 
     def update() -> None:
@@ -86,7 +86,7 @@ def confirm(run: Run) -> None:
     run.folder.drop_weights(run.folder.trial_weights)
 
 
-def crown(run: Run) -> bool:
+def crown(run: TuningRun) -> bool:
     """Make the best of a search on the full network the winner; False where its weights were not kept in the folder."""
     with open_study(run.folder.storage, SEARCH_STUDY, run.settings.study(), observer=run.observer) as study:
         best = top_trials(study, 1)[0]
@@ -99,7 +99,7 @@ def crown(run: Run) -> bool:
     return True
 
 
-def _coming(run: Run, study: optuna.Study) -> tuple[list[Climber], int]:
+def _coming(run: TuningRun, study: optuna.Study) -> tuple[list[Climber], int]:
     """Who is trained on the full network, the best first, and the epochs that they have had."""
     if run.ascent is not None and run.ascent.last:
         return run.ascent.coming(run.ascent.last), run.ascent.settings(run.ascent.last - 1).epochs
@@ -109,7 +109,7 @@ def _coming(run: Run, study: optuna.Study) -> tuple[list[Climber], int]:
     return [there[number] for number in order[: confirmations(run.settings, run.folder, study)]], searched.epochs
 
 
-def _sum_up(run: Run, confirmed: optuna.Study) -> None:
+def _sum_up(run: TuningRun, confirmed: optuna.Study) -> None:
     """Write down what the rungs took in full trainings, and about what the customary search would have taken."""
     ended = [trial for trial in confirmed.get_trials(deepcopy=False) if outcome(trial) == "complete"]
     full = sum(parts.train_seconds(trial) for trial in ended) / len(ended)
@@ -124,14 +124,14 @@ def _sum_up(run: Run, confirmed: optuna.Study) -> None:
     run.record["time"].update(search_on_base_estimate=customary * full, estimate_basis=basis)
 
 
-def confirm_settings(run: Run) -> StudySettings:
+def confirm_settings(run: TuningRun) -> StudySettings:
     """Those of the study with the trainings of the full network: full epochs, and no stopping but the race."""
     pruner = "race" if run.settings.search.race else "none"
     searched = run.settings.study()
     return replace(searched, epochs=run.settings.epochs, optimizer="random", trial_pruner=pruner, rungs="truncated")
 
 
-def on_base(run: Run, place: Callable[[int], Path]) -> Objective:
+def on_base(run: TuningRun, place: Callable[[int], Path]) -> Objective:
     """The objective on the full network; a trial's weights are kept at ``place(number)``."""
 
     def keep(model: nn.Module, report: Report) -> None:
@@ -146,13 +146,13 @@ def refined_winner(record: provenance.Record) -> provenance.Record | None:
     return winner if winner and winner.get("refine_trial") else None
 
 
-def better(run: Run, new: provenance.Record, old: provenance.Record | None) -> bool:
+def better(run: TuningRun, new: provenance.Record, old: provenance.Record | None) -> bool:
     """Whether the score of ``new`` is better than that of ``old``, if there is an old one."""
     sign = 1.0 if run.settings.search.direction == "maximize" else -1.0
     return old is None or sign * (new["score"] - old["score"]) > 0
 
 
-def promote(run: Run, winner: provenance.Record, weights: Path) -> None:
+def promote(run: TuningRun, winner: provenance.Record, weights: Path) -> None:
     """Make ``winner`` and its ``weights`` those of the run. Where they are gone they were promoted before.
 
     The record is first: what is killed in between finds the file beside it at the next start.

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Final
 
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
 from prunetune.record.folder import FORMAT, RunFolder
@@ -13,6 +14,9 @@ from prunetune.record.provenance import Record, read_params
 from prunetune.record.schema import Result, TimePart, plain
 from prunetune.record.stored import LATER
 from prunetune.tuning.energy import Meter
+
+EMPTY: Final = (*LATER, "confirmation")
+"""What is in a record though there is nothing to say yet."""
 
 
 class Journal:
@@ -30,7 +34,7 @@ class Journal:
         """Start the record of a run that is new."""
         unknown = TimePart(estimate_basis="not known yet")
         known = plain(replace(result, confirmation=(), time=unknown, test={}))
-        self.record = {name: each for name, each in known.items() if each is not None or name in LATER}
+        self.record = {name: each for name, each in known.items() if each not in (None, []) or name in EMPTY}
 
     def go_on_with(self, record: Record) -> None:
         """Take up what an earlier start has written."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from prunetune.tuning.run import Run
+    from prunetune.tuning.run import TuningRun
 
 REFINE_STUDY: Final = "refine"  # in the run folder
 QUARTER: Final = 4
@@ -32,7 +32,7 @@ BASE: Final = SAME_NETWORK
 PROXY: Final = "proxy"
 
 
-def refine(run: Run) -> None:
+def refine(run: TuningRun) -> None:
     """Run the trials on the full network that ``run`` asks for; one that beats the winner takes its place."""
 
     def update() -> None:

@@ -60,7 +60,7 @@ class TuneResult:
         The outcome is "complete", "pruned", "diverged", "failed" or "interrupted". The score is the last that was
         reported, or None. Raises SearchError if the study in the run folder cannot be read.
         """
-        from prunetune.report.trials import read_trials
+        from prunetune.report.trials import read_trials  # loads SQLAlchemy: only when asked
 
         trials, problem = read_trials(self.run_dir / "study.db", SEARCH_STUDY)
         if problem is not None:

@@ -58,7 +58,7 @@ ASKED: Final = ("n_trials", "refine", "confirm")
 """What may be raised later."""
 
 
-class Run:
+class TuningRun:
     """One run from start or restart to end."""
 
     def __init__(

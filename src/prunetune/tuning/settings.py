@@ -55,7 +55,7 @@ class Pruning(Budget):
 
 def absolute_url(storage: object) -> str:
     """The URL of a storage, whose file, if it is one, is found from any folder. Raises InputError for what is none."""
-    from prunetune.backends.study.storage import absolute, check_url
+    from prunetune.backends.study.storage import absolute, check_url  # loads Optuna: only for a search
 
     if not isinstance(storage, str):
         raise InputError(f"storage must be a URL; got {type(storage).__name__}: write 'journal:///FILE', say")
@@ -133,7 +133,7 @@ class Search(Options):
 
     def to_record(self) -> dict[str, Any]:
         """What was asked for, without a password."""
-        from prunetune.backends.study.storage import without_password
+        from prunetune.backends.study.storage import without_password  # loads Optuna: only for a search
 
         shown = None if self.storage is None else without_password(self.storage)
         return {**asdict(self), "storage": shown}
@@ -172,7 +172,7 @@ class Settings(Options):
 
     def study(self) -> "StudySettings":
         """Those of the search on the proxy. Raises InputError for unknown names."""
-        from prunetune.backends.study.study import StudySettings
+        from prunetune.backends.study.study import StudySettings  # loads Optuna: only for a search
 
         search = self.search
         return StudySettings(

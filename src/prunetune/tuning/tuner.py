@@ -24,7 +24,7 @@ from prunetune.tuning.fidelity import FULL, Fidelity
 from prunetune.tuning.fingerprint import Resume, check_resume
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.result import TuneResult
-from prunetune.tuning.run import Run
+from prunetune.tuning.run import TuningRun
 from prunetune.tuning.settings import Pruning, Search
 from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
@@ -159,7 +159,7 @@ def tune(
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         for remark in remarks:
             watching(Warned(remark))
-        result = Run(problem, settings, folder, watching, meter, points, remarks).go(base, resume)
+        result = TuningRun(problem, settings, folder, watching, meter, points, remarks).go(base, resume)
     watching.sum_up("summary", result.run_dir)
     return result
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
+from prunetune.console import summary
+from prunetune.console.display import Terminal
+from prunetune.console.progress import show_progress
 from prunetune.events import Event, Observer
 
 if TYPE_CHECKING:
@@ -29,8 +32,6 @@ class Watching:
 
     def __enter__(self) -> Self:
         if self._given is None:
-            from prunetune.console.progress import show_progress
-
             self._console = _console()
             self._observer: Observer = self._stack.enter_context(show_progress(self._console))
         else:
@@ -50,8 +51,6 @@ class Watching:
     def sum_up(self, kind: Literal["summary", "check", "comparison"], run_dir: Path) -> None:
         """Print how it ended, after the block, unless somebody else was to observe."""
         if self._console is not None:
-            from prunetune.console import summary
-
             prints = {
                 "summary": summary.print_summary,
                 "check": summary.print_check,
@@ -61,8 +60,6 @@ class Watching:
 
 
 def _console() -> Console:
-    from prunetune.console.display import Terminal
-
     notebook = "ipykernel" in sys.modules
     on_terminal = sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
     return Terminal(stderr=not notebook and not on_terminal, force_jupyter=False)

@@ -140,7 +140,18 @@ def _copy_by_its_own_way(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
             f"the {type(module).__name__} cannot be copied ({type(error).__name__}: {error}), and prunetune works on "
             "copies; leave out what it keeps that has no copy, or give its class a __deepcopy__"
         ) from error
+    if isinstance(module, torch.jit.ScriptModule):
+        _put_into_script(module, twin, memo)
     return twin
+
+
+def _put_into_script(module: nn.Module, twin: nn.Module, memo: Mapping[int, Any]) -> None:
+    """Give a copied TorchScript its replacements: torch copies it in C++, which does not know of the memo."""
+    for own, copied in zip(module.modules(), twin.modules(), strict=True):
+        for kind in _TENSORS:
+            for name, tensor in getattr(own, kind).items():
+                if id(tensor) in memo:
+                    getattr(copied, kind)[name] = memo[id(tensor)]
 
 
 def _copy_value(value: Any, memo: dict[int, Any]) -> Any:
@@ -198,9 +209,9 @@ def _copies_plainly(kind: type[nn.Module]) -> bool:
     """Whether nothing but the attributes makes a copy of such a module.
 
     torch's own `__setstate__` only mend what older versions of torch have pickled; recurrent layers keep references to
-    their weights besides.
+    their weights besides, and TorchScript has its state in C++.
     """
-    if issubclass(kind, nn.RNNBase):
+    if issubclass(kind, (nn.RNNBase, torch.jit.ScriptModule)):
         return False
     said = {name: owner.__module__ for owner in reversed(kind.__mro__[:-1]) for name in vars(owner)}
     own_ways = ("__deepcopy__", "__reduce_ex__", "__reduce__", "__getnewargs__", "__getnewargs_ex__")

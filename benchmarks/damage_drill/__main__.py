@@ -1,10 +1,10 @@
 """Damage run folders in every way, and see what each command makes of it: `python -m benchmarks.damage_drill`.
 
-Two runs of a tiny network, one finished and one stopped in its search, are copied, and in each copy one file is damaged
-at random: bytes, length, a field of its JSON, a row or a value of its database. Then it is continued, made longer,
-checked, joined by a worker and reported. Every command must either end in an error on purpose, which is a sentence, or
-do what it should: the winner's score must be the one that its hyperparameters have, which is known without training, or
-what the damaged file says of a run that is finished.
+Three runs of a tiny network, one finished, one stopped in its search and one on the last rung of its ladder, are
+copied, and in each copy one file is damaged at random: bytes, length, a field of its JSON, a row or a value of its
+database. Then it is continued, made longer, checked, joined by a worker and reported. Every command must either end in
+an error on purpose, which is a sentence, or do what it should: the winner's score must be the one that its
+hyperparameters have, which is known without training, or what the damaged file says of a run that is finished.
 """
 
 from __future__ import annotations

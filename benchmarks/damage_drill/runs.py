@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import math
 import random
@@ -42,6 +43,11 @@ from prunetune.tuning.worker import work
 
 TRIALS: Final = 4
 STOPPED_AFTER: Final = 2
+CLIMBING: Final = "climbing"
+STEPS: Final = {"1.0": 1.0, "0.5": 0.4, "0.25": 0.2, "0.125": 0.1}
+"""Seconds by the share of the width."""
+BUDGET: Final = 3
+"""Full trainings: with four trials on the first rung it buys a rung between and the last."""
 SECONDS: Final = 120  # a whole run takes some 20 s on a busy machine; longer only what waits for what never comes
 SPACE: Final = {"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)}
 JOB: Final = {
@@ -65,16 +71,22 @@ def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
     return float(score)
 
 
-def arguments(folder: Path, trials: int = TRIALS, observer: Observer = silent) -> dict[str, Any]:
-    search = Search(n_trials=trials, confirm=2, refine=1, optimizer="random", trial_pruner="none", direction="maximize")
+def arguments(folder: Path, more: int = 0, observer: Observer = silent) -> dict[str, Any]:
+    """Those of ``tune`` for the run in a folder of that name, made longer by so much."""
+    common = {"optimizer": "random", "trial_pruner": "none", "direction": "maximize"}
+    asked: dict[str, Any] = {
+        "pruning": Pruning(scorer="magnitude", ratio=0.5),
+        "search": Search(n_trials=TRIALS + more, confirm=2, refine=1, **common),
+    }
+    if folder.name == CLIMBING:
+        asked = {"budget": BUDGET + more, "search": Search(n_trials=TRIALS, **common)}
     return {
         "space": SPACE,
         "example_inputs": torch.zeros(2, 6),
         "epochs": 2,
         "run_dir": folder,
         "observer": observer,
-        "pruning": Pruning(scorer="magnitude", ratio=0.5),
-        "search": search,
+        **asked,
     }
 
 
@@ -83,7 +95,7 @@ def go_on(folder: Path) -> None:
 
 
 def make_longer(folder: Path) -> None:
-    _judge(folder, tune(net, train, **arguments(folder, TRIALS + 1)))
+    _judge(folder, tune(net, train, **arguments(folder, 1)))
 
 
 def _judge(folder: Path, result: TuneResult) -> None:
@@ -94,7 +106,8 @@ def _judge(folder: Path, result: TuneResult) -> None:
 
 
 def check_again(folder: Path) -> None:
-    check(net, train, **arguments(folder), configurations=4)
+    asked = {name: given for name, given in arguments(folder).items() if name != "budget"}
+    check(net, train, **asked, configurations=4)
     print_check(Console(file=io.StringIO()), folder)
 
 
@@ -118,19 +131,23 @@ COMMANDS: Final[dict[str, Callable[[Path], object]]] = {
 
 
 def prepare(parent: Path) -> list[Path]:
-    """A finished run and one that was stopped; both were checked, and have a configuration."""
-    finished, stopped = parent / "finished", parent / "stopped"
-    for folder in (finished, stopped):
+    """A finished run, one that was stopped, and one that was stopped on the last rung of its ladder.
+
+    All were checked, and have a configuration.
+    """
+    finished, stopped, climbing = (parent / name for name in ("finished", "stopped", CLIMBING))
+    for folder in (finished, stopped, climbing):
         configure_again(folder)
         check_again(folder)
     go_on(finished)
-    with contextlib.suppress(KeyboardInterrupt):
-        tune(net, train, **arguments(stopped, observer=_stop))
-    return [finished, stopped]
+    for folder, phase, number in ((stopped, "search", STOPPED_AFTER), (climbing, "train", 0)):
+        with contextlib.suppress(KeyboardInterrupt):
+            tune(net, train, **arguments(folder, observer=functools.partial(_stop, phase, number)))
+    return [finished, stopped, climbing]
 
 
-def _stop(event: Event) -> None:
-    if isinstance(event, TrialStarted) and event.number == STOPPED_AFTER:
+def _stop(phase: str, number: int, event: Event) -> None:
+    if isinstance(event, TrialStarted) and (event.phase, event.number) == (phase, number):
         raise KeyboardInterrupt
 
 
@@ -197,7 +214,9 @@ def _within(seconds: int) -> Iterator[None]:
 @contextlib.contextmanager
 def quick() -> Iterator[None]:
     """Nothing is timed, and nothing is waited for that may come back: here it does not."""
-    steps = mock.patch.object(prunetune.engine, "step_time", lambda models, _: dict.fromkeys(models, 0.5))
+    steps = mock.patch.object(
+        prunetune.engine, "step_time", lambda models, _: {name: STEPS.get(name, 0.5) for name in models}
+    )
     patience = mock.patch.object(PatientStorage, "_patience_now", return_value=0.2)
     heartbeat = mock.patch.dict(loop.run_trials.__kwdefaults__, {"heartbeat": Heartbeat(0.05, 0.3)})
     with steps, patience, heartbeat, warnings.catch_warnings():

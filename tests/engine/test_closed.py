@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunetune import prune
+from prunetune.engine.tracing.copies import meta_copy
 from prunetune.errors import InputError, TraceError
 from prunetune.testing.oracle import largest_error, randomise
 
@@ -124,3 +125,16 @@ def test_a_kernel_that_refuses(scorer: str) -> None:
         assert result.model(**inputs).logits.shape == before.shape
         assert torch.equal(model(**inputs).logits, before)
     assert sum(p.numel() for p in result.model.parameters()) < 0.97 * sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("how", ["script", "trace"])
+def test_a_copy_of_torchscript_has_no_values_either(how: str) -> None:
+    """torch copies it in C++, without the memo: its weights stayed on the CPU, and a run on meta might fail."""
+    part = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch gives TorchScript up
+        closed = torch.jit.script(part) if how == "script" else torch.jit.trace(part, torch.randn(3, 8))
+    twin = meta_copy(nn.Sequential(nn.Linear(4, 8), closed))
+    assert {tensor.device.type for tensor in twin.state_dict().values()} == {"meta"}
+    assert {tensor.device.type for tensor in closed.state_dict().values()} == {"cpu"}
+    assert twin(torch.zeros(3, 4, device="meta")).shape == (3, 8)

@@ -236,8 +236,9 @@ def test_quarters_rounded_up(epochs: int, expected: tuple[int, ...]) -> None:
     assert stops(epochs) == expected
 
 
-def test_one_epoch_leaves_nothing_to_save() -> None:
-    assert Race(1).note(3) == "race stops no training of 1 epoch, for there is none to save"
+def test_a_race_of_one_or_over_one_epoch_is_not_spoken_of() -> None:
+    assert Race(1).note(3) == Race(9).note(1) == ""
+    assert Race(2).note(2).startswith("race: a training is stopped after epoch 1 of 2")
 
 
 def test_scores_between_reports() -> None:

@@ -218,8 +218,10 @@ def _check_budget(value: object) -> None:
 
 def _read_ladder(rungs: object) -> tuple[Rung, ...]:
     """The rungs, of which ``width = "proxy"`` is that of [pruning]: TOML has no None."""
+    if isinstance(rungs, tuple) and all(isinstance(each, Rung) for each in rungs):  # read before
+        return rungs
     if not isinstance(rungs, list):
-        return Ladder.from_record(rungs).rungs if rungs != () else ()
+        return Ladder.from_record(rungs).rungs
     plain = [
         {**each, "width": None} if each.get("width") == PROXY else each for each in rungs if isinstance(each, dict)
     ]

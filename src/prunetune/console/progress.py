@@ -180,7 +180,7 @@ class PlainProgress:
         tally = self._tally
         tally.update(event)
         if isinstance(event, PhaseStarted):
-            known = f": {event.total} trials" if event.total else ""
+            known = f": {event.total} {'trial' if event.total == 1 else 'trials'}" if event.total else ""
             kept = f", {event.done} done before" if event.done else ""
             better = f"; {BETTER[event.direction]}" if event.direction else ""
             self._print(f"{TITLES[event.phase]}{known}{kept}{better}")

@@ -17,6 +17,14 @@ from prunetune.registry import build
 TRIALS: Final = 50
 """Configurations of ``paper``, ``confirm-3`` and ``full`` where neither a number nor a budget is given."""
 PROXY: Final = Rung(width=None)
+WIDTHS: Final = (1 / 2, 1 / 4, 1 / 8)
+NETWORKS: Final[dict[str, tuple[float | None, ...]]] = {
+    "default": WIDTHS,
+    "paper": (None,),
+    "confirm-3": (None,),
+    "full": (),
+}
+"""Which networks are cut and timed for these ladders, by width; None is the proxy of ``pruning``. Others: all."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,11 @@ class Situation:
     n_trials: int | None = None
     """Configurations of the first rung, if the user gave a number."""
     steps_per_epoch: int | None = None
+
+
+def networks_of(name: str) -> tuple[float | None, ...]:
+    """The widths of the networks that the ladder ``name`` may use; None is the proxy of the run's ``pruning``."""
+    return NETWORKS.get(name, (None, *WIDTHS))
 
 
 def plan_by_name(name: str, situation: Situation) -> Plan:

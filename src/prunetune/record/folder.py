@@ -1,9 +1,9 @@
 """A run folder: locked while a run uses it, written so that a kill at any moment leaves whole files, never unpickled.
 
-What is in it: ``run.json`` (which marks the folder as ours), ``run.lock``, ``study.db`` (both Optuna studies),
-``plan.json``, ``fingerprint.json``, ``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``;
-``check.json`` if the proxy was checked; ``compare.json``, ``compare.html`` and ``compare-cost.json`` if ways were
-compared.
+What is in it: ``run.json`` (which marks the folder as ours), ``run.lock``, ``alive`` (while a run is at work),
+``study.db`` (all Optuna studies), ``plan.json``, ``plan-*.json`` of the networks of a ladder, ``fingerprint.json``,
+``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``; ``check.json`` if the proxy was checked;
+``compare.json``, ``compare.html`` and ``compare-cost.json`` if ways were compared.
 """
 
 from __future__ import annotations
@@ -91,6 +91,11 @@ class RunFolder:
     def result(self) -> Path:
         """The machine-readable record of the run."""
         return self.path / "result.json"
+
+    @property
+    def alive(self) -> Path:
+        """Touched while a run is at work."""
+        return self.path / "alive"
 
     @property
     def fingerprint(self) -> Path:

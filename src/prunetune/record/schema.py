@@ -295,18 +295,37 @@ class RungPart:
 
 
 @dataclass(frozen=True)
+class AskedPart:
+    """What the user said of a ladder: its name or its rungs, how many on the first, a budget."""
+
+    ladder: Any
+    n_trials: int | None
+    trainings: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """Where in the run folder the pruning plan of a network is, by its share of the width."""
+
+    width: float | None
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class LadderPart:
     """The rungs of a search as planned, and why; costs are in full trainings.
 
-    ``asked`` is what the user said of it; ``customary`` is about how much the customary search costs.
+    ``customary`` is about how much the customary search costs.
     """
 
-    asked: dict[str, Any] = field(default_factory=dict)
+    asked: AskedPart
     plan: dict[str, Any] = field(default_factory=dict)
     rungs: tuple[RungPart, ...] = ()
     reasons: tuple[str, ...] = ()
     costs: dict[str, Any] = field(default_factory=dict)
-    networks: tuple[dict[str, Any], ...] = ()
+    networks: tuple[NetworkFile, ...] = ()
     full_seconds: float | None = None
     customary: float | None = None
     total: float | None = None

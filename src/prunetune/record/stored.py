@@ -25,6 +25,7 @@ BEGUN: Final = (
     *("pruning.plan_sha256", "search?.trials", "winner?.params", "winner?.score", "refinement?.space"),
     *(f"cost.{network}.{name}" for network in ("base", "proxy") for name in ("parameters", "flops", "step_seconds")),
     *("cost.trial?.fidelity", "cost.trial?.predicted?.total", "cost.trial?.measured?.total"),
+    *(f"ladder?.{name}" for name in ("plan", "rungs", "reasons", "costs", "networks")),
     *("confirmation.*.trial", "confirmation.*.params", "confirmation.*.outcome"),
 )
 """What a run has written once it has begun. What stands before a question mark may be missing; a star is each entry."""

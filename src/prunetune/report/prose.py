@@ -175,7 +175,7 @@ def _phases(run: Run) -> str:
 def raced(run: Run) -> str:
     """What the race saved, in a sentence; nothing where there was none."""
     found = run.result.raced
-    if found is None:
+    if found is None or len(run.result.confirmation or ()) == 1:
         return ""
     if not found.stopped:
         return "They raced each other: none was so far behind the best that it was stopped early."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from optuna.trial import TrialState
@@ -20,10 +22,11 @@ from prunetune.ladder.costs import Costs
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.promotion import RungResult, ranked
 from prunetune.record.folder import read_text
-from prunetune.record.schema import LadderPart, RungPart, plain
+from prunetune.record.schema import AskedPart, LadderPart, NetworkFile, RungPart, plain
 from prunetune.tuning import parts
+from prunetune.tuning.asked import stored_plan
 from prunetune.tuning.objective import Objective
-from prunetune.tuning.survey import Survey, planned
+from prunetune.tuning.survey import Survey, least_budget, planned
 from prunetune.tuning.worker import digest
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     import optuna
 
+    from prunetune._utils.checks import Direction
     from prunetune.backends.study.study import StudySettings
     from prunetune.tuning.run import TuningRun
 
@@ -64,12 +68,14 @@ class Ascent:
         costs: Costs,
         networks: Mapping[float | None, PruningPlan],
         full_seconds: float | None = None,
+        reached: int = 0,
     ) -> None:
         self.run = run
-        self.plan = self._made = made
+        self.plan = self._made = self._written = made
         self.costs = costs
         self.networks = networks
         self._full_seconds = full_seconds
+        self._reached = reached  # the highest rung that was begun: those below are as they are
 
     @property
     def last(self) -> int:
@@ -85,9 +91,17 @@ class Ascent:
         return replace(searched, epochs=epochs, optimizer="random", trial_pruner="none", rungs="truncated")
 
     def study_name(self, place: int) -> str:
-        """The name of a rung's study in the run folder: by what is trained, since the numbers may change."""
+        """The name of a rung's study in the run folder: by what is trained, since the numbers may change.
+
+        Where one rung does again what another does, with other seeds, they are counted.
+        """
         if place in (0, self.last):
             return CONFIRM_STUDY if place else SEARCH_STUDY
+        names = [self._kind(each) for each in range(1, place + 1)]
+        again = names.count(names[-1])
+        return names[-1] if again == 1 else f"{names[-1]}-{again}"
+
+    def _kind(self, place: int) -> str:
         rung = self.plan.ladder.rungs[place]
         width = "proxy" if rung.width is None else f"{rung.width:.4g}"
         return f"rung-{width}-{rung.of_epochs(self.run.settings.epochs)}-{rung.resolution:.4g}-{rung.data:.4g}"
@@ -99,10 +113,15 @@ class Ascent:
 
     def limit(self, place: int, study: optuna.Study) -> int:
         """How many are to be trained on the rung by now: fewer than before where the time has become short."""
-        trained = len(finished_trials(study))
-        if self.run.settings.budget.seconds is not None and trained:
-            self._keep_time(place, trained, self._seconds(place, study))
+        timed = self.run.settings.budget.seconds is not None and place >= self._reached
+        if timed and (full_seconds := self._seconds(place, study)):
+            self._keep_time(place, len(finished_trials(study)), full_seconds)
         return self.plan.ladder.entrants[place]
+
+    def among(self, place: int, study: optuna.Study, coming: Sequence[Climber], total: int) -> Callable[[], int]:
+        """How many trials of the study there are to be, of the ``total`` that there would be with all who come up."""
+        self._reached = max(self._reached, place)
+        return lambda: total - max(0, len(coming) - self.limit(place, study))
 
     def climb(self) -> None:
         """Train on each rung between the first and the last those who come up to it."""
@@ -118,12 +137,12 @@ class Ascent:
     def coming(self, place: int) -> list[Climber]:
         """Who goes up to a rung from the one below, the best first, and then the controls."""
         below = self.plan.ladder.rungs[place - 1]
-        climbers = {each.number: each for each in self.climbers(place - 1)}
         before = self.climbers(place - 2) if place > 1 else []
-        direction = self.settings(0).direction
-        order = ranked([each.result for each in climbers.values()], [x.result for x in before], direction=direction)
+        there = in_order(self.climbers(place - 1), before, self.settings(0).direction)
+        order = [each.number for each in there]
         up = order[: below.keep]
-        return [climbers[number] for number in (*up, *choose_controls(order, up, below.controls))]
+        by_number = {each.number: each for each in there}
+        return [by_number[number] for number in (*up, *choose_controls(order, up, below.controls))]
 
     def climbers(self, place: int) -> list[Climber]:
         """All that were trained on a rung."""
@@ -146,7 +165,7 @@ class Ascent:
         rung, problem, pruning = self.plan.ladder.rungs[place], self.run.problem, self.run.settings.pruning
         if rung.width == 1:
             return Objective(problem.model_fn, problem.train, resolution=rung.resolution, data=rung.data)
-        return Objective.on_proxy(
+        objective = Objective.on_proxy(
             problem.model_fn,
             problem.train,
             self.networks[rung.width],
@@ -156,13 +175,15 @@ class Ascent:
             data=rung.data,
             observer=self.run.observer,
         )
+        return replace(objective, unasked="")  # the search has told it
 
     def _climb(self, place: int) -> None:
         def update() -> None:
             run.journal.lap("climb")
             summary = plain(parts.climb_part(study, rung.describe(), controls, run.settings.space))
-            others = [each for each in run.record.get("climbs", ()) if each["study"] != study.study_name]
-            run.record["climbs"] = [*others, summary]
+            known = {each["study"]: each for each in run.record.get("climbs", ())}
+            said = known.get(study.study_name, summary)["agreement"]
+            run.record["climbs"] = [*{**known, study.study_name: {**summary, "agreement": said}}.values()]
 
         run, rung, settings = self.run, self.plan.ladder.rungs[place], self.settings(place)
         coming = self.coming(place)
@@ -170,13 +191,14 @@ class Ascent:
         storage, name = run.folder.storage, self.study_name(place)
         with open_study(storage, name, settings, observer=run.observer, needs=CAME_UP) as study:
             run.journal.set_status("climbing")
+            run.observer(Notice(f"rung {place + 1} of {self.last + 1}: {rung.describe()}"))
             total = enqueue(study, coming)
             try:
                 run_trials(
                     study,
                     self._objective(place),
                     settings,
-                    n_trials=lambda: min(total, self.limit(place, study)),
+                    n_trials=self.among(place, study, coming, total),
                     phase="climb",
                     observer=run.journal.after_trials(update),
                     retries=0,  # what was interrupted is queued above, at the next start
@@ -192,18 +214,20 @@ class Ascent:
     def _watch(self, place: int, there: Sequence[Climber], controls: Sequence[int]) -> None:
         """Say how the rung below ranked, and let more go on where it ranked badly."""
         rungs, run = self.plan.ladder.rungs, self.run
+        studies = [each["study"] for each in run.record["climbs"]]
+        here = studies.index(self.study_name(place))
+        if run.record["climbs"][here].get("agreement") is not None:  # by an earlier start, and it was heeded
+            return
         found = agreement(
             [each.result for each in self.climbers(place - 1)],
             [each.result for each in there],
             controls=controls,
             axes=axes_between(rungs[place - 1], rungs[place]),
             direction=self.settings(0).direction,
-            widened=any((each.get("agreement") or {}).get("decision") == "widen" for each in run.record["climbs"][:-1]),
+            widened=any((x.get("agreement") or {}).get("decision") == "widen" for x in run.record["climbs"][:here]),
         )
-        told = parts.agreement_part(found)
-        known = run.record["climbs"][-1].get("agreement")
-        run.record["climbs"][-1]["agreement"] = plain(told)
-        if found.decision != "unknown" and known is None:
+        run.record["climbs"][here]["agreement"] = plain(parts.agreement_part(found))
+        if found.decision != "unknown":
             run.observer(Notice(found.sentence))
         if found.decision == "widen":
             self.plan = self._made = self.plan.widened(place, left=self._left_above(place))
@@ -214,15 +238,17 @@ class Ascent:
         """What there is for the rungs above, in full trainings."""
         budget = self.run.settings.budget
         if budget.seconds is not None:
-            return self._left()
+            return self._left(place)
         return math.inf if budget.trainings is None else budget.trainings - sum(self.plan.spending[: place + 1])
 
     def _settle(self, place: int) -> None:
         """Begin a rung: by now the rungs below are as they are."""
-        if self.run.settings.budget.seconds is not None and self._full_seconds is not None:
-            spent = sum(self.plan.spending[:place])
-            self.plan = self._made = self.plan.shrunk(place, spent=spent, left=self._left())
-            self._write()
+        if self.run.settings.budget.seconds is None or self._full_seconds is None or place < self._reached:
+            return
+        trained = self._trained(place)
+        spent = sum(self.plan.spending[:place]) + trained * self.plan.prices[place]
+        self.plan = self._made = self.plan.shrunk(place, trained, spent=spent, left=self._left(place))
+        self._write()
 
     def _keep_time(self, place: int, trained: int, full_seconds: float) -> None:
         """Shrink what is to come to the time that is left, given what a full training takes by the rung's pace."""
@@ -230,51 +256,75 @@ class Ascent:
         self._full_seconds = full_seconds
         spent = sum(self.plan.spending[:place]) + trained * self.plan.prices[place]
         if first and place == 0:
-            self.plan = self._made = self._planned(spent + self._left())
-        self.plan = self._made.shrunk(place, trained, spent=spent, left=self._left())
+            self.plan = self._made = self._planned(spent)
+        self.plan = self._made.shrunk(place, trained, spent=spent, left=self._left(place))
         self._write()
 
-    def _planned(self, trainings: float) -> Plan:
-        """The plan for the time, once it is known what trainings take."""
+    def _planned(self, spent: float) -> Plan:
+        """The plan for the time, once it is known what trainings take. Raises InputError if there is too little."""
+        run = self.run
+        made = partial(planned, run.settings, self.costs, steps_per_epoch=run.problem.steps)
         try:
-            return planned(self.run.settings, self.costs, trainings=trainings, steps_per_epoch=self.run.problem.steps)
+            return made(trainings=spent + self._left(0))
         except InputError:
-            asked, full = self.run.settings.budget.seconds or 0.0, self._full_seconds or 0.0
-            least = (asked + (1 + 2 * self.plan.prices[0] - trainings) * full) / (1 - RESERVE)
+            asked, full = run.settings.budget.seconds or 0.0, self._full_seconds or 0.0
+            needed = run.journal.elapsed() + (least_budget(lambda budget: made(trainings=budget)) - spent) * full
             raise InputError(
                 f"the budget is {asked:.4g} s, but a full training of the full network is predicted to take "
-                f"{full:.3g} s by the first trial, so the least is about {least:.4g} s; give more, or fewer epochs"
+                f"{full:.3g} s by the first trial, so the least is about {math.ceil(needed / (1 - RESERVE))} s; give "
+                "more, and the run goes on, or fewer epochs"
             ) from None
 
-    def _seconds(self, place: int, study: optuna.Study) -> float:
-        """What a full training takes by the trainings of this rung; those that were stopped had fewer epochs."""
+    def _seconds(self, place: int, study: optuna.Study) -> float | None:
+        """What a full training takes by the trainings of this rung; those that were stopped had fewer epochs.
+
+        Before one has come to a score it is what it was by the rung below; None on the first.
+        """
         epochs = self.settings(place).epochs
         ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) in ("complete", "pruned")]
         shares = sum((trial.user_attrs["epochs"] or epochs) / epochs for trial in ended) * self.plan.prices[place]
         if not shares:
-            return self._full_seconds or math.inf
+            return self._full_seconds
         return float(sum(trial.user_attrs["seconds"] for trial in ended) / shares)
 
-    def _left(self) -> float:
-        """The time that is left, in full trainings; what is not training has its reserve."""
+    def _left(self, place: int) -> float:
+        """What there is for a rung and those above, in full trainings: the time that is left and what is done above.
+
+        What is not training has its reserve.
+        """
         assert self._full_seconds is not None
         seconds = (self.run.settings.budget.seconds or 0.0) * (1 - RESERVE) - self.run.journal.elapsed()
-        return max(0.0, seconds / self._full_seconds)
+        entrants, prices = self.plan.ladder.entrants, self.plan.prices
+        above = (min(entrants[each], self._trained(each)) * prices[each] for each in range(place + 1, self.last + 1))
+        return max(0.0, seconds / self._full_seconds) + sum(above)
+
+    def _trained(self, place: int) -> int:
+        """How many have been trained on a rung above the first, in earlier starts too."""
+        record, name = self.run.record, self.study_name(place)
+        between = next((each["trained"] for each in record.get("climbs", ()) if each["study"] == name), ())
+        there = record["confirmation"] if place == self.last else between
+        return sum(each["outcome"] != "interrupted" for each in there)
 
     def _write(self) -> None:
-        self.run.record["ladder"].update(self.record())
-        self.run.record["n_trials"] = self.plan.ladder.entrants[0]
+        """Write the plan down where it has changed; it is asked for many times a trial."""
+        run = self.run
+        run.record["ladder"]["full_seconds"] = self._full_seconds
+        if self.plan is not self._written:
+            run.settings = run.settings.on(self.plan.ladder)
+            run.record["ladder"].update(self.record())
+            run.record.update(run.settings.search.numbers())
+            self._written = self.plan
 
 
 def begun_ascent(run: TuningRun, made: Plan, found: Survey) -> Ascent:
     """The ladder of a run that is new; its networks and its plan are written down."""
-    networks = {rung.width: found.networks[rung.width].plan for rung in made.ladder.rungs if rung.width != 1}
+    networks = {width: result.plan for width, result in found.networks.items()}  # a larger budget may need any of them
     kept = []
     for width, plan in networks.items():
         path, text = run.folder.network("proxy" if width is None else f"{width:.4g}"), plan.to_json()
         run.folder.write_text(path, text)
-        kept.append({"width": width, "file": path.name, "sha256": digest(text)})
-    asked, costs = run.settings.asked(), found.costs.to_record()
+        kept.append(NetworkFile(width, path.name, digest(text)))
+    asked, costs = AskedPart(**run.settings.asked()), found.costs.to_record()
     ascent = Ascent(run, made, found.costs, networks)
     run.record["ladder"] = {**plain(LadderPart(asked, costs=costs, networks=tuple(kept))), **ascent.record()}
     run.journal.save()
@@ -282,20 +332,25 @@ def begun_ascent(run: TuningRun, made: Plan, found: Survey) -> Ascent:
 
 
 def resumed_ascent(run: TuningRun) -> Ascent | None:
-    """The ladder of an earlier start, if it has one; a larger budget makes a larger plan."""
+    """The ladder of an earlier start, if it has one; a larger budget makes a larger plan, judged anew on the way."""
     part = run.record.get("ladder")
     if not part:
         return None
     networks = {each["width"]: read_plan(run.folder.path / each["file"], each["sha256"]) for each in part["networks"]}
-    costs, made, asked = Costs.from_record(part["costs"]), Plan.from_record(part["plan"]), run.settings.asked()
-    if asked != part["asked"]:
-        trainings = run.settings.budget.trainings
-        made = planned(run.settings, costs, trainings=trainings, steps_per_epoch=run.problem.steps)
-        run.settings = run.settings.on(made.ladder)
-        ascent = Ascent(run, made, costs, networks)
-        part.update(asked=asked, **ascent.record())
+    (made, costs), asked = stored_plan(part, run.folder.path), run.settings.asked()
+    if asked == part["asked"]:
+        ascent = Ascent(run, made, costs, networks, part["full_seconds"])
+        ascent._reached = max((place for place in range(1, ascent.last + 1) if ascent._trained(place)), default=0)
         return ascent
-    return Ascent(run, made, costs, networks, part["full_seconds"])
+    budget, known = run.settings.budget, part["full_seconds"]
+    trainings = budget.trainings if known is None else budget.in_trainings(known * (1 + RESERVE))
+    made = planned(run.settings, costs, trainings=trainings, steps_per_epoch=run.problem.steps)
+    run.settings = run.settings.on(made.ladder)
+    for each in run.record.get("climbs", ()):
+        each["agreement"] = None
+    ascent = Ascent(run, made, costs, networks, known)
+    part.update(asked=asked, **ascent.record())
+    return ascent
 
 
 def read_plan(path: Path, sha256: str) -> PruningPlan:
@@ -316,6 +371,16 @@ def climbers(study: optuna.Study) -> list[Climber]:
             curve = dict(sorted(trial.intermediate_values.items()))
             score = trial.value if ended == "complete" else next(reversed(curve.values()), None)
             found[number] = Climber(number, trial.params, RungResult(number, score, ended), curve)
+    return list(found.values())
+
+
+def in_order(here: Iterable[Climber], below: Iterable[Climber], direction: Direction) -> list[Climber]:
+    """All that may go on, the best first, see ``ladder.promotion``; of those with the same hyperparameters the best."""
+    there = {each.number: each for each in here}
+    order = ranked([each.result for each in there.values()], [each.result for each in below], direction=direction)
+    found: dict[str, Climber] = {}
+    for number in order:
+        found.setdefault(json.dumps(dict(there[number].params), sort_keys=True), there[number])
     return list(found.values())
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from prunetune._utils.checks import real_number
 from prunetune.errors import InputError
 from prunetune.ladder import ladders
 from prunetune.ladder.budget import read_budget
+from prunetune.ladder.costs import Costs
+from prunetune.ladder.named import networks_of
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.rung import Ladder
 from prunetune.pruning.budget import BUDGETS
@@ -40,11 +44,16 @@ def settings_of(
         ladders.check(ladder)
     elif not isinstance(ladder, Ladder | None):
         raise InputError(f"ladder is {ladder!r}, but it must be a name ({', '.join(ladders)}) or a prunetune.Ladder")
+    if isinstance(ladder, Ladder) and (late := [n for n, rung in enumerate(ladder.rungs, 1) if n > 1 and rung.trials]):
+        raise InputError(
+            f"rung {late[0]} of the ladder has trials, but hyperparameters are proposed on the first rung only; leave "
+            "them out, and let more go up to it"
+        )
     if isinstance(ladder, Ladder) and (budget is not None or search.n_trials is not None):
         given = "a budget" if budget is not None else "search.n_trials"
         raise InputError(f"{given} is given, but the rungs of the ladder say how many are trained; drop one of them")
     sizes = [f"pruning.{name}" for name in BUDGETS if getattr(pruning, name) is not None]
-    proxy = ladder not in (None, "default", "full") if isinstance(ladder, str | None) else _has_proxy(ladder)
+    proxy = _has_proxy(ladder) if isinstance(ladder, Ladder) else None in networks_of(ladder or "default")
     if unread := [name for name in two_rungs if not (proxy and name in sizes)]:
         what = "the planner chooses widths" if unread[0] in sizes else "the rungs of the ladder say that"
         raise InputError(
@@ -94,19 +103,47 @@ def resumed(settings: Settings, stored: Mapping[str, Any], folder: Path) -> Sett
     before, now = part["asked"], settings.asked()
     for name, value in now.items():
         if before[name] != value and not (name in ("trainings", "seconds") and _more(before[name], value)):
+            then, instead = (_shown(each) for each in (before[name], value))
             raise InputError(
-                f"the run in {folder} was started with {_SAID[name]} = {before[name]!r}, now it is {value!r}; continue "
-                "it with the same or a larger budget, or choose another folder"
+                f"the run in {folder} was started with {_SAID[name]} {then}, now it is {instead}; continue it with the "
+                "same or a larger budget, or choose another folder"
             )
-    return settings.on(Plan.from_record(part["plan"]).ladder)
+    return settings.on(stored_plan(part, folder)[0].ladder)
+
+
+def stored_plan(part: Mapping[str, Any], folder: Path) -> tuple[Plan, Costs]:
+    """The plan of a run and what it was made of, as its record has them. Raises InputError if they are damaged."""
+    try:
+        plan, costs = Plan.from_record(part["plan"]), Costs.from_record(part["costs"])
+        known = [part["full_seconds"]] if part.get("full_seconds") is not None else []
+        if not all(0 < real_number("a cost", number) < math.inf for number in (*plan.prices, *plan.spending, *known)):
+            raise ValueError("costs must be above 0")
+        widths = {1.0, *(each["width"] for each in part["networks"])}
+        if missing := [rung.describe() for rung in plan.ladder.rungs if rung.width not in widths]:
+            raise ValueError(f"there is no network for {missing[0]}")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / 'result.json'} is damaged (ladder: {error}); choose another run folder") from None
+    return plan, costs
 
 
 _SAID: Final = {
-    "ladder": "ladder",
+    "ladder": "the ladder",
     "n_trials": "search.n_trials",
-    "trainings": "budget in full trainings",
-    "seconds": "budget in seconds",
+    "trainings": "a budget in full trainings of",
+    "seconds": "a budget in seconds of",
 }
+
+
+def _shown(asked: Any) -> str:
+    """A name, a number, or rungs in words.
+
+    >>> _shown("paper"), _shown(None), _shown([{"width": 0.25, "trials": 8, "keep": 1}, {}])
+    ("'paper'", 'none', '8 × 1/4 of the width → 1 × the full network')
+    """
+    if not isinstance(asked, list):
+        return "none" if asked is None else repr(asked)
+    ladder = Ladder.from_record(asked)
+    return " → ".join(f"{n} × {rung.describe()}" for n, rung in zip(ladder.entrants, ladder.rungs, strict=True))
 
 
 def _more(before: float | None, now: float | None) -> bool:

@@ -12,11 +12,10 @@ from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import open_study, outcome, top_trials
 from prunetune.errors import SearchError
 from prunetune.events import outcome_in_words
-from prunetune.ladder.promotion import ranked
 from prunetune.record import provenance
 from prunetune.record.schema import plain
 from prunetune.tuning import parts
-from prunetune.tuning.ascent import CAME_UP, CONFIRM_STUDY, SEARCH_STUDY, Climber, climbers, enqueue
+from prunetune.tuning.ascent import CAME_UP, CONFIRM_STUDY, SEARCH_STUDY, Climber, climbers, enqueue, in_order
 from prunetune.tuning.confirmations import confirmations, trust_part
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.saving import CUSTOMARY_TRIALS, customary_trainings
@@ -54,12 +53,13 @@ def confirm(run: TuningRun) -> None:
         run.journal.set_status("confirming")
         coming, epochs = _coming(run, study)
         total = enqueue(confirmed, coming, stretch=settings.epochs / epochs if asked.race else None)
+        climbed = run.ascent if run.ascent is not None and run.ascent.last else None
         try:
             run_trials(
                 confirmed,
                 on_base(run, run.folder.trial_weights),
                 settings,
-                n_trials=total,
+                n_trials=total if climbed is None else climbed.among(climbed.last, confirmed, coming, total),
                 phase=phase,
                 observer=run.journal.after_trials(update),
                 retries=0,  # what has no confirmation is queued above, at the next start
@@ -103,10 +103,9 @@ def _coming(run: TuningRun, study: optuna.Study) -> tuple[list[Climber], int]:
     """Who is trained on the full network, the best first, and the epochs that they have had."""
     if run.ascent is not None and run.ascent.last:
         return run.ascent.coming(run.ascent.last), run.ascent.settings(run.ascent.last - 1).epochs
-    there = {each.number: each for each in climbers(study)}
     searched = run.settings.study()
-    order = ranked([each.result for each in there.values()], direction=searched.direction)
-    return [there[number] for number in order[: confirmations(run.settings, run.folder, study)]], searched.epochs
+    order = in_order(climbers(study), (), searched.direction)
+    return order[: confirmations(run.settings, run.folder, study)], searched.epochs
 
 
 def _sum_up(run: TuningRun, confirmed: optuna.Study) -> None:

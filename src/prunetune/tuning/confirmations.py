@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from prunetune.backends.study.study import outcome, top_trials
+from prunetune.backends.study.study import outcome
 from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record
 from prunetune.record.schema import Correlation, Trust, plain
 from prunetune.stats.ranks import Belief, RankCorrelation, chance_missed, pairs_in_order, spearman
+from prunetune.tuning.ascent import Climber, climbers, in_order
 from prunetune.tuning.fidelity import AXES
 
 if TYPE_CHECKING:
@@ -86,10 +87,15 @@ def confirmations(settings: Settings, folder: RunFolder, study: optuna.Study) ->
     asked = settings.search.confirmed
     if asked != "auto":
         return max(1, asked)
-    most = max(1, min(AUTO_LIMIT, len(top_trials(study, AUTO_LIMIT))))
+    most = max(1, min(AUTO_LIMIT, len(_ranking(study, settings))))
     belief, searched = grounds(settings, folder).proxy, _searched(study)
     enough = (k for k in range(1, most) if chance_missed(belief, searched, k) < MISS_LEVEL)
     return next(enough, most)
+
+
+def _ranking(study: optuna.Study, settings: Settings) -> list[Climber]:
+    """All that might be confirmed, the best first."""
+    return in_order(climbers(study), (), settings.study().direction)
 
 
 def _searched(study: optuna.Study) -> int:
@@ -111,8 +117,9 @@ def trust_part(settings: Settings, folder: RunFolder, study: optuna.Study, confi
     tried = {trial.user_attrs["search_trial"]: trial for trial in confirmed.get_trials(deepcopy=False)}
     ended = {number: trial for number, trial in tried.items() if outcome(trial) in ("complete", "diverged")}
     on_base = {n: _score(trial, maximize) if outcome(trial) == "complete" else -math.inf for n, trial in ended.items()}
-    on_proxy = {trial.number: _score(trial, maximize) for trial in study.get_trials(deepcopy=False) if trial.values}
-    ranking = [trial.number for trial in top_trials(study, len(on_proxy))]
+    scores = {each.number: each.result.score or 0.0 for each in _ranking(study, settings)}
+    on_proxy = {number: score if maximize else -score for number, score in scores.items()}
+    ranking = list(on_proxy)
     both = [number for number in ranking if number in ended]
     proxy_scores, base_scores = [on_proxy[n] for n in both], [on_base[n] for n in both]
     correlation = spearman(proxy_scores, base_scores)

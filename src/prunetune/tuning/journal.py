@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from prunetune.events import Event, Observer, OthersEnded, Phase, PhaseEnded, PhaseStarted, TrialEnded
@@ -15,6 +18,9 @@ from prunetune.record.schema import Result, TimePart, plain
 from prunetune.record.stored import LATER
 from prunetune.tuning.energy import Meter
 
+BEAT_SECONDS: Final = 1.0
+AT_WORK: Final = {"searching": "search", "climbing": "climb", "confirming": "confirm", "refining": "refine"}
+"""The phases whose time goes on while a run has that status."""
 EMPTY: Final = (*LATER, "confirmation")
 """What is in a record though there is nothing to say yet."""
 
@@ -40,6 +46,8 @@ class Journal:
         """Take up what an earlier start has written."""
         self.record = record
         self.seconds = {name: record["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
+        for name in {AT_WORK.get(record["status"], "total"), "total"}:
+            self.seconds[name] += self._unwritten()
 
     def after_trials(self, update: Callable[[], None]) -> Observer:
         """An observer that hands on, and before that writes down what ``update`` makes of a trial that has ended."""
@@ -51,6 +59,13 @@ class Journal:
             self.observer(event)
 
         return observe
+
+    def _unwritten(self) -> float:
+        """How long a process that was killed had been at work since it wrote the record."""
+        try:
+            return max(0.0, os.stat(self.folder.alive).st_mtime - os.stat(self.folder.result).st_mtime)
+        except OSError:
+            return 0.0
 
     def elapsed(self) -> float:
         """Seconds since the run was first started, without the time between its starts."""
@@ -67,8 +82,10 @@ class Journal:
     def recording(self) -> Iterator[None]:
         """Whatever ends the block, what is known by then is in ``result.json``."""
         self.record.pop("error", None)
+        self.save()  # so that time which a killed process had not written is counted once
         try:
-            yield
+            with beating(self.folder.alive):
+                yield
         except Exception as error:
             self.record.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
@@ -108,3 +125,24 @@ class Journal:
         unread = {name: value for name, value in best["params"].items() if name not in params}
         apart = {"params": params, **({"not_read": unread} if unread else {})}
         self.folder.write_json(self.folder.best, {"format": FORMAT, "network": network, **best, **apart})
+
+
+@contextlib.contextmanager
+def beating(path: Path) -> Iterator[None]:
+    """While the block lasts the file at ``path`` is touched all the time; a kill leaves it, and when that was."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_SECONDS):
+            with contextlib.suppress(OSError):
+                path.touch()
+
+    thread = threading.Thread(target=beat, name="prunetune-alive", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

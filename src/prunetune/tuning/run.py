@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -47,15 +47,12 @@ from prunetune.tuning.settings import Settings
 from prunetune.tuning.survey import planned, survey, whole
 from prunetune.tuning.train_checks import not_read_note
 from prunetune.tuning.transfer_notes import transfer_note
-from prunetune.tuning.worker import Order, digest, owner_of, publish
+from prunetune.tuning.worker import Order, digest, owner_of, publish, publish_trials
 
 if TYPE_CHECKING:
     import optuna
 
     from prunetune.pruning.result import PruneResult
-
-ASKED: Final = ("n_trials", "refine", "confirm")
-"""What may be raised later."""
 
 
 class TuningRun:
@@ -105,7 +102,7 @@ class TuningRun:
         else:
             plan = self._prune(base)
         self.settings = replace(self.settings, fidelity=self._chosen_fidelity())
-        self.record.update({name: getattr(self.settings.search, name) for name in ASKED})
+        self.record.update(self.settings.search.numbers())
         self._note_differences(different)
         self.record.setdefault("id", uuid.uuid4().hex)
         with self.journal.recording():
@@ -115,6 +112,10 @@ class TuningRun:
                     self.ascent.climb()
             with self.journal.metered("confirm"):
                 if not self._searched_in_full() or not crown(self):
+                    if self._searched_in_full():
+                        self.observer(
+                            Notice("the best was trained by a worker, who keeps no weights: it is trained again")
+                        )
                     confirm(self)
                     refine(self)
             self._test()
@@ -125,7 +126,7 @@ class TuningRun:
     def _asks_no_more(self) -> bool:
         """Whether nothing is asked for beyond what the record has: more trials, or a larger budget."""
         part = self.record.get("ladder")
-        numbers = all(getattr(self.settings.search, name) == self.record.get(name, 0) for name in ASKED)
+        numbers = all(now == self.record.get(name, 0) for name, now in self.settings.search.numbers().items())
         return numbers and (not part or part["asked"] == self.settings.asked())
 
     def _compared(self, base: nn.Module, resume: Resume) -> dict[str, str]:
@@ -215,18 +216,27 @@ class TuningRun:
         return plan
 
     def _search(self, plan: PruningPlan) -> None:
+        asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
+        ascent, published = self.ascent, asked.trials
+
         def update() -> None:
             self.journal.lap("search")
             mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
             extra = (transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
-            before = (*study_notes(study, settings, asked.trials), not_paying, *self.remarks)
+            before = (*study_notes(study, settings, self.settings.search.trials), not_paying, *self.remarks)
             notes = (*before, *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
             if self._searched_in_full() and (best := self.record["search"]["best"]):
                 self.folder.drop_weights(self.folder.trial_weights, best["trial"])
 
-        asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
-        ascent = self.ascent
+        def limit() -> int:
+            nonlocal published
+            wanted = asked.trials if ascent is None else ascent.limit(0, study)
+            if wanted != published:  # the plan has shrunk or grown, and workers go by what was published
+                published = wanted
+                publish_trials(study, wanted)
+            return wanted
+
         name = asked.study_name(self.folder.path)
         not_paying = self._not_paying()
         if not_paying and self.record["search"] is None:  # it was said when the search began
@@ -247,7 +257,7 @@ class TuningRun:
                     study,
                     objective,
                     settings,
-                    n_trials=asked.trials if ascent is None else lambda: ascent.limit(0, study),
+                    n_trials=limit,
                     observer=observer,
                     after=self._work_after_search() if ascent is None else ascent.after(0),
                     distinct=True,

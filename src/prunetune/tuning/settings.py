@@ -127,6 +127,10 @@ class Search(Options):
         """How many of them are confirmed."""
         return CONFIRM if self.confirm is None else self.confirm
 
+    def numbers(self) -> dict[str, Any]:
+        """How many are trained: what may be raised later."""
+        return {"n_trials": self.n_trials, "refine": self.refine, "confirm": self.confirm}
+
     def study_name(self, folder: Path) -> str:
         """What the search of the run in ``folder`` is called in its storage."""
         return "search" if self.storage is None else self.study or folder.resolve().name
@@ -201,8 +205,8 @@ class Settings(Options):
 
         There may be more trials than before; where the study is kept is looked at when it is opened.
         """
-        for name in ("n_trials", "refine", "confirm"):
-            before, now = record.get(name, 0), getattr(self.search, name)
+        for name, now in self.search.numbers().items():
+            before = record.get(name, 0)
             if "auto" not in (before, now) and now < before:
                 raise InputError(
                     f"the run in {folder} was started with {name} = {before}, which can be raised, but now it is {now};"

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from torch import nn
 
 from prunetune import engine
+from prunetune.errors import InputError
 from prunetune.ladder.costs import Costs
-from prunetune.ladder.named import Situation, plan_by_name, plan_for
+from prunetune.ladder.named import Situation, networks_of, plan_by_name, plan_for
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.rung import Ladder
+from prunetune.plugins import make_scorer
 from prunetune.pruning.cut import prune
 from prunetune.tuning.resolution import check_resolution, step_ratio
 from prunetune.tuning.settings import at_width
 
 if TYPE_CHECKING:
+    from prunetune.engine.selection.ranking import Scores
     from prunetune.events import Observer
+    from prunetune.plugins.base import Context, Scorer
     from prunetune.pruning.result import PruneResult
     from prunetune.tuning.problem import Problem
     from prunetune.tuning.settings import Settings
 
-WIDTHS: Final = (1 / 2, 1 / 4, 1 / 8)
-"""Shares of the width at which a step is timed, for ladders that are planned."""
-BY_NAME: Final[dict[str, tuple[float | None, ...]]] = {
-    "default": WIDTHS,
-    "paper": (None,),
-    "confirm-3": (None,),
-    "full": (),
-}
-"""Which networks the planners of these names ask for; those of other packages may ask for any."""
+MOST_TRAININGS: Final = 1e6
+"""A ladder that needs more is for nobody."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,13 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
     """Cut and time whatever the ladder of ``settings`` may use. Raises InputError for what cannot be cut or resized."""
     asked = settings.ladder
     rungs = asked.rungs if isinstance(asked, Ladder) else ()
-    widths = {rung.width for rung in rungs} if rungs else set(BY_NAME.get(str(asked), (None, *WIDTHS)))
+    widths = {rung.width for rung in rungs} if rungs else set(networks_of(str(asked)))
+    scorer = _scores_once(settings.pruning.scorer)
     networks = {
         width: prune(
             base,
             problem.example_inputs,
-            **{**at_width(settings.pruning, width).arguments(), **problem.scoring.arguments()},
+            **{**at_width(settings.pruning, width).arguments(), **problem.scoring.arguments(), "scorer": scorer},
             seed=settings.seed,
             observer=observer,
         )
@@ -72,6 +70,22 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
     return Survey(networks, seconds, Costs(steps, settings.epochs))
 
 
+def _scores_once(name: str) -> Scorer:
+    """The scorer of that name, which scores the network once: all widths are cut by the same scores."""
+    scorer = make_scorer(name)
+    unit_scores = scorer.unit_scores
+    known: dict[int, Scores] = {}
+
+    def remembered(context: Context) -> Scores:
+        count = context.graph.unit_count
+        if count not in known:
+            known[count] = unit_scores(context)
+        return known[count]
+
+    scorer.unit_scores = remembered  # type: ignore[method-assign]
+    return scorer
+
+
 def planned(settings: Settings, costs: Costs, *, trainings: float | None, steps_per_epoch: int | None) -> Plan:
     """The plan for what was asked for: a ladder, or one by its name for a budget of so many full trainings.
 
@@ -82,6 +96,30 @@ def planned(settings: Settings, costs: Costs, *, trainings: float | None, steps_
         return plan_for(asked, costs)
     situation = Situation(costs, trainings, settings.trials, steps_per_epoch)
     return plan_by_name(str(asked), situation)
+
+
+def least_budget(made: Callable[[float], Plan]) -> float:
+    """The smallest budget for which a plan is made, to a thousandth of a full training.
+
+    Raises InputError if there is none.
+    """
+    low, high = 0.0, 1.0
+    while not _fits(made, high):
+        low, high = high, 2 * high
+        if high > MOST_TRAININGS:
+            made(high)
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _fits(made, middle) else (middle, high)
+    return high
+
+
+def _fits(made: Callable[[float], Plan], budget: float) -> bool:
+    try:
+        made(budget)
+    except InputError:
+        return False
+    return True
 
 
 def whole(problem: Problem, settings: Settings, base: nn.Module) -> PruneResult:

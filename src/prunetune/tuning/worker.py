@@ -70,6 +70,11 @@ def publish(study: optuna.Study, order: Order) -> None:
     study.set_user_attr(ORDER, {**plain, "plan": digest(order.plan)})
 
 
+def publish_trials(study: optuna.Study, n_trials: int) -> None:
+    """Tell workers how many trials there are to be now."""
+    study.set_user_attr(ORDER, {**study.user_attrs[ORDER], "n_trials": n_trials})
+
+
 def read_order(study: optuna.Study) -> Order:
     """What ``publish`` left. Raises SearchError if that is not all there."""
     order, plan, job = study.user_attrs[ORDER], read_text(study, PLAN), read_text(study, JOB)

@@ -78,9 +78,9 @@ class Race(BasePruner):
         self.stops = stops(epochs)
 
     def note(self, n_trials: int) -> str:
-        """The arithmetic of a training, the same for any number of them."""
-        if not self.stops:
-            return f"race stops no training of {self.epochs} epoch, for there is none to save"
+        """The arithmetic of a training, the same for any number of them; nothing for one, and where there is none."""
+        if not self.stops or n_trials == 1:
+            return ""
         after = ", ".join(map(str, self.stops))
         saved = ", ".join(str(self.epochs - stop) for stop in self.stops)
         return (

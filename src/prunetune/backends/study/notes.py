@@ -82,11 +82,13 @@ def _of_trial_pruner(pruner: BasePruner, settings: StudySettings, n_trials: int)
     rungs: Rungs | None = getattr(pruner, "rungs", None)
     if rungs is None:
         return ""
+    if rungs.epochs == 1:
+        return ""  # there is no epoch to save, and nothing that anybody could do about it
     if n_trials - rungs.expected_complete(n_trials) < FEW:
         trials = (
             f"{n_trials} trials of {rungs.epochs} epochs" if n_trials > 1 else f"one trial of {rungs.epochs} epochs"
         )
-        why = "there is no epoch to save" if rungs.epochs == 1 else "the best so far in a bracket always goes on"
+        why = "the best so far in a bracket always goes on"
         return f"{name} stops hardly any of {trials}, for {why}" if n_trials > 1 else f"{name} cannot stop {trials}"
     anew = ", each time in a training of its own" if settings.rungs == "reannealed" else ""
     expected = rungs.expected_epochs(n_trials, form=settings.rungs)

@@ -18,13 +18,14 @@ MOST = 500
 def ladder(run: Run) -> go.Figure:
     """Scores by rung, a line for each configuration that went up, the winner's in colour."""
     rungs = climbs(run)
-    if not rungs:
+    if len(rungs) < 2:
         raise NothingToShow("This search has no rungs between the proxy and the full network.")
     figure = blank("Who went up the ladder", height=420, y="score")
     labels = [plot_text(f"{place}. {each.rung.network}", 60) for place, each in enumerate(rungs, 1)]
     winner = run.result.winner.trial if run.result.winner else None
     up = list(rungs[-1].scores) + [n for each in rungs[1:-1] for n in each.scores]
-    for trial in dict.fromkeys([*(n for n in up if n != winner), *([] if winner is None else [winner])]):
+    others = [*dict.fromkeys(n for n in up if n != winner)]
+    for trial in [*others, *([] if winner is None else [winner])]:
         known = [(label, each.scores.get(trial)) for label, each in zip(labels, rungs, strict=True)]
         points = [(label, score) for label, score in known if score is not None and math.isfinite(score)]
         won = trial == winner
@@ -34,7 +35,7 @@ def ladder(run: Run) -> go.Figure:
             mode="lines+markers",
             name="winner" if won else "went up",
             legendgroup="winner" if won else "up",
-            showlegend=won or trial == next(iter(up)),
+            showlegend=won or trial == others[0],
             line={"color": LIGHT["best"] if won else LIGHT["kept"], "width": 3 if won else 1},
             marker={"size": 11 if won else 7, "symbol": "star" if won else "circle"},
             hovertext=[f"<b>trial {trial}</b><br>{label}<br>score {number(score)}" for label, score in points],

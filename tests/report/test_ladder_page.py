@@ -16,6 +16,7 @@ from prunetune.report.prose import lead
 
 NARROW, LONGER = "1/8 of the width, 1/3 of the epochs", "1/4 of the width"
 LADDER: dict[str, Any] = {
+    "asked": {"ladder": "default", "n_trials": None, "trainings": None, "seconds": None},
     "rungs": [
         {"network": NARROW, "entrants": 5, "price": 0.1, "study": "search"},
         {"network": LONGER, "entrants": 2, "price": 0.5, "study": "rung-0.25"},

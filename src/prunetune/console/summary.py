@@ -31,7 +31,9 @@ def print_summary(console: Console, run_dir: Path) -> None:
 
 def summary(record: Mapping[str, Any]) -> Group:
     """The tables of a finished run, from the contents of its ``result.json``."""
-    parts: list[RenderableType] = ["", cost_table(record), "", confirmation_table(record), ""]
+    parts: list[RenderableType] = ["", cost_table(record), ""]
+    if record["confirmation"]:
+        parts += [confirmation_table(record), ""]
     if record.get("ladder"):
         parts = ["", ladder_table(record), *parts]
     if record.get("refinement"):
@@ -217,12 +219,15 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
     counts = counts_in_words(record["search"]["trials"])
     time = record["time"]
-    table.add_row("search", f"{duration(time['search'])} on the proxy: {counts}")
+    full = searched_in_full(record)
+    table.add_row("search", f"{duration(time['search'])} on {'the full network' if full else 'the proxy'}: {counts}")
     if time.get("climb"):
         table.add_row("climbing", f"{duration(time['climb'])} on the rungs between")
     nothing = {"stopped": 0, "epochs_saved": 0, "seconds_saved": 0.0}
     saved = raced(record.get("raced", nothing))
-    table.add_row("confirmation", f"{duration(time['confirm'])} on the full network{saved}")
+    if not full:
+        title = "training" if record.get("ladder") and len(record["confirmation"]) == 1 else "confirmation"
+        table.add_row(title, f"{duration(time['confirm'])} on the full network{saved}")
     refinement = record.get("refinement")
     if refinement:
         saved = raced(refinement.get("raced", nothing))
@@ -246,6 +251,12 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
     for name, value in record["test"].items():
         table.add_row(f"test {name}", number(value))
     return table
+
+
+def searched_in_full(record: Mapping[str, Any]) -> bool:
+    """Whether the search had one rung, that of the full network, so that its best was not trained again."""
+    ladder = record.get("ladder")
+    return ladder is not None and len(ladder["rungs"]) == 1 and not record["confirmation"]
 
 
 def _missed(trust: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ def agreement(
     less = listed([f"less {axis}" for axis in axes])
     follows = {
         "fine": ".",
-        "widen": f", below {GOOD}: twice as many go on from the next rung.",
+        "widen": f", below {GOOD}: twice as many should go on from the next rung, as far as the budget allows it.",
         "leave": f", again below {GOOD}: {less} cannot be trusted here, and a search without it is the better choice.",
     }
     return Agreement(len(both), watched, spearman, decision, found + follows[decision])

@@ -144,7 +144,9 @@ def _score(run: Run) -> Fact:
     chosen = run.chosen
     if chosen is None:
         return Fact("validation score", NONE)
+    ladder = run.result.ladder
     on_base = chosen.refine_trial is not None or any(run.won(row) for row in run.result.confirmation or ())
+    on_base = on_base or (ladder is not None and len(ladder.rungs) == 1)
     where = "on the full network" if on_base else "on the proxy"
     return Fact("validation score", number(chosen.score), f"{where}; {BETTER[run.result.direction]}")
 

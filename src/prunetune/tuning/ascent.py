@@ -226,6 +226,7 @@ class Ascent:
             direction=self.settings(0).direction,
             widened=any((x.get("agreement") or {}).get("decision") == "widen" for x in run.record["climbs"][:here]),
         )
+        found = replace(found, sentence=f"Rungs {place} and {place + 1}: {found.sentence}")
         run.record["climbs"][here]["agreement"] = plain(parts.agreement_part(found))
         if found.decision != "unknown":
             run.observer(Notice(found.sentence))

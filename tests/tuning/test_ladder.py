@@ -146,7 +146,7 @@ def test_the_end_on_the_terminal_speaks_of_all_rungs_and_of_one_training(tmp_pat
     phases = dict.fromkeys(("prune", "measure", "search", "climb", "confirm", "refine"), 10.0)
     record["time"].update(phases, search_on_base_estimate=600.0)
     shown = on_terminal(record)
-    assert re.search(r"all of the search +about 10 min +1 min +10.0%", shown)
+    assert re.search(r"all of the search +about 10 min 00 s +1 min 00 s +10.0%", shown)
     assert "confirmation" not in shown
     assert re.search(r"training +10.0 s on the full network", shown)
     for place, words in enumerate(

@@ -92,6 +92,14 @@ def _a_run_that_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
     return {"prunetune": prunetune, "json": json, "Path": Path, **own}
 
 
+def _a_ladder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A network, how to train it, and which way its score goes."""
+    build, train, space = _PROBLEM
+    others = {name: value for name, value in _asked(folder).items() if name != "run_dir"}
+    others["search"] = prunetune.Search(direction="maximize")
+    return {"prunetune": prunetune, "MyNet": build, "train": train, "space": space, "others": others}
+
+
 def _asked(run_dir: Path) -> dict[str, Any]:
     return {"example_inputs": torch.ones(4, 8), "epochs": 1, "run_dir": run_dir}
 
@@ -114,6 +122,7 @@ _PROBLEM = (
     {"learning_rate": prunetune.Float(1e-3, 1.0, log=True)},
 )
 READERS_OWN: dict[str, Callable[[Path, pytest.MonkeyPatch], dict[str, object]]] = {
+    "cost": _a_ladder,
     "go-on": _a_run_that_goes_on,
     "read-the-report": _a_run,
     "several-machines": _a_search,

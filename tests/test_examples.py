@@ -33,7 +33,8 @@ def test_run_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"Report: {tmp_path / 'runs' / 'example' / 'report.html'}" in done.stdout
     record = json.loads((tmp_path / "runs" / "example" / "result.json").read_text())
     assert record["status"] == "finished"
-    assert len(record["confirmation"]) == 2
+    assert record["ladder"]["asked"]["ladder"] == "default"
+    assert len(record["confirmation"]) == 1
 
 
 def test_own_model_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,8 @@ def test_a_run_shows_its_progress_in_plain_lines(finished: tuple[Path, str]) -> 
     _, printed = finished
     assert "\x1b" not in printed
     lines = printed.splitlines()
-    assert "Cutting the proxy" in lines
-    assert "Searching on the proxy: 3 trials; higher is better" in lines
+    assert "Cutting and timing" in lines
+    assert "Searching: 3 trials; higher is better" in lines
     assert "Confirming on the full network: 2 trials; higher is better" in lines
     assert re.search(r"^  trial \d+ \(3 of 3\): ", printed, re.MULTILINE)
     assert re.search(r"^  training 2 of 2: complete ", printed, re.MULTILINE)

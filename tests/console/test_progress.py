@@ -139,7 +139,7 @@ def printed(events: Iterable[Event], *, terminal: bool, clock: Clock | None = No
 def test_a_log_has_a_line_a_trial() -> None:
     lines = printed([*SEARCH, PhaseEnded("search", 16.0, "best 0.8 (trial 1)")], terminal=False).splitlines()
     assert lines == [
-        "Searching on the proxy: 5 trials, 1 done before",
+        "Searching: 5 trials, 1 done before",
         "  trial 1 (2 of 5): complete 0.8 in 10.0 s; best 0.8, about 0 s left",
         "  trial 2 (3 of 5): stopped early 0.1 in 5.0 s; best 0.8, 1 stopped early, about 0 s left",
         (
@@ -178,13 +178,13 @@ def test_a_log_tells_of_an_epoch_when_nothing_else_happened_for_long() -> None:
 
 def test_a_terminal_shows_phase_trial_epoch_and_state() -> None:
     shown = printed(SEARCH[:-1], terminal=True)
-    for part in ("Searching on the proxy", "3/5 trials", "trial 3", "best 0.8", "1 stopped early"):
+    for part in ("Searching", "3/5 trials", "trial 3", "best 0.8", "1 stopped early"):
         assert part in shown
 
 
 def test_a_terminal_keeps_the_result_of_a_phase() -> None:
     shown = printed([*SEARCH, PhaseEnded("search", 16.0, "best [0.8]")], terminal=True)
-    assert "Searching on the proxy" in shown
+    assert "Searching" in shown
     assert "best [0.8]" in shown
 
 

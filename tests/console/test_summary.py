@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from typer.testing import CliRunner
 
 from prunetune.cli.app import app
-from prunetune.console.summary import check_table, comparison_table, confirmation_table, number
+from prunetune.console.summary import check_table, comparison_table, confirmation_table, number, summary
 from prunetune.report.figures.comparison import headline
 
 FOLDERS = Path(__file__).parents[1] / "compatibility" / "format1"
@@ -26,7 +26,7 @@ def record(folder: str, file: str) -> dict[str, Any]:
     return found
 
 
-def printed(table: Table, width: int = 80) -> str:
+def printed(table: Table | Group, width: int = 80) -> str:
     plain = Console(width=width, no_color=True)
     with plain.capture() as found:
         plain.print(table)
@@ -110,3 +110,23 @@ def test_a_help_page_swallows_no_word(command: str) -> None:
     words = re.findall(r"[\w\[\]./-]+", (asked.callback.__doc__ or "").replace("`", ""))
     assert words
     assert [word for word in words if word not in page] == []
+
+
+def test_a_ladder_says_what_it_cost_beside_the_customary_search() -> None:
+    """600 s are 24 full trainings, so the 2.5 that were trained are 62.5 s."""
+    found = record("configured", "result.json")
+    between = {"network": "1/4 of the width", "entrants": 2, "price": 0.1, "study": "between"}
+    first = {"network": "1/8 of the width", "entrants": 3, "price": 0.02, "study": "search"}
+    last = {"network": "the full network", "entrants": 1, "price": 1.0, "study": "confirm"}
+    found["ladder"] = {"rungs": [first, between, last], "total": 2.5, "customary": 24.0}
+    found["climbs"] = [{"study": "between", "seconds": 7.0, "trained": [{"trial": 0}, {"trial": 1}]}]
+    found["confirmation"] = found["confirmation"][:1]
+    del found["trust"]
+    found["time"] |= {"search_on_base_estimate": 600.0, "climb": 8.0}
+    text = printed(summary(found))
+    assert re.search(r"^cost +2\.5 full trainings \(1 min 02 s\) *$", text, re.MULTILINE)
+    assert re.search(r"^customary search +about 24 full trainings \(10 min 00 s\), an estimate *$", text, re.MULTILINE)
+    assert re.search(r"^2\. 1/4 of the width +2 +0\.1 +7\.0 s *$", text, re.MULTILINE)
+    assert text.index("The ladder") < text.index("Trained on the full network")
+    assert "on rung 1: " in text
+    assert "proxy" not in text

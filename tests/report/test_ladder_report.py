@@ -82,8 +82,8 @@ def test_the_table_says_what_each_rung_cost(run: Run) -> None:
 
 
 def test_sentences_say_what_it_cost_and_why_it_has_this_shape(run: Run) -> None:
-    assert "cost 2.47 full trainings, the winner's own included" in cost_sentence(run)
-    assert "about 25." in cost_sentence(run)
+    assert "cost 2.47 full trainings (24 s), the winner's own included" in cost_sentence(run)
+    assert "about 25 (4 min)." in cost_sentence(run)  # 240 s are 24.6 full trainings
     assert ladder_sentences(run) == (
         "No rung has 1/2 of the width: a step takes 0.9 of the full network's, and 1 at 1.",
         "Two are too few.",

@@ -264,7 +264,7 @@ def test_a_failed_run_says_why(make_run: MakeRun, result: dict[str, Any]) -> Non
     page = page_of(make_run(result, four_trials()))
     assert "This run failed. What it had recorded by then is below." in page.text
     assert "It ended with SearchError: <i>all</i> failed." in page.text
-    assert "no estimate of the same search on the full network: no configuration ran on both networks." in page.text
+    assert "no estimate of the search on the full network: no configuration ran on both networks." in page.text
 
 
 def test_nothing_else_in_the_folder_changes(make_run: MakeRun, result: dict[str, Any]) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from optuna import TrialPruned
-from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
 from prunetune.backends import Categorical
-from prunetune.console.summary import summary
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, Notice, PhaseStarted
 from prunetune.ladder.promotion import RungResult
@@ -129,30 +125,6 @@ def test_the_full_ladder_keeps_the_weights_of_its_search(tmp_path: Path) -> None
     assert not list(tmp_path.glob("weights-trial-*"))
     assert result.record["confirmation"] == []
     assert climb(tmp_path, never, **asked).already_finished
-    shown = on_terminal(result.record)
-    assert "on the full network: 3 complete" in shown
-    assert not any(words in shown for words in ("on the proxy", "confirmation", "Trained on the full network"))
-
-
-def on_terminal(record: dict[str, Any]) -> str:
-    console = Console(width=150, file=io.StringIO(), record=True)
-    console.print(summary(record))
-    return console.export_text()
-
-
-def test_the_end_on_the_terminal_speaks_of_all_rungs_and_of_one_training(tmp_path: Path) -> None:
-    """What another search would have taken stands beside what all of this one took, not beside its first rung."""
-    record = climb(tmp_path).record
-    phases = dict.fromkeys(("prune", "measure", "search", "climb", "confirm", "refine"), 10.0)
-    record["time"].update(phases, search_on_base_estimate=600.0)
-    shown = on_terminal(record)
-    assert re.search(r"all of the search +about 10 min 00 s +1 min 00 s +10.0%", shown)
-    assert "confirmation" not in shown
-    assert re.search(r"training +10.0 s on the full network", shown)
-    for place, words in enumerate(
-        ("1/8 of the width, 1/3 of the epochs +4", "1/4 of the width +2", "the full network +1"), 1
-    ):
-        assert re.search(f"{place}. {words}", shown)
 
 
 def test_a_rung_by_hand_may_have_the_proxy_of_the_pruning(tmp_path: Path) -> None:

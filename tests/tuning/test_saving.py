@@ -92,6 +92,6 @@ def test_what_did_not_pay_is_said_with_what_it_took() -> None:
     """By hand: 1 + 2 + 5 + 4 + 0 seconds, where the search on the full network would have taken 10."""
     spent = {"prune": 1.0, "measure": 2.0, "search": 5.0, "confirm": 4.0, "refine": 0.0, "total": 13.0}
     run = {"pruning": {"ratio": None}, "time": {**spent, "search_on_base_estimate": 10.0}}
-    assert "it took 1.2 times as long as the search would have taken on the full network" in did_not_pay(run)
+    assert "it took 1.2 times as long as the search on the full network would have taken" in did_not_pay(run)
     for estimate in (12.5, None):
         assert did_not_pay({**run, "time": {**spent, "search_on_base_estimate": estimate}}) == ""

@@ -30,7 +30,7 @@ def test_tune_shows_progress_and_tables_on_standard_error(tmp_path: Path, capsys
     shown = capsys.readouterr()
     assert shown.out == ""  # which is for what a script prints
     lines = shown.err.splitlines()
-    assert "Searching on the proxy: 4 trials; higher is better" in lines
+    assert "Searching: 4 trials; higher is better" in lines
     assert any(line.startswith("  trial 0 (1 of 4): complete ") and " left" in line for line in lines)
     assert "Trained on the full network" in shown.err
     assert f"Report: {tmp_path / 'report.html'}" in shown.err.replace("\n", "")
@@ -61,7 +61,7 @@ def test_in_a_notebook_it_is_plain_lines_where_output_belongs(
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
     tiny_tune(tmp_path)
     shown = capsys.readouterr()
-    assert "Searching on the proxy: 4 trials; higher is better" in shown.out.splitlines()
+    assert "Searching: 4 trials; higher is better" in shown.out.splitlines()
     assert shown.err == ""
 
 
@@ -131,7 +131,7 @@ def test_ctrl_c_ends_a_script_with_that_sentence(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGINT  # a shell knows by this that it was Ctrl-C, and says 130
     last = done.stderr.rstrip().splitlines()[-1]
     assert last.endswith("the run in run was stopped; the same call goes on where it was")
-    assert "Searching on the proxy: 2 trials" in done.stderr
+    assert "Searching: 2 trials" in done.stderr
     frames = done.stderr.partition("Traceback")[2].splitlines()
     assert len(frames) <= 14
     assert "During handling" not in done.stderr

@@ -32,12 +32,12 @@ from prunetune.events import (
 )
 
 TITLES: Final[dict[Phase, str]] = {
-    "prune": "Cutting the proxy",
+    "prune": "Cutting and timing",
     "check-proxy": "Checking: the proxy",
     "check-base": "Checking: the full network",
     "check-again": "Checking: the full network with another seed",
-    "search": "Searching on the proxy",
-    "climb": "Climbing: the best again, longer or wider",
+    "search": "Searching",
+    "climb": "Climbing: the best again, with more",
     "confirm": "Confirming on the full network",
     "train": "Training the full network",
     "refine": "Refining on the full network",

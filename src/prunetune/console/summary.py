@@ -15,14 +15,14 @@ from prunetune._utils.checks import BETTER
 from prunetune.console.progress import duration
 from prunetune.events import counts_in_words, outcome_in_words
 from prunetune.record.provenance import read_params
-from prunetune.record.sentences import did_not_pay, energy_sentence, spent
+from prunetune.record.sentences import did_not_pay, energy_sentence, first_network
 from prunetune.record.stored import read_record
 
 HYPERPARAMETERS: Final = "hyperparameters"
 
 
 def print_summary(console: Console, run_dir: Path) -> None:
-    """Print what a finished run in ``run_dir`` found, and what the proxy saved."""
+    """Print what a finished run in ``run_dir`` found, what it cost and what it saved."""
     record = read_record(run_dir / "result.json")
     assert record is not None
     console.print(summary(record))
@@ -31,11 +31,10 @@ def print_summary(console: Console, run_dir: Path) -> None:
 
 def summary(record: Mapping[str, Any]) -> Group:
     """The tables of a finished run, from the contents of its ``result.json``."""
-    parts: list[RenderableType] = ["", cost_table(record), ""]
+    cost = ladder_table(record) if record.get("ladder") else cost_table(record)
+    parts: list[RenderableType] = ["", cost, ""]
     if record["confirmation"]:
         parts += [confirmation_table(record), ""]
-    if record.get("ladder"):
-        parts = ["", ladder_table(record), *parts]
     if record.get("refinement"):
         parts += [refinement_table(record), ""]
     parts.append(outcome_table(record))
@@ -135,8 +134,6 @@ def cost_table(record: Mapping[str, Any]) -> Table:
     searched, estimate = record["time"]["search"], record["time"]["search_on_base_estimate"]
     if estimate is not None:
         title = f"search of {sum(record['search']['trials'].values())} trials"
-        if record.get("ladder"):  # whose estimate is of all that another search takes, the winner's training included
-            title, searched = "all of the search", spent(record["time"])
         table.add_row(title, f"about {duration(estimate)}", duration(searched), _share(searched, estimate))
     return table
 
@@ -172,7 +169,8 @@ def ladder_table(record: Mapping[str, Any]) -> Table:
 
 def confirmation_table(record: Mapping[str, Any]) -> Table:
     """The trials that were trained on the full network, with both scores; the winner is marked."""
-    table = _table("Trained on the full network", "proxy", "full", "time", words=HYPERPARAMETERS)
+    below = "rung below" if record.get("ladder") else "proxy"
+    table = _table("Trained on the full network", below, "full", "time", words=HYPERPARAMETERS)
     for entry in record["confirmation"]:
         won = entry["base_score"] is not None and entry["trial"] == record["winner"]["trial"]
         table.add_row(
@@ -218,24 +216,23 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
     """Where the time went, and what came out."""
     table = Table.grid(padding=(0, 2))
     counts = counts_in_words(record["search"]["trials"])
-    time = record["time"]
-    full = searched_in_full(record)
-    table.add_row("search", f"{duration(time['search'])} on {'the full network' if full else 'the proxy'}: {counts}")
+    time, ladder = record["time"], record.get("ladder")
+    if ladder and ladder["total"]:
+        _add_cost(table, ladder, time["search_on_base_estimate"])
+    rungs = len(ladder["rungs"]) if ladder else 0
+    table.add_row("search", f"{duration(time['search'])} on {first_network(rungs)}: {counts}")
     if time.get("climb"):
         table.add_row("climbing", f"{duration(time['climb'])} on the rungs between")
     nothing = {"stopped": 0, "epochs_saved": 0, "seconds_saved": 0.0}
     saved = raced(record.get("raced", nothing))
-    if not full:
-        title = "training" if record.get("ladder") and len(record["confirmation"]) == 1 else "confirmation"
-        table.add_row(title, f"{duration(time['confirm'])} on the full network{saved}")
+    if record["confirmation"]:
+        where = "last rung" if ladder else "confirmation"
+        table.add_row(where, f"{duration(time['confirm'])} on the full network{saved}")
     refinement = record.get("refinement")
     if refinement:
         saved = raced(refinement.get("raced", nothing))
         table.add_row("refinement", f"{duration(time['refine'])} on the full network{saved}")
     table.add_row("in all", duration(time["total"]))
-    if (ladder := record.get("ladder")) and ladder["total"]:
-        beside = f"the customary search would have cost about {ladder['customary']:.0f}"
-        table.add_row("cost", f"{ladder['total']:.2g} full trainings; {beside}")
     if "energy" in record:
         table.add_row("energy", energy_sentence(record["energy"]))
     winner = record["winner"]
@@ -253,10 +250,12 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
     return table
 
 
-def searched_in_full(record: Mapping[str, Any]) -> bool:
-    """Whether the search had one rung, that of the full network, so that its best was not trained again."""
-    ladder = record.get("ladder")
-    return ladder is not None and len(ladder["rungs"]) == 1 and not record["confirmation"]
+def _add_cost(table: Table, ladder: Mapping[str, Any], estimate: float) -> None:
+    """What the search cost, beside the customary one."""
+    took = duration(estimate * ladder["total"] / ladder["customary"])
+    table.add_row("cost", f"{ladder['total']:.3g} full trainings ({took})")
+    customary = f"about {ladder['customary']:.0f} full trainings ({duration(estimate)}), an estimate"
+    table.add_row("customary search", customary)
 
 
 def _missed(trust: Mapping[str, Any]) -> str:

@@ -21,6 +21,10 @@ from prunetune.stats.bootstrap import Estimate, rank_correlation
 Decision: TypeAlias = Literal["unknown", "fine", "widen", "leave"]
 
 GOOD: Final = 0.4
+EXPECTED: Final = 0.73
+"""What short trainings of a narrow network had with full ones (decision 37). A rung is called bad only where the whole
+interval of its correlation is below: with a dozen configurations a low one is often chance, and each rung that is
+widened in vain costs most of a full training."""
 FEWEST: Final = 6
 """Fewer configurations say nothing about a rank correlation."""
 
@@ -80,7 +84,9 @@ def agreement(
     if spearman.mean is None:
         why = "All scores of one rung are the same, so nothing can be said about how the two agree."
         return Agreement(len(both), watched, spearman, "unknown", why)
-    decision: Decision = "fine" if spearman.mean >= GOOD else "leave" if widened else "widen"
+    assert spearman.high is not None
+    bad: Decision = "leave" if widened else "widen"
+    decision: Decision = "fine" if spearman.mean >= GOOD else bad if spearman.high < EXPECTED else "unknown"
     found = (
         f"The rung ranks {len(both)} configurations, {watched} of them controls, as the one above it does with a "
         f"Spearman correlation of {spearman.mean:.2f} [{spearman.low:.2f}, {spearman.high:.2f}]"
@@ -88,6 +94,7 @@ def agreement(
     less = listed([f"less {axis}" for axis in axes])
     follows = {
         "fine": ".",
+        "unknown": f", below {GOOD}, which may be chance.",
         "widen": f", below {GOOD}: twice as many should go on from the next rung, as far as the budget allows it.",
         "leave": f", again below {GOOD}: {less} cannot be trusted here, and a search without it is the better choice.",
     }

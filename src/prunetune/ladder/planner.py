@@ -27,8 +27,8 @@ LEAST: Final = 2
 """With fewer a rung decides nothing."""
 STEEPEST: Final = 8
 """At most so many times as many are on a rung as on the next, and at least ``LEAST`` times as many."""
-UNASKED: Final = 4.0
-"""The most that the default shape may cost; where nothing is cheap, it is smaller."""
+UNASKED: Final = 3.4
+"""The most that the default shape may cost: as much as its prototype. Where nothing is cheap, it is smaller."""
 TWO_FROM: Final = 4.0
 """The budget from which two are trained in full, where proxies rank poorly."""
 

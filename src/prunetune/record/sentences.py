@@ -50,6 +50,20 @@ def transfer_sentence(transfer: str, asked: int, complete: int) -> str:
     return f"transfer {transfer!r}: learning rates on the proxy were corrected for its width{where}"
 
 
+def first_network(rungs: int) -> str:
+    """What the network of the search is called, where a ladder has so many rungs; 0 is a search without a ladder.
+
+    >>> first_network(0), first_network(4), first_network(1)
+    ('the proxy', 'rung 1', 'the full network')
+    """
+    return {0: "the proxy", 1: "the full network"}.get(rungs, "rung 1")
+
+
+def compared_with(rungs: int) -> str:
+    """What the time of a run with so many rungs is held against."""
+    return "the customary search" if rungs else "the search on the full network"
+
+
 def spent(time: Mapping[str, Any]) -> float:
     """Seconds from pruning to the winner, by a record's ``time``."""
     return float(sum(time.get(phase) or 0.0 for phase in PHASES))
@@ -62,6 +76,10 @@ def did_not_pay(record: Mapping[str, Any]) -> str:
     if record["pruning"].get("ratio") == 1 or not estimate or took < estimate:
         return ""
     return (
-        f"It did not pay here: from pruning to the winner it took {took / estimate:.3g} times as long as the search "
-        "would have taken on the full network (an estimate)."
+        f"It did not pay here: from pruning to the winner it took {took / estimate:.3g} times as long as "
+        f"{compared_with(_rungs(record))} would have taken (an estimate)."
     )
+
+
+def _rungs(record: Mapping[str, Any]) -> int:
+    return len((record.get("ladder") or {}).get("rungs", ()))

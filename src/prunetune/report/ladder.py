@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from prunetune.record.schema import RungPart
 from prunetune.report.run import Run
-from prunetune.report.words import clip, number
+from prunetune.report.words import clip, duration
+
+CUSTOMARY: Final = "50 trials of TPE with Hyperband"
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ def climbs(run: Run) -> list[Climb]:
     ladder = run.result.ladder
     if ladder is None:
         return []
-    first = {trial.number: trial.score for trial in run.trials if trial.outcome in ("complete", "pruned")}
+    scored = ("complete", "pruned")
+    first = {trial.number: trial.score if trial.outcome in scored else None for trial in run.trials}
     search = run.result.search
     between = {each.study: each for each in run.result.climbs}
     found = []
@@ -46,9 +50,12 @@ def cost_sentence(run: Run) -> str:
     ladder = run.result.ladder
     if ladder is None or ladder.total is None or ladder.customary is None:
         return ""
+    would = run.result.time.search_on_base_estimate if run.result.time else None
+    took = None if would is None else would * ladder.total / ladder.customary
     return (
-        f"The search cost {number(round(ladder.total, 2))} full trainings, the winner's own included; the customary "
-        f"search, 50 trials of TPE with Hyperband on the full network, would have cost about {ladder.customary:.0f}."
+        f"The search cost {ladder.total:.3g} full trainings ({duration(took)}), the winner's own included. The "
+        f"customary search, {CUSTOMARY} on the full network, would have cost about {ladder.customary:.0f} "
+        f"({duration(would)})."
     )
 
 

@@ -181,18 +181,18 @@ def _pictures(run: Run, album: Album) -> dict[str, Picture]:
     asked = {
         "ladder": (
             figures.ladder,
-            tables.ladder(run) if run.result.ladder else None,
+            None,
             "Line plot: the score of each configuration on every rung that it came to, the winner marked.",
         ),
         "proxy_cost": (
             figures.proxy_cost,
             tables.costs(run),
-            "Bars: parameters, FLOPs and step time of the proxy as percent of the full network.",
+            f"Bars: parameters, FLOPs and step time of {run.first} as percent of the full network.",
         ),
         "groups_cut": (
             figures.groups_cut,
             tables.groups(run),
-            "Stacked bars: for each group of layers, how many channels the proxy kept and how many were removed.",
+            "Stacked bars: for each group of layers, how many channels were kept and how many were removed.",
         ),
         "dependencies": (
             figures.dependencies,
@@ -202,7 +202,7 @@ def _pictures(run: Run, album: Album) -> dict[str, Picture]:
         "layers_cut": (
             figures.layers_cut,
             tables.layers(run),
-            "Stacked bars: for each layer, how many weights the proxy kept and how many were removed.",
+            "Stacked bars: for each layer, how many weights were kept and how many were removed.",
         ),
         "search_history": (
             figures.search_history,
@@ -211,7 +211,7 @@ def _pictures(run: Run, album: Album) -> dict[str, Picture]:
         ),
         "learning_curves": (
             figures.learning_curves,
-            tables.curves("Scores by epoch on the proxy", run.trials),
+            tables.curves(f"Scores by epoch on {run.first}", run.trials),
             f"Line plot: the score of each of {ended} epoch by epoch, by outcome.",
         ),
         "rungs": (
@@ -232,7 +232,7 @@ def _pictures(run: Run, album: Album) -> dict[str, Picture]:
         "confirmation": (
             figures.confirmation,
             None,
-            "Scatter plot: score on the proxy against score on the full network, as in the table below.",
+            f"Scatter plot: score on {run.below} against score on the full network, as in the table below.",
         ),
         "confirmation_curves": (
             figures.confirmation_curves,
@@ -242,7 +242,7 @@ def _pictures(run: Run, album: Album) -> dict[str, Picture]:
         "time_spent": (
             figures.time_spent,
             tables.times(run),
-            "Stacked bar: the time of each phase, beside the estimate of the same search on the full network.",
+            f"Stacked bar: the time of each phase, beside the estimate of {run.compared_with}.",
         ),
     }
     return {

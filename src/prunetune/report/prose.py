@@ -58,13 +58,15 @@ def _sentence(run: Run) -> str:
         return f"Trial {chosen.refine_trial} of the refinement on the full network won: it beat all that was confirmed."
     name = f"Trial {chosen.trial}" if chosen.trial is not None else "One configuration"
     if run.result.winner is None:
-        return f"{name} is the best on the proxy so far; nothing has been decided on the full network."
+        return f"{name} is the best on {run.first} so far; nothing has been decided on the full network."
+    if run.rungs == 1:
+        return f"{name} won: the best of {len(run.trials)} configurations, all of them trained on the full network."
     if run.result.confirm == 0:
         return f"{name} was the best on the proxy, and the full network was trained with it without comparison."
     confirmed = [row for row in run.result.confirmation or () if row.base_score is not None]
     if run.result.ladder and len(confirmed) == 1:
         first = run.result.ladder.rungs[0].entrants
-        return f"{name} won: of {first} configurations it went up the whole ladder, and was trained in full."
+        return f"{name} won: the only one of {first} configurations that went up the whole ladder, to the full network."
     if not confirmed:
         return f"{name} was the best on the proxy. It was not compared with others on the full network."
     if run.result.raced and (stopped := run.result.raced.stopped):
@@ -96,13 +98,16 @@ def _facts(run: Run) -> list[Fact]:
         facts.append(Fact("time to tune" if run.finished else "time so far", duration(spent), _phases(run)))
         if time.search_on_base_estimate is not None:
             estimate = f"≈ {duration(time.search_on_base_estimate)}"
-            facts.append(Fact("search on the full network", estimate, "an estimate; how it was made is said below"))
+            other = run.compared_with.removeprefix("the ")
+            facts.append(Fact(other, estimate, "an estimate; how it was made is said below"))
             if run.finished:
                 facts.append(saving(spent, time.search_on_base_estimate))
     cost = result.cost
     if result.ladder and result.ladder.total is not None and result.ladder.customary is not None:
         beside = f"the customary search would have cost about {result.ladder.customary:.0f}"
-        facts.insert(1, Fact("cost", f"{result.ladder.total:.2g} full trainings", beside))
+        facts.insert(1, Fact("cost", f"{result.ladder.total:.3g} full trainings", beside))
+    if run.rungs:  # whose costs are a table
+        return facts
     facts.append(trial_cost(run))
     if cost and cost.base and cost.proxy:
         flops = ratio(cost.base.flops, cost.proxy.flops)
@@ -144,10 +149,8 @@ def _score(run: Run) -> Fact:
     chosen = run.chosen
     if chosen is None:
         return Fact("validation score", NONE)
-    ladder = run.result.ladder
     on_base = chosen.refine_trial is not None or any(run.won(row) for row in run.result.confirmation or ())
-    on_base = on_base or (ladder is not None and len(ladder.rungs) == 1)
-    where = "on the full network" if on_base else "on the proxy"
+    where = f"on {'the full network' if on_base else run.first}"
     return Fact("validation score", number(chosen.score), f"{where}; {BETTER[run.result.direction]}")
 
 
@@ -163,7 +166,8 @@ def _phases(run: Run) -> str:
     time = run.result.time
     if time is None:
         return ""
-    parts = [("pruning", time.prune), ("search", time.search), ("climbing", time.climb), ("confirmation", time.confirm)]
+    search, confirm = ("rung 1", "the last rung") if run.rungs else ("search", "confirmation")
+    parts = [("pruning", time.prune), (search, time.search), ("the rungs between", time.climb), (confirm, time.confirm)]
     parts.append(("refinement", time.refine))
     return ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts if seconds)
 

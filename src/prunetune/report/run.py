@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from prunetune.errors import InputError
 from prunetune.record.folder import whole_path
 from prunetune.record.schema import Choice, Confirmation, Params, Refined, Result
-from prunetune.record.sentences import energy_sentence
+from prunetune.record.sentences import compared_with, energy_sentence, first_network
 from prunetune.report.trials import Trial, read_trials
 
 SEARCH_STUDY = "search"
@@ -33,6 +33,26 @@ class Run:
     def finished(self) -> bool:
         """Whether the run says that it has ended well."""
         return self.result.status == "finished"
+
+    @property
+    def rungs(self) -> int:
+        """How many the ladder has; 0 is a search of trials on one proxy and confirmations."""
+        return len(self.result.ladder.rungs) if self.result.ladder else 0
+
+    @property
+    def first(self) -> str:
+        """What the network of the search is called: the proxy, or rung 1."""
+        return first_network(self.rungs)
+
+    @property
+    def below(self) -> str:
+        """Where those that are trained on the full network come from."""
+        return f"rung {self.rungs - 1}" if self.rungs > 1 else self.first
+
+    @property
+    def compared_with(self) -> str:
+        """The search whose estimated time stands beside this run's."""
+        return compared_with(self.rungs)
 
     def won(self, row: Confirmation) -> bool:
         """Whether this confirmation is the winner's."""

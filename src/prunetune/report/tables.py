@@ -53,7 +53,7 @@ def limited(table: Table) -> Table:
 def costs(run: Run) -> Table:
     """Parameters, FLOPs and step time of the base and the proxy."""
     cost = run.result.cost
-    rows = []
+    rows, first = [], run.first.removeprefix("the ")
     for label, name, words in MEASURES:
         base = getattr(cost.base, name) if cost and cost.base else None
         proxy = getattr(cost.proxy, name) if cost and cost.proxy else None
@@ -62,7 +62,7 @@ def costs(run: Run) -> Table:
         rows.append((label, words(base), words(proxy), share, f"{less:.3g} times" if less else NONE))
     return Table(
         "What each network costs",
-        ("measure", "full network", "proxy", "proxy / full", "cheaper by"),
+        ("measure", "full network", first, f"{first} / full", "cheaper by"),
         tuple(rows),
         note="FLOPs are of one forward pass on the example inputs; step times are of training steps on them.",
     )
@@ -86,7 +86,7 @@ def groups(run: Run) -> Table:
     """Channels before and after, by group."""
     found = run.result.pruning.groups if run.result.pruning else ()
     rows = tuple((clip(g.name), f"{g.before:,}", f"{g.after:,}", _kept(g.before, g.after)) for g in found)
-    return limited(Table("Channels by group", ("group", "full network", "proxy", "kept"), rows))
+    return limited(Table("Channels by group", ("group", "full network", run.first.removeprefix("the "), "kept"), rows))
 
 
 def dependencies(run: Run) -> Table:
@@ -159,7 +159,7 @@ def trials(run: Run) -> Table:
     note = "The score of a trial that was stopped early is the last that it reported."
     return limited(
         Table(
-            "Trials of the search on the proxy",
+            f"Trials of the search on {run.first}",
             (*head, MESSAGE) if messages else head,
             tuple(rows),
             words=2,
@@ -174,8 +174,9 @@ def confirmation(run: Run) -> Table:
     found = run.result.confirmation or ()
     numbers = [str(row.trial) for row in found]
     won = next((i for i, row in enumerate(found) if run.won(row)), None)
-    on_proxy = {"score on the proxy": [number(row.proxy_score) for row in found]}
-    return _trainings("Confirmed on the full network", found, numbers, won, on_proxy)
+    came_with = {f"score on {run.below}": [number(row.proxy_score) for row in found]}
+    caption = "Trained on the full network" if run.rungs else "Confirmed on the full network"
+    return _trainings(caption, found, numbers, won, came_with)
 
 
 def refinement(run: Run) -> Table:
@@ -259,7 +260,7 @@ def times(run: Run) -> Table:
     if time and time.total is not None:
         rows.append(("total", duration(time.total)))
     if time and time.search_on_base_estimate is not None:
-        rows.append(("the search on the full network (estimate)", duration(time.search_on_base_estimate)))
+        rows.append((f"{run.compared_with} (estimate)", duration(time.search_on_base_estimate)))
     return Table("Time by phase", ("phase", "time"), tuple(rows))
 
 

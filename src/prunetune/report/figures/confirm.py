@@ -42,9 +42,9 @@ def confirmation(run: Run) -> go.Figure:
     if not rows:
         raise NothingToShow(_why_not(run))
     figure = blank(
-        "Score on the proxy against score on the full network",
+        f"Score on {run.below} against score on the full network",
         height=400,
-        x="score on the proxy",
+        x=f"score on {run.below}",
         y="score on the full network",
     )
     for label, chosen, symbol, size, color in (
@@ -60,7 +60,7 @@ def confirmation(run: Run) -> go.Figure:
                 text=[str(row.trial) for row in chosen],
                 textposition="top center",
                 marker={"symbol": symbol, "size": size, "color": color},
-                hovertext=[_hover(row) for row in chosen],
+                hovertext=[_hover(run, row) for row in chosen],
                 hoverinfo="text",
                 cliponaxis=False,
             )
@@ -75,8 +75,9 @@ def confirmation_curves(run: Run) -> go.Figure:
     return draw_curves(run, run.confirm_trials, "Learning curves on the full network", "curves of the full network")
 
 
-def _hover(row: Confirmation) -> str:
-    lines = [f"<b>trial {row.trial}</b>", f"proxy {number(row.proxy_score)}", f"full network {number(row.base_score)}"]
+def _hover(run: Run, row: Confirmation) -> str:
+    lines = [f"<b>trial {row.trial}</b>", f"{run.below.removeprefix('the ')} {number(row.proxy_score)}"]
+    lines.append(f"full network {number(row.base_score)}")
     lines += [f"{plot_text(name, 40)} = {plot_text(value, 40)}" for name, value in list(row.params.items())[:12]]
     return "<br>".join(lines)
 

@@ -34,13 +34,13 @@ def proxy_cost(run: Run) -> go.Figure:
     shares = cost_shares(run)
     if not shares:
         raise NothingToShow("The run has not measured the cost of both networks yet.")
-    figure = blank("What the proxy costs, as percent of the full network", height=60 + 40 * len(shares))
+    figure = blank(f"What {run.first} costs, as percent of the full network", height=60 + 40 * len(shares))
     labels = [label for label, *_ in shares]
     figure.add_bar(
         orientation="h",
         x=[100 * share for _, share, *_ in shares],
         y=labels,
-        name="proxy",
+        name=run.first,
         marker={"color": LIGHT["kept"], "line": {"color": LIGHT["line"], "width": 1}},
         text=[percent(share) for _, share, *_ in shares],
         textposition="outside",
@@ -63,7 +63,8 @@ def time_spent(run: Run) -> go.Figure:
         raise NothingToShow("The run has not recorded any time yet.")
     estimate = time.search_on_base_estimate
     unit, size = _unit(max(sum(seconds for _, seconds, _ in phases), estimate or 0.0))
-    rows = ["this run"] + (["search on the<br>full network<br>(estimate)"] if estimate else [])
+    other = "the customary<br>search" if run.rungs else "search on the<br>full network"
+    rows = ["this run"] + ([f"{other}<br>(estimate)"] if estimate else [])
     figure = blank("Time by phase", height=190 + 50 * len(rows), x=unit)
     for label, seconds, color in phases:
         figure.add_bar(
@@ -103,9 +104,9 @@ def phase_seconds(run: Run) -> list[tuple[str, float, str]]:
     named = [
         ("prune", time.prune, LIGHT["prune"]),
         ("measure steps", time.measure, LIGHT["pruned"]),
-        ("search on the proxy", time.search, LIGHT["kept"]),
-        ("climb", time.climb, LIGHT["pruned"]),
-        ("train in full" if run.result.confirm == 0 else "confirm", time.confirm, LIGHT["best"]),
+        ("rung 1" if run.rungs else "search on the proxy", time.search, LIGHT["kept"]),
+        ("the rungs between", time.climb, LIGHT["pruned"]),
+        ("train in full" if run.rungs or run.result.confirm == 0 else "confirm", time.confirm, LIGHT["best"]),
         ("refine", time.refine, LIGHT["failed"]),
     ]
     phases = [(label, seconds, color) for label, seconds, color in named if seconds]

@@ -39,14 +39,14 @@ def search_history(run: Run) -> go.Figure:
     trials = drawn_trials(run)
     scored = [trial for trial in trials if trial.outcome in SCORED and trial.score is not None]
     unscored = [trial for trial in trials if trial not in scored]
-    figure = blank("Score of every trial, in order", height=460, x="trial", y="score on the proxy")
+    figure = blank("Score of every trial, in order", height=460, x="trial", y=f"score on {run.first}")
     for outcome in SCORED:
         _points(figure, with_outcome(scored, outcome), outcome, "y")
     _best_so_far(figure, run)
     for outcome in LOOKS:
         _points(figure, with_outcome(unscored, outcome), outcome, "y2")
     _winner_star(figure, run)
-    score_axis(figure, [trial.score for trial in scored if trial.score is not None], title="score on the proxy")
+    score_axis(figure, [trial.score for trial in scored if trial.score is not None], title=f"score on {run.first}")
     if unscored:
         figure.update_layout(
             yaxis={"domain": [0.17, 1] if scored else [0.99, 1], "visible": bool(scored)},
@@ -116,7 +116,7 @@ def learning_curves(run: Run) -> go.Figure:
     """Reported scores of every trial on the proxy, epoch by epoch."""
     if not run.trials:
         raise no_trials(run)
-    return draw_curves(run, drawn_trials(run), "Learning curves on the proxy", "learning curves")
+    return draw_curves(run, drawn_trials(run), f"Learning curves on {run.first}", "learning curves")
 
 
 def parallel_coordinates(run: Run) -> go.Figure:
@@ -145,7 +145,7 @@ def parallel_coordinates(run: Run) -> go.Figure:
     ):
         if group:
             _threads(figure, group, scales, score, label, {"color": color, "width": width, "dash": dash})
-    _rails(figure, [*scales.items(), ("score on the proxy", score)])
+    _rails(figure, [*scales.items(), (f"score on {run.first}", score)])
     figure.update_xaxes(range=[-0.04, 1.04], visible=False)
     figure.update_yaxes(range=[-0.5, len(scales) + 0.45], visible=False)
     figure.update_layout(showlegend=True, margin={"l": 4, "r": 4, "b": 4})

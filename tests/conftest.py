@@ -18,9 +18,14 @@ import prunetune.engine
 THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 torch.set_num_threads(THREADS)
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # of the processes that tests start
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job: tests of Ctrl-C need it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 STEP_TIME = prunetune.engine.step_time
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> None:
+    """As Python has it, for tests of Ctrl-C: background jobs ignore it, and `prunetune.__main__` gives it up."""
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

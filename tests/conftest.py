@@ -23,7 +23,7 @@ STEP_TIME = prunetune.engine.step_time
 
 @pytest.fixture(autouse=True)
 def _ctrl_c() -> None:
-    """As Python has it, for tests of Ctrl-C: a shell's background job ignores it, and `prunetune.__main__` gives it up."""
+    """As Python has it, for tests of Ctrl-C: background jobs ignore it, and `prunetune.__main__` gives it up."""
     if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

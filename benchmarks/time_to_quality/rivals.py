@@ -243,7 +243,7 @@ def ladder(task: Task) -> Found:
     record = result.record
     rungs = [{name: rung[name] for name in ("network", "entrants", "price")} for rung in record["ladder"]["rungs"]]
     finals = record["confirmation"]
-    climbed = sum(each["epochs"] or 0 for climb in record["climbs"] for each in climb["trained"])
+    climbed = sum(each["epochs"] or 0 for climb in record.get("climbs", ()) for each in climb["trained"])
     return Found(
         result.params,
         sum(record["search"]["trials"].values()),
@@ -253,7 +253,7 @@ def ladder(task: Task) -> Found:
         {
             "rungs": rungs,
             "predicted_trainings": sum(rung["entrants"] * rung["price"] for rung in rungs),
-            "climbs": [_climb(each) for each in record["climbs"]],
+            "climbs": [_climb(each) for each in record.get("climbs", ())],
         },
     )
 

@@ -57,7 +57,7 @@ def test_a_rung_that_costs_more_than_half_of_the_next_is_none() -> None:
     """Of one epoch: a quarter costs .115, an eighth .06, more than half of it; at .05 it is a rung."""
     steps = {(1 / 4, 1.0): 0.115, (1 / 8, 1.0): 0.06}
     assert kinds(plan(Costs(steps, epochs=1))) == [(1 / 4, 1), (1, 1)]
-    assert kinds(plan(Costs({**steps, (1 / 8, 1.0): 0.05}, epochs=1))) == [(1 / 8, 1 / 9), (1 / 4, 1), (1, 1)]
+    assert kinds(plan(Costs({**steps, (1 / 8, 1.0): 0.05}, epochs=1))) == [(1 / 8, 1), (1 / 4, 1), (1, 1)]
     assert kinds(plan(Costs({(1 / 2, 1.0): 0.6}, epochs=1))) == [(1, 1)]
 
 
@@ -216,3 +216,13 @@ def test_a_larger_budget_never_buys_less(costs, one, other) -> None:  # type: ig
     for rung, n in list(zip(small.ladder.rungs, small.ladder.entrants, strict=True))[1:]:
         assert there[rung.kind] >= n
     assert small.ladder.rungs[0].kind == large.ladder.rungs[0].kind
+
+
+@pytest.mark.parametrize(
+    ("epochs", "shares"), [(2, {1 / 2}), (3, {1 / 3}), (10, {1 / 10, 3 / 10}), (160, {1 / 9, 1 / 3})]
+)
+def test_shares_of_epochs_are_those_that_are_trained(epochs: int, shares: set[float]) -> None:
+    """One of two epochs is a half, whatever was wanted; 18 of 160 are called a ninth."""
+    steps = {(1 / 2, 1.0): 0.4, (1 / 4, 1.0): 0.15, (1 / 8, 1.0): 0.05}
+    made = plan(Costs(steps, epochs), budget=4)
+    assert {rung.epochs for rung in made.ladder.rungs} - {1.0} == shares

@@ -218,6 +218,9 @@ def test_a_rung_that_ranks_badly_lets_more_go_on_once(tmp_path: Path) -> None:
     (between,) = record["climbs"]
     assert (between["agreement"]["spearman"], between["agreement"]["decision"]) == (-1.0, "widen")
     assert between["agreement"]["configurations"] == 6
+    assert between["agreement"]["sentence"].startswith(
+        "Rungs 1 and 2: The rung ranks 6 configurations, 1 of them contr"
+    )
     assert not [each for each in events if isinstance(each, Notice) and "Spearman" in each.message]
 
 

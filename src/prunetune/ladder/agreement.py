@@ -95,7 +95,7 @@ def agreement(
     follows = {
         "fine": ".",
         "unknown": f", below {GOOD}, which may be chance.",
-        "widen": f", below {GOOD}: twice as many go on from the next rung.",
+        "widen": f", below {GOOD}: twice as many should go on from the next rung, as far as the budget allows it.",
         "leave": f", again below {GOOD}: {less} cannot be trusted here, and a search without it is the better choice.",
     }
     return Agreement(len(both), watched, spearman, decision, found + follows[decision])

@@ -13,6 +13,8 @@ from prunetune.ladder.rung import Ladder, Rung, fraction, listed
 
 PAYS: Final = 0.8
 """A narrower network or smaller images must bring a step to this share of the next larger one's time, or less."""
+ROUNDED: Final = 0.05
+"""Shares that differ by less are called the same."""
 LEAST_STEPS: Final = 30
 """Fewer training steps tell nothing."""
 MIDDLE: Final = 1 / 4
@@ -169,9 +171,15 @@ def _epochs(epochs: int, steps_per_epoch: int | None, reasons: list[str]) -> tup
     for share in (1 / 9, 1 / 3):
         steps = math.inf if steps_per_epoch is None else Rung(epochs=share).of_epochs(epochs) * steps_per_epoch
         if steps >= LEAST_STEPS:
-            return share, 1 / 3
+            return _as_trained(share, epochs), _as_trained(1 / 3, epochs)
         reasons.append(f"No rung has {fraction(share)} of the epochs: {steps:g} training steps tell too little.")
     return 1.0, 1.0
+
+
+def _as_trained(share: float, epochs: int) -> float:
+    """The share that whole epochs come to, where that is another: a ninth of two epochs is one of them, a half."""
+    whole = Rung(epochs=share).of_epochs(epochs) / epochs
+    return whole if abs(whole - share) > ROUNDED * share else share
 
 
 class _Purchase:

@@ -19,7 +19,8 @@ LARGEST_DENOMINATOR: Final = 16
 class Rung:
     """One way of training: which network, with how much of everything; how many configurations, how many go on.
 
-    Shares are above 0 and up to 1. The schedule of the learning rate is finished in the epochs that the rung has.
+    Shares of the full network's training are above 0 and up to 1. The schedule of the learning rate is finished in the
+    epochs that the rung has.
 
     >>> Rung(width=1 / 4, epochs=1 / 9, trials=64, keep=16).of_epochs(9)
     1
@@ -79,6 +80,9 @@ class Rung:
 @dataclass(frozen=True, init=False)
 class Ladder:
     """Rungs from the cheapest to the last, a full training of the full network, whose winner is the result.
+
+    The first rung has ``trials``, all but the last say how many they ``keep``. For ``prunetune.tune(ladder=…)``; which
+    rungs the default ladder has, and why, is in decision 37.
 
     >>> Ladder(Rung(width=1 / 4, epochs=1 / 3, trials=32, keep=4), Rung(width=1 / 4, keep=1), Rung()).entrants
     (32, 4, 1)

@@ -42,6 +42,10 @@ SEARCH_STUDY: Final = "search"  # in the run folder
 CONFIRM_STUDY: Final = "confirm"
 CAME_UP: Final = {"search_trial": int, "proxy_score": float}
 """User attributes of every trial above the first rung: its number there, and its score on the rung below."""
+SURE: Final = 3
+"""So many trials are waited for before a time budget is planned or refused,"""
+EARLY: Final = 0.1
+"""unless this share of it is over."""
 RESERVE: Final = 0.03
 """The share of a time budget that is kept for what is not training: reports, storage, the end."""
 
@@ -115,8 +119,16 @@ class Ascent:
         """How many are to be trained on the rung by now: fewer than before where the time has become short."""
         timed = self.run.settings.budget.seconds is not None and place >= self._reached
         if timed and (full_seconds := self._seconds(place, study)):
-            self._keep_time(place, len(finished_trials(study)), full_seconds)
+            trained = len(finished_trials(study))
+            if not self._is_early(trained):
+                self._keep_time(place, trained, full_seconds)
         return self.plan.ladder.entrants[place]
+
+    def _is_early(self, trained: int) -> bool:
+        """Whether the plan for the time waits for another trial: by the first alone a full training seems too long."""
+        budget = self.run.settings.budget.seconds or 0.0
+        unknown = self._full_seconds is None and trained < min(SURE, self.plan.ladder.entrants[0])
+        return unknown and self.run.journal.elapsed() < EARLY * budget
 
     def among(self, place: int, study: optuna.Study, coming: Sequence[Climber], total: int) -> Callable[[], int]:
         """How many trials of the study there are to be, of the ``total`` that there would be with all who come up."""
@@ -226,6 +238,7 @@ class Ascent:
             direction=self.settings(0).direction,
             widened=any((x.get("agreement") or {}).get("decision") == "widen" for x in run.record["climbs"][:here]),
         )
+        found = replace(found, sentence=f"Rungs {place} and {place + 1}: {found.sentence}")
         run.record["climbs"][here]["agreement"] = plain(parts.agreement_part(found))
         if found.decision != "unknown":
             run.observer(Notice(found.sentence))
@@ -271,21 +284,23 @@ class Ascent:
             needed = run.journal.elapsed() + (least_budget(lambda budget: made(trainings=budget)) - spent) * full
             raise InputError(
                 f"the budget is {asked:.4g} s, but a full training of the full network is predicted to take "
-                f"{full:.3g} s by the first trial, so the least is about {math.ceil(needed / (1 - RESERVE))} s; give "
+                f"{full:.3g} s by the first trials, so the least is about {math.ceil(needed / (1 - RESERVE))} s; give "
                 "more, and the run goes on, or fewer epochs"
             ) from None
 
     def _seconds(self, place: int, study: optuna.Study) -> float | None:
         """What a full training takes by the trainings of this rung; those that were stopped had fewer epochs.
 
-        Before one has come to a score it is what it was by the rung below; None on the first.
+        Before one has come to a score it is what it was by the rung below; None on the first, of which the very first
+        training is left out: in it much is done that is done once.
         """
         epochs = self.settings(place).epochs
         ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) in ("complete", "pruned")]
+        ended = ended[1:] if place == 0 and len(ended) > 1 else ended
         shares = sum((trial.user_attrs["epochs"] or epochs) / epochs for trial in ended) * self.plan.prices[place]
         if not shares:
             return self._full_seconds
-        return float(sum(trial.user_attrs["seconds"] for trial in ended) / shares)
+        return sum(parts.train_seconds(trial) for trial in ended) / shares  # all else takes no longer on wider networks
 
     def _left(self, place: int) -> float:
         """What there is for a rung and those above, in full trainings: the time that is left and what is done above.

@@ -50,7 +50,7 @@ def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Repo
     A model that is as it was before is no error: scores may come from elsewhere, and nothing that is known here says
     that they do not. But its weights would be kept as the trained ones.
     """
-    first = report.number == 0
+    first = report.number == 0 and report.phase != "climb"  # there it has been told
     before = _copies(model) if first else {}
     given = ReadDict(copy.deepcopy(params))  # whoever takes something out of it has his own
     try:

@@ -1,4 +1,4 @@
-"""``tune``, the whole job: cut a proxy, search on it, confirm on the full network, keep the winner's weights."""
+"""``tune``, the whole job: plan a ladder, climb it, keep the weights of the full network's winner."""
 
 from __future__ import annotations
 
@@ -61,12 +61,15 @@ def tune(
     country: str | None = None,
     observer: Observer | None = None,
 ) -> TuneResult:
-    """Find the hyperparameters of a network on its pruned proxy, and train the full network with the best.
+    """Find the hyperparameters of a network by trainings of pruned copies, and train the full network with the best.
+
+    Many configurations are trained briefly on a narrow network, the best of them again with more, and the last in full
+    on the full network: a ladder, see ``prunetune.Ladder``. Its plan and cost are told before anything is trained.
 
     A run that was stopped goes on where it was when called again with the same arguments, and one that is finished
-    returns its result at once; more trials than before are added to those that there are. With ``Search(storage=…)``
-    others can join the search, see ``prunetune.work``. Every training is seeded; the random generators of ``random``,
-    ``numpy.random`` and ``torch`` are as before when this returns.
+    returns its result at once; what a larger budget buys, or more trials, is added to what there is. With
+    ``Search(storage=…)`` others can join the search, see ``prunetune.work``. Every training is seeded; the random
+    generators of ``random``, ``numpy.random`` and ``torch`` are as before when this returns.
 
     Parameters
     ----------
@@ -81,7 +84,7 @@ def tune(
     example_inputs
         What the model is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
     epochs
-        How long a trial trains, and the training of the full network.
+        Of a full training; ``report.epochs`` says how many a training on a lower rung has.
     fidelity
         What makes trials on the proxy cheap besides, or the name of one ("fast"); the full network is trained in full.
     ladder, budget

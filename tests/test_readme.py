@@ -36,7 +36,6 @@ image_size = 8
 [search]
 n_trials = 2
 epochs = 1
-confirm = 1
 [search.space.learning_rate]
 low = 1e-3
 high = 0.5

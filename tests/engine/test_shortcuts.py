@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prunetune.engine.tracing.shapes import SHORTCUTS
+from prunetune.engine.tracing.shapes import SHAPE_FUNCTIONS
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -47,7 +47,7 @@ NOT_FOR_US: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [  # right, and 
 @pytest.mark.parametrize("number", range(len(CALLS)))
 def test_as_the_kernel(number: int) -> None:
     function, args, kwargs = CALLS[number]
-    expected, found = function(*args, **kwargs), SHORTCUTS[function](*args, **kwargs)
+    expected, found = function(*args, **kwargs), SHAPE_FUNCTIONS[function](*args, **kwargs)
     assert found is not None
     assert (found.shape, found.dtype, found.device) == (expected.shape, expected.dtype, expected.device)
     assert found.is_contiguous() == expected.is_contiguous()
@@ -56,7 +56,7 @@ def test_as_the_kernel(number: int) -> None:
 @pytest.mark.parametrize("number", range(len(MISFITS)))
 def test_what_does_not_fit_is_left_to_the_kernel_which_says_so(number: int) -> None:
     function, args, kwargs = MISFITS[number]
-    assert SHORTCUTS[function](*args, **kwargs) is None
+    assert SHAPE_FUNCTIONS[function](*args, **kwargs) is None
     with pytest.raises((RuntimeError, ValueError)):
         function(*args, **kwargs)
 
@@ -64,5 +64,5 @@ def test_what_does_not_fit_is_left_to_the_kernel_which_says_so(number: int) -> N
 @pytest.mark.parametrize("number", range(len(NOT_FOR_US)))
 def test_where_it_is_not_sure_it_does_not_answer(number: int) -> None:
     function, args, kwargs = NOT_FOR_US[number]
-    assert SHORTCUTS[function](*args, **kwargs) is None
+    assert SHAPE_FUNCTIONS[function](*args, **kwargs) is None
     assert isinstance(function(*args, **kwargs), Tensor)

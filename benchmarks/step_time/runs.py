@@ -30,7 +30,7 @@ def measured(name: str, case: Case, model: StepTimeModel, options: argparse.Name
     masks = {cut: mask(graph, scores, cut) for cut in CUTS}
     networks = {cut: apply(PruningPlan.of(graph, keep), network).to(options.device) for cut, keep in masks.items()}
     networks["again"] = networks["1"]
-    seconds = step_time(networks, inputs, seconds=options.seconds, clock=clock)
+    seconds = step_time(networks, inputs, seconds=options.seconds, precision=0, clock=clock)
     anchored = model.anchored(graph, seconds["1"])
     for cut, keep in masks.items():
         cost = cost_of(graph, keep)

@@ -108,7 +108,7 @@ def flops_of_units(graph: DependencyGraph) -> NDArray[np.float64]:
     return saved
 
 
-MOST_TURNS = 200
+FEWEST_TURNS, MOST_TURNS = 5, 200
 """Of a measurement: a median of more is no better."""
 
 
@@ -117,13 +117,14 @@ def step_time(
     example_inputs: ExampleInputs,
     *,
     seconds: float = 3.0,
+    precision: float = 0.02,
     clock: Clock = time.perf_counter,
 ) -> dict[str, float]:
     """Median seconds of one training step (forward and backward) of each model on the example inputs.
 
-    The models take turns for about `seconds` in all, and `MOST_TURNS` at most, so that a machine that slows down does
-    so for all of them: the first one's seconds are the median of its steps, the others' that times the median of their
-    ratios to it, turn by turn.
+    The models take turns, so that a machine that slows down does so for all of them: the first one's seconds are the
+    median of its steps, the others' that times the median of their ratios to it, turn by turn. They do so until the
+    relative standard error of all these medians is `precision`, for about `seconds` at most and `MOST_TURNS` at most.
     It is copies that run: weights, buffers and gradients stay as they are, and so does the random state.
     `time.process_time` as the clock does not count what other processes do meanwhile, nor what a device does.
     """
@@ -138,11 +139,34 @@ def step_time(
             training_step(model, args, kwargs, device, clock)  # warm-up
         deadline = time.perf_counter() + seconds
         turns = 0
-        while turns < 3 or (turns < MOST_TURNS and time.perf_counter() < deadline):
+        while turns < 3 or (
+            turns < MOST_TURNS and time.perf_counter() < deadline and not _are_precise(times, precision)
+        ):
             turns += 1
             for name, model in copies.items():
                 times[name].append(training_step(model, args, kwargs, device, clock))
     return _paired_medians(times)
+
+
+def _are_precise(times: Mapping[str, list[float]], precision: float) -> bool:
+    """Whether the medians of the first one's seconds and of the others' ratios to it are known well enough.
+
+    By the standard error of a median of normal values, 1.2533 σ/√n, σ being 1.4826 times the median absolute deviation.
+
+    >>> _are_precise({"base": [1.0, 1.0, 1.0, 1.1, 1.0]}, 0.02), _are_precise({"base": [1.0, 1.2, 0.8, 1.4, 1.0]}, 0.02)
+    (True, False)
+    """
+    first = next(iter(times.values()))
+    if len(first) < FEWEST_TURNS or not all(first):
+        return False
+    beside = ([own / base for own, base in zip(values, first, strict=True)] for values in times.values())
+    return all(_error_of_median(values) <= precision * statistics.median(values) for values in (first, *beside))
+
+
+def _error_of_median(values: Sequence[float]) -> float:
+    middle = statistics.median(values)
+    deviation = statistics.median(abs(value - middle) for value in values)
+    return 1.2533 * 1.4826 * deviation / math.sqrt(len(values))
 
 
 def _paired_medians(times: Mapping[str, list[float]]) -> dict[str, float]:

@@ -30,6 +30,7 @@ from prunetune.backends.study.study import (
     ended_trials,
     finished_trials,
     outcome,
+    read_once,
     tally,
     top_trials,
     worst_score,
@@ -156,7 +157,7 @@ class _Loop:
         claimed: tuple[optuna.Trial, Report] | None = None
         started = time.perf_counter()
         try:
-            with uninterrupted():
+            with uninterrupted(), read_once(self.study):
                 claimed = self._claim()
             if claimed is None:
                 return
@@ -174,9 +175,10 @@ class _Loop:
             raise
         seconds = time.perf_counter() - started
         if self._record(trial, report, ending, seconds):
-            self._tell_observer(ending, report, seconds)
-            self._stop_if_hopeless(ending, trial.number)
-            self._warn_of_direction()
+            with read_once(self.study):
+                self._tell_observer(ending, report, seconds)
+                self._stop_if_hopeless(ending, trial.number)
+                self._warn_of_direction()
         else:
             gone = f"trial {trial.number} was given up by another worker, to which this process seemed dead"
             self.observer(Notice(f"{gone}; its result is dropped"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from optuna.distributions import BaseDistribution
@@ -64,6 +65,26 @@ class PatientStorage(BaseStorage):
         self._patience = patience
         self._weary = False
         self._thread = threading.current_thread()  # that of the search: heartbeats wait, too, and are nobody's affair
+        self._seen: dict[int, list[FrozenTrial]] | None = None
+
+    @contextlib.contextmanager
+    def read_once(self) -> Iterator[None]:
+        """Until the block ends, the trials of a study are read again only after this process has written something.
+
+        For readers in a row, each of which asks for all of them. What others write meanwhile is seen a little later.
+        """
+        self._seen = {}
+        try:
+            yield
+        finally:
+            self._seen = None
+
+    def _write(self, operation: Callable[[], T]) -> T:
+        try:
+            return self._do(operation)
+        finally:
+            if self._seen is not None:
+                self._seen = {}
 
     def _do(self, operation: Callable[[], T], damage: tuple[type[Exception], ...] = _DAMAGED) -> T:
         started, pause, said = time.monotonic(), FIRST_PAUSE, False
@@ -112,19 +133,19 @@ class PatientStorage(BaseStorage):
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """As the storage's."""
-        return self._do(lambda: self._storage.create_new_study(directions, study_name))
+        return self._write(lambda: self._storage.create_new_study(directions, study_name))
 
     def delete_study(self, study_id: int) -> None:
         """As the storage's."""
-        self._do(lambda: self._storage.delete_study(study_id))
+        self._write(lambda: self._storage.delete_study(study_id))
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """As the storage's."""
-        self._do(lambda: self._storage.set_study_user_attr(study_id, key, value))
+        self._write(lambda: self._storage.set_study_user_attr(study_id, key, value))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """As the storage's."""
-        self._do(lambda: self._storage.set_study_system_attr(study_id, key, value))
+        self._write(lambda: self._storage.set_study_system_attr(study_id, key, value))
 
     def get_study_id_from_name(self, study_name: str) -> int:
         """As the storage's."""
@@ -154,7 +175,7 @@ class PatientStorage(BaseStorage):
         """As the storage's; a trial that begins here has our signature from the first moment on, one queued a token."""
         made = template_trial or create_trial(state=TrialState.RUNNING, system_attrs=self._signature)
         if made.state != TrialState.WAITING:
-            return self._do(lambda: self._storage.create_new_trial(study_id, made))
+            return self._write(lambda: self._storage.create_new_trial(study_id, made))
         token = uuid.uuid4().hex
         queued = create_trial(
             state=made.state, user_attrs=made.user_attrs, system_attrs={**made.system_attrs, TOKEN: token}
@@ -167,13 +188,13 @@ class PatientStorage(BaseStorage):
             made_before = next(there, None)
             return self._storage.create_new_trial(study_id, queued) if made_before is None else made_before
 
-        return self._do(attempt)
+        return self._write(attempt)
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         """As the storage's."""
-        self._do(lambda: self._storage.set_trial_param(trial_id, param_name, param_value_internal, distribution))
+        self._write(lambda: self._storage.set_trial_param(trial_id, param_name, param_value_internal, distribution))
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """As the storage's; a trial that an attempt finished whose answer was lost is finished well."""
@@ -188,19 +209,19 @@ class PatientStorage(BaseStorage):
                     raise
                 return True
 
-        return self._do(attempt)
+        return self._write(attempt)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """As the storage's."""
-        self._do(lambda: self._storage.set_trial_intermediate_value(trial_id, step, intermediate_value))
+        self._write(lambda: self._storage.set_trial_intermediate_value(trial_id, step, intermediate_value))
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As the storage's."""
-        self._do(lambda: self._storage.set_trial_user_attr(trial_id, key, value))
+        self._write(lambda: self._storage.set_trial_user_attr(trial_id, key, value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As the storage's."""
-        self._do(lambda: self._storage.set_trial_system_attr(trial_id, key, value))
+        self._write(lambda: self._storage.set_trial_system_attr(trial_id, key, value))
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         """As the storage's."""
@@ -214,7 +235,12 @@ class PatientStorage(BaseStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_all_trials(study_id, deepcopy, states), _UNREADABLE)
+        seen = self._seen
+        if seen is None or deepcopy:
+            return self._do(lambda: self._storage.get_all_trials(study_id, deepcopy, states), _UNREADABLE)
+        if study_id not in seen:
+            seen[study_id] = self._do(lambda: self._storage.get_all_trials(study_id, deepcopy=False), _UNREADABLE)
+        return [trial for trial in seen[study_id] if states is None or trial.state in states]
 
     def remove_session(self) -> None:
         """As the storage's."""

@@ -25,7 +25,7 @@ from prunetune.backends.space import SearchSpace
 from prunetune.backends.study.attributes import DISCOUNTED, FINGERPRINT, GIVEN_UP, OWNER, TOLD, WITHDRAWN
 from prunetune.backends.study.damage import NOTHING, Kind, check_trials
 from prunetune.backends.study.reannealed import check_rungs
-from prunetune.backends.study.retrying_storage import PATIENCE_SECONDS
+from prunetune.backends.study.retrying_storage import PATIENCE_SECONDS, PatientStorage
 from prunetune.backends.study.storage import connected
 from prunetune.backends.study.trial import Outcome
 from prunetune.errors import InputError, SearchError, StorageError
@@ -278,6 +278,12 @@ def _check_format(fingerprint: object, name: str) -> None:
             f"the study {name!r} is of format {found!r}, and this prunetune reads and writes format "
             f"{FINGERPRINT_FORMAT}: take the same version of prunetune, or another study"
         )
+
+
+def read_once(study: optuna.Study) -> contextlib.AbstractContextManager[None]:
+    """A block in which those who ask for the trials of ``study`` one after another share what was read."""
+    storage = study._storage
+    return storage.read_once() if isinstance(storage, PatientStorage) else contextlib.nullcontext()
 
 
 def copy_study(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final, Literal
 
 import torch
+import torchvision
 from torch import nn
 
 from prunetune.data import Augmentation, ImageData, split_stratified
@@ -15,11 +16,21 @@ from prunetune.data._images import build_image_data
 from prunetune.zoo import models
 from prunetune.zoo.vgg import VGG
 
-SMALL: Final[Mapping[str, Callable[[int, int], nn.Module]]] = {
+
+def _resnet34(num_classes: int, channels: int) -> nn.Module:
+    """Torchvision's, for small images: the first convolution is 3 × 3 and halves them, no pooling follows it."""
+    model = torchvision.models.resnet34(num_classes=num_classes)
+    model.conv1 = nn.Conv2d(channels, 64, kernel_size=3, stride=2, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
+
+
+OTHERS: Final[Mapping[str, Callable[[int, int], nn.Module]]] = {
     "vgg4-bn": partial(VGG, ((64,), (128, 128))),
     "vgg3-bn, narrow": partial(VGG, ((16,), (32,))),
+    "resnet34, small images": _resnet34,
 }
-"""Members of the zoo's family that are small enough for one core."""
+"""Networks that are not in the zoo: two small ones of its family, and a ResNet of full width."""
 
 RECIPES: Final[Mapping[str, tuple[int, Augmentation]]] = {  # pixels, and the paper's augmentation
     "cifar": (32, Augmentation(flip=True, padding=4)),
@@ -28,8 +39,8 @@ RECIPES: Final[Mapping[str, tuple[int, Augmentation]]] = {  # pixels, and the pa
 
 
 def network(name: str, data: ImageData) -> nn.Module:
-    """A network of the zoo, or a small one, for these images, with fresh weights."""
-    return (SMALL.get(name) or models[name])(data.num_classes, data.channels)
+    """A network of the zoo, or another one, for these images, with fresh weights."""
+    return (OTHERS.get(name) or models[name])(data.num_classes, data.channels)
 
 
 def first(data: ImageData, *, train: int, val: int) -> ImageData:

@@ -94,6 +94,10 @@ QUARTER_WIDTH: Final = {"scorer": "uniform", "ratio": 0.25}
 PRESETS: Final[Mapping[str, Preset]] = {
     "smoke": Preset("digits", 8, 200, 100, "vgg3-bn, narrow", 3, 4, QUARTER_WIDTH, _space((16, 32)), finals=1),
     "cpu": Preset("fashion-mnist", 14, 2000, 1000, "vgg4-bn", 9, 50, QUARTER_WIDTH, _space((64, 128, 256))),
+    "vgg16": Preset("fashion-mnist", 16, 1000, 500, "vgg16-bn", 9, 50, QUARTER_WIDTH, _space((32, 64, 128)), finals=1),
+    "resnet34": Preset(
+        "fashion-mnist", 14, 1000, 500, "resnet34, small images", 9, 50, QUARTER_WIDTH, _space((32, 64, 128)), finals=1
+    ),
     "full": Preset(
         "cifar10", 32, None, None, "vgg16-bn", 27, 50, QUARTER_WIDTH, _space((64, 128, 256, 512)), clock="wall"
     ),

@@ -68,7 +68,7 @@ SPACE = prunetune.SearchSpace(
 
 def main(run_dir: str = "runs/own-model") -> None:
     # These are the five lines.
-    search = prunetune.Search(direction="maximize", n_trials=8, confirm=2)  # of an accuracy; "minimize" for a loss
+    search = prunetune.Search(direction="maximize", n_trials=8)  # of an accuracy; "minimize" for a loss
     result = prunetune.tune(MyNet, train, SPACE, example_inputs=IMAGES[:64], epochs=3, search=search, run_dir=run_dir)
     print(f"best: {result.params}, accuracy {result.score:.3f}, report in {result.run_dir / 'report.html'}")
     model = MyNet()

@@ -22,7 +22,7 @@ def train(model, params, report):
 
 
 space = {"learning_rate": prunetune.Float(1e-3, 1.0, log=True), "momentum": prunetune.Float(0.0, 0.95)}
-search = prunetune.Search(direction="maximize", n_trials=10, confirm=1)
+search = prunetune.Search(direction="maximize", n_trials=10)
 folder = sys.argv[1] if len(sys.argv) > 1 else "runs/plain"
 result = prunetune.tune(build, train, space, example_inputs=IMAGES[:64], epochs=2, run_dir=folder, search=search)
 print(f"best on the full network: {result.params}, accuracy {result.score:.3f}")

@@ -40,7 +40,7 @@ def train(model, params, report):
 
 
 space = {"learning_rate": prunetune.Float(1e-4, 1e-1, log=True), "batch_size": prunetune.Categorical([16, 32])}
-search = prunetune.Search(direction="maximize", n_trials=2, confirm=1)
+search = prunetune.Search(direction="maximize", n_trials=2)
 folder = sys.argv[2] if len(sys.argv) > 2 else "runs/timm"
 inputs = torch.stack([image for image, _ in list(TRAIN)[:16]])
 result = prunetune.tune(build, train, space, example_inputs=inputs, epochs=1, run_dir=folder, search=search)

@@ -114,9 +114,9 @@ def test_mlflow_and_tensorboard_have_every_epoch(tmp_path: Path) -> None:
     assert run("log_elsewhere.py", tmp_path, cwd=tmp_path) > 0.5
     runs = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["0"])
     names = sorted(each.info.run_name for each in runs)
-    assert names == ["confirm-0", *(f"search-{number}" for number in range(6))]
+    assert names == [*(f"search-{number}" for number in range(6)), "train-0"]
     assert {each.info.status for each in runs} == {"FINISHED"}
-    full = next(each for each in runs if each.info.run_name == "confirm-0")
+    full = next(each for each in runs if each.info.run_name == "train-0")
     assert full.data.params.keys() == {"learning_rate", "momentum", "batch_size"}
     assert full.data.tags["outcome"] == "complete"
     board = EventAccumulator(str(tmp_path / "tensorboard"))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from prunetune.ladder.rung import Ladder, Rung
     from prunetune.pruning.cut import prune
     from prunetune.pruning.result import PruneResult
-    from prunetune.tuning.fidelity import Fidelity
     from prunetune.tuning.own_search import proxy_objective, proxy_of
     from prunetune.tuning.planning import plan
     from prunetune.tuning.retraining import retrain
@@ -41,7 +40,6 @@ _HOMES = {
     "CompareResult": "prunetune.comparison.compare",
     "Comparison": "prunetune.comparison.settings",
     "DependencyGraph": "prunetune.engine",
-    "Fidelity": "prunetune.tuning.fidelity",
     "Float": "prunetune.backends.space",
     "Int": "prunetune.backends.space",
     "Ladder": "prunetune.ladder.rung",
@@ -73,7 +71,6 @@ __all__ = [
     "CompareResult",
     "Comparison",
     "DependencyGraph",
-    "Fidelity",
     "Float",
     "Int",
     "Ladder",

@@ -20,7 +20,6 @@ Phase: TypeAlias = Literal[
     "climb",
     "confirm",
     "train",
-    "refine",
     "compare",
     "report",
 ]

@@ -97,7 +97,6 @@ class Registry(Generic[T]):
         self.group = group
         self._entries: dict[str, T] = {}
         self._lazy: dict[str, str] = {}
-        self._unlisted: set[str] = set()
         self._found: dict[str, list[Plugin]] | None = None
 
     def register(self, name: str, entry: T) -> None:
@@ -105,15 +104,10 @@ class Registry(Generic[T]):
         self._refuse_twice(name)
         self._entries[name] = entry
 
-    def register_lazy(self, name: str, location: str, *, listed: bool = True) -> None:
-        """Add the object at ``location`` (``"package.module:attribute"``), imported on first use.
-
-        What is not listed can be asked for all the same: to be told what is wrong with it.
-        """
+    def register_lazy(self, name: str, location: str) -> None:
+        """Add the object at ``location`` (``"package.module:attribute"``), imported on first use."""
         self._refuse_twice(name)
         self._lazy[name] = location
-        if not listed:
-            self._unlisted.add(name)
 
     def _refuse_twice(self, name: str) -> None:
         if name in self._entries or name in self._lazy:
@@ -173,8 +167,8 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def names(self) -> list[str]:
-        """All names that are listed, sorted, without importing anything."""
-        return sorted({*self._entries, *self._lazy, *self._claimed()} - self._unlisted)
+        """All names, sorted, without importing anything."""
+        return sorted({*self._entries, *self._lazy, *self._claimed()})
 
 
 def build(registry: Registry[Callable[P, T]], name: str, base: type[object], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -121,7 +121,6 @@ def test_a_ladder_says_what_it_cost_beside_the_customary_search() -> None:
     found["ladder"] = {"rungs": [first, between, last], "total": 2.5, "customary": 24.0}
     found["climbs"] = [{"study": "between", "seconds": 7.0, "trained": [{"trial": 0}, {"trial": 1}]}]
     found["confirmation"] = found["confirmation"][:1]
-    del found["trust"]
     found["time"] |= {"search_on_base_estimate": 600.0, "climb": 8.0}
     text = printed(summary(found))
     assert re.search(r"^cost +2\.5 full trainings \(1 min 02 s\) *$", text, re.MULTILINE)

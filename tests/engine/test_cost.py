@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunetune import prune
 from prunetune.engine import step_time
+from prunetune.engine.cost import MOST_TURNS
 from prunetune.zoo import models as zoo
 
 
@@ -99,3 +101,39 @@ def test_step_time_leaves_the_models_as_they_were() -> None:
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert (model.training, model[2].training) == (True, False)
     assert all(p.grad is None for p in model.parameters())
+
+
+class _Clock:
+    """Says the times at which the steps begin and end: every step takes as long as the next of ``seconds``."""
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        self.seconds = list(seconds)
+        self.now = 0.0
+        self.read = 0
+
+    def __call__(self) -> float:
+        self.read += 1
+        if self.read % 2 == 0:
+            self.now += self.seconds[min(self.read // 2, len(self.seconds)) - 1]
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("steps", "turns"),
+    [
+        ([1.0] * 40, 5),  # the fewest
+        # the first is the warm-up; the error of a median is 1.2533 x 1.4826 x the median deviation / sqrt(turns)
+        ([1.0, *[0.99, 1.0, 1.01] * 20], 5),  # .01 x 1.858 / sqrt(5) = .0083
+        ([1.0, *[0.9, 1.0, 1.1] * 60], 87),  # .1 x 1.858 / .02 = 9.29, of which the square is 86.3
+    ],
+)
+def test_steps_are_timed_until_their_median_is_precise(steps: list[float], turns: int) -> None:
+    clock = _Clock(steps)
+    step_time({"a": nn.Linear(2, 2)}, torch.ones(1, 2), seconds=60, clock=clock)
+    assert clock.read // 2 - 1 == turns
+
+
+def test_a_precision_of_nothing_takes_the_whole_time() -> None:
+    clock = _Clock([1.0])
+    step_time({"a": nn.Linear(2, 2)}, torch.ones(1, 2), seconds=60, precision=0, clock=clock)
+    assert clock.read // 2 - 1 == MOST_TURNS

@@ -26,14 +26,14 @@ RESULT: dict[str, Any] = {
     "seed": 7,
     "direction": "maximize",
     "command": "prunetune run config.toml --out runs/demo",
-    "versions": {"prunetune": "0.1.0", "torch": "2.15.0", "optuna": "5.0.0"},
+    "versions": {"prunetune": "0.2.0", "torch": "2.15.0", "optuna": "5.0.0"},
     "machine": {"cpu": "some cpu", "cores": 2, "device": "cpu"},
     "space": {"lr": {"type": "float", "low": 1e-4, "high": 1.0, "log": True}},
     "optimizer": "tpe",
     "trial_pruner": "hyperband",
-    "n_trials": 4,
+    "n_trials": 5,
     "epochs": 3,
-    "confirm": 3,
+    "confirm": 4,
     "pruning": {
         "scorer": "synflow",
         "percentile": 85,
@@ -50,6 +50,15 @@ RESULT: dict[str, Any] = {
     "cost": {
         "base": {"parameters": 2_368, "flops": 1_000_000, "step_seconds": 0.2},
         "proxy": {"parameters": 370, "flops": 50_000, "step_seconds": 0.05},
+    },
+    "ladder": {
+        "asked": {"ladder": "paper", "n_trials": 5, "confirm": 4, "trainings": None, "seconds": None},
+        "rungs": [
+            {"network": "the proxy", "entrants": 5, "price": 0.25, "study": "search"},
+            {"network": "the full network", "entrants": 4, "price": 1.0, "study": "confirm"},
+        ],
+        "customary": 24.0,
+        "total": 5.25,
     },
     "search": {
         "seconds": 60.0,
@@ -93,7 +102,7 @@ RESULT: dict[str, Any] = {
         "confirm": 28.0,
         "total": 100.0,
         "search_on_base_estimate": 240.0,
-        "estimate_basis": "an estimate: epochs of the search times the measured step time of the full network",
+        "estimate_basis": "an estimate: 24 full trainings, each as long as the winner's",
     },
     "test": {"accuracy": 0.972},
 }

@@ -181,8 +181,8 @@ def test_time_by_phase(run: Run) -> None:
         {
             "prune": 1.5 / 60,
             "measure steps": 0.5 / 60,
-            "search on the proxy": 1,
-            "confirm": 28 / 60,
+            "rung 1": 1,
+            "train in full": 28 / 60,
             "everything else": 10 / 60,
             "estimate": 4,
         }
@@ -193,7 +193,7 @@ def test_time_by_phase(run: Run) -> None:
 def test_confirmation_points_and_winner(run: Run) -> None:
     figure = figures.confirmation(run)
     assert points(named(figure, "winner")) == [(0.7, 0.95)]
-    assert points(named(figure, "confirmed")) == [(0.8, 0.9), (0.6, 0.85)]  # the diverged one has no second score
+    assert points(named(figure, "trained")) == [(0.8, 0.9), (0.6, 0.85)]  # the diverged one has no second score
     # Ranks 3, 2, 1 against 2, 3, 1: 1 - 6 * (1 + 1 + 0) / (3 * 8) = 0.5
     assert figures.rank_correlation(run) == pytest.approx(0.5)
 

@@ -1,4 +1,4 @@
-"""The page of a run that climbed a ladder: what it cost comes first, and its first network is called rung 1."""
+"""The page of a run with a rung between, and of one with a single rung."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prunetune.report.prose import lead
 
 NARROW, LONGER = "1/8 of the width, 1/3 of the epochs", "1/4 of the width"
 LADDER: dict[str, Any] = {
-    "asked": {"ladder": "default", "n_trials": None, "trainings": None, "seconds": None},
+    "asked": {"ladder": "default", "n_trials": None, "confirm": None, "trainings": None, "seconds": None},
     "rungs": [
         {"network": NARROW, "entrants": 5, "price": 0.1, "study": "search"},
         {"network": LONGER, "entrants": 2, "price": 0.5, "study": "rung-0.25"},
@@ -71,5 +71,7 @@ def test_the_first_network_is_called_rung_1(text: str) -> None:
 
 
 def test_a_ladder_of_one_rung_is_the_full_network(make_run: Callable[..., Path]) -> None:
-    said = lead(load_run(make_run(climbed(rungs=1), four_trials()))).sentence
+    folder = make_run(climbed(rungs=1), four_trials())
+    said = lead(load_run(folder)).sentence
     assert said == "Trial 1 won: the best of 5 configurations, all of them trained on the full network."
+    assert "There is no rung below to compare with: the search was on the full network itself." in page_of(folder).text

@@ -13,7 +13,6 @@ from synthetic_runs import four_trials, numbered
 from prunetune.report import figures, load_run, tables
 from prunetune.report.figures.base import NothingToShow
 from prunetune.report.ladder import cost_sentence, ladder_sentences
-from prunetune.report.prose import raced
 from prunetune.report.run import Run
 
 MakeRun = Callable[..., Path]
@@ -32,7 +31,7 @@ def climbed(result: dict[str, Any]) -> dict[str, Any]:
     agreement = {"configurations": 2, "controls": 0, "decision": "unknown", "sentence": "Two are too few."}
     trained = [{"trial": 0, "score": 0.75, "seconds": 3.0}, {"trial": 1, "score": 0.85, "seconds": 4.0}]
     result["ladder"] = {
-        "asked": {"ladder": "default", "n_trials": None, "trainings": 3.0, "seconds": None},
+        "asked": {"ladder": "default", "n_trials": None, "confirm": None, "trainings": 3.0, "seconds": None},
         "rungs": rungs,
         "reasons": ["No rung has 1/2 of the width: a step takes 0.9 of the full network's, and 1 at 1."],
         "customary": 24.6,
@@ -66,7 +65,7 @@ def test_the_picture_has_a_line_for_each_that_went_up_and_names_each_kind_once(r
     ]
 
 
-def test_a_search_without_rungs_between_has_no_picture(make_run: MakeRun, climbed: dict[str, Any]) -> None:
+def test_a_ladder_of_one_rung_has_no_picture(make_run: MakeRun, climbed: dict[str, Any]) -> None:
     climbed["ladder"]["rungs"] = climbed["ladder"]["rungs"][:1]
     with pytest.raises(NothingToShow):
         figures.ladder(load_run(make_run(climbed)))
@@ -93,8 +92,3 @@ def test_sentences_say_what_it_cost_and_why_it_has_this_shape(run: Run) -> None:
 def test_a_run_that_is_not_at_its_end_says_no_cost(make_run: MakeRun, climbed: dict[str, Any]) -> None:
     climbed["ladder"].update(total=None, customary=None)
     assert cost_sentence(load_run(make_run(climbed))) == ""
-
-
-def test_one_training_of_the_full_network_raced_nobody(make_run: MakeRun, climbed: dict[str, Any]) -> None:
-    climbed["raced"] = {"stopped": 0, "epochs_saved": 0, "seconds_saved": 0.0}
-    assert raced(load_run(make_run(climbed))) == ""

@@ -87,19 +87,20 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def test_the_answer_comes_first(page: Page) -> None:
     top = page.text[: page.text.index("What was cut", page.text.index("The answer"))]
-    assert "Trial 1 won: the best of 3 configurations that were confirmed on the full network." in top
+    assert "Trial 1 won: the best of 3 on the full network, which went up from 5 configurations." in top
+    assert "The search cost 5.25 full trainings (52 s), the winner's own included." in top  # of 10 s each
     for said in ("lr 0.2", "optimizer sgd", "validation score 0.95", "test accuracy 0.972"):
         assert said in top
     assert "time to tune 1 min 30 s" in top  # 1.5 + 0.5 + 60 + 28
-    assert "search on the full network ≈ 4 min an estimate" in top
-    assert "full network is an estimate: epochs of the search times the measured step time of the full network." in top
+    assert "customary search ≈ 4 min an estimate" in top
+    assert "The time of the customary search is an estimate: 24 full trainings, each as long as the winner's." in top
     assert "saved (estimate) 2 min 30 s 2.7 times faster" in top  # 240 - 90; 240 / 90
-    assert "FLOPs of the proxy 5.0 % of the full network: 20 times fewer" in top
-    assert "a step of the proxy 50 ms 4 times cheaper than 200 ms" in top
 
 
 def test_the_evidence(page: Page) -> None:
     assert "conv1 64 x 3 x 3 x 3 10 x 3 x 3 x 3 1,728 270 15.6 %" in page.text
+    assert "FLOPs 1 M 50 k 5.0 % 20 times" in page.text
+    assert "step time 200 ms 50 ms 25.0 % 4 times" in page.text
     assert "Rank correlation of the two scores (Spearman): 0.50" in page.text
     assert "output the model returns it" in page.text
     assert "prunetune run config.toml --out runs/demo" in page.text
@@ -156,7 +157,7 @@ def test_every_number_of_a_picture_is_in_a_table(page: Page) -> None:
     assert "0 complete 0.8 3" in page.text
     assert "2 stopped early 0.2 2" in page.text
     assert "3 diverged 0.1 1" in page.text
-    assert "search on the proxy 1 min confirm 28 s everything else 10 s total 1 min 40 s" in page.text
+    assert "rung 1 1 min train in full 28 s everything else 10 s total 1 min 40 s" in page.text
 
 
 EVIL = "</script><script>document.title='pwned'</script><img src=x onerror=alert(1)>{{ 7*7 }}<!--"
@@ -164,7 +165,7 @@ EVIL = "</script><script>document.title='pwned'</script><img src=x onerror=alert
 
 def evil_run(make_run: MakeRun) -> Path:
     text = json.dumps(RESULT)
-    for innocent in ("conv1", "synflow", "some cpu", "the model returns it", '"lr"', "sgd", "epochs of the search"):
+    for innocent in ("conv1", "synflow", "some cpu", "the model returns it", '"lr"', "sgd", "as long as the winner"):
         bare = innocent.strip('"')
         text = text.replace(bare, bare + EVIL.replace('"', '\\"'))
     name = f"momentum{EVIL}%{{x}}"
@@ -224,20 +225,20 @@ def test_a_run_that_has_nothing_yet(make_run: MakeRun, trials: list[Any] | None)
     page = page_of(make_run({"format": 1, "status": "searching"}, trials))
     assert "This run has not finished: it is still searching, or was stopped while it did." in page.text
     assert "No trial has been completed, so there are no best hyperparameters yet." in page.text
-    assert "Nothing has been confirmed on the full network yet." in page.text
+    assert "Nothing has been trained on the full network yet." in page.text
     assert ("There is no study.db in the run folder" in page.text) == (trials is None)
 
 
 def test_the_best_so_far_is_named(make_run: MakeRun) -> None:
     page = page_of(make_run({"format": 1, "status": "searching"}, four_trials()))
-    assert "Trial 0 is the best on the proxy so far; nothing has been decided on the full network." in page.text
-    assert "validation score 0.8 on the proxy" in page.text
+    assert "Trial 0 is the best on rung 1 so far; nothing has been decided on the full network." in page.text
+    assert "validation score 0.8 on rung 1" in page.text
 
 
-def test_the_proxys_score_is_not_sold_as_the_full_networks(make_run: MakeRun, result: dict[str, Any]) -> None:
+def test_the_first_rungs_score_is_not_sold_as_the_full_networks(make_run: MakeRun, result: dict[str, Any]) -> None:
     result.update(status="confirming", winner=None)
     page = page_of(make_run(result, four_trials()))
-    assert "validation score 0.8 on the proxy" in page.text
+    assert "validation score 0.8 on rung 1" in page.text
     assert "time so far 1 min 30 s" in page.text
 
 
@@ -247,13 +248,12 @@ def test_one_trial(make_run: MakeRun, result: dict[str, Any]) -> None:
     assert "figure-search_history" in figures_of(page)
 
 
-def test_plain_transfer_and_a_loss_of_time_are_said(make_run: MakeRun, result: dict[str, Any]) -> None:
-    result.update(confirm=0, confirmation=result["confirmation"][:1], winner={"trial": 0, "params": {}, "score": 0.9})
+def test_one_training_in_full_and_a_loss_of_time_are_said(make_run: MakeRun, result: dict[str, Any]) -> None:
+    result.update(confirm=1, confirmation=result["confirmation"][:1], winner={"trial": 0, "params": {}, "score": 0.9})
     result["time"].update(search_on_base_estimate=45.0)
     page = page_of(make_run(result, four_trials()))
-    assert (
-        "Trial 0 was the best on the proxy, and the full network was trained with it without comparison." in page.text
-    )
+    assert "Trial 0 won: the only one of 5 configurations that went up the whole ladder" in page.text
+    assert "score on rung 1 against" not in page.text  # one point is no picture
     assert "validation score 0.9 on the full network" in page.text
     assert "lost (estimate) 45 s 2 times slower: no gain here" in page.text  # 90 against 45
 
@@ -264,7 +264,7 @@ def test_a_failed_run_says_why(make_run: MakeRun, result: dict[str, Any]) -> Non
     page = page_of(make_run(result, four_trials()))
     assert "This run failed. What it had recorded by then is below." in page.text
     assert "It ended with SearchError: <i>all</i> failed." in page.text
-    assert "no estimate of the search on the full network: no configuration ran on both networks." in page.text
+    assert "no estimate of the customary search: no configuration ran on both networks." in page.text
 
 
 def test_nothing_else_in_the_folder_changes(make_run: MakeRun, result: dict[str, Any]) -> None:
@@ -300,7 +300,7 @@ def test_a_broken_database_is_said(make_run: MakeRun, result: dict[str, Any], co
     [
         (None, r"cannot read .*result\.json \(No such file or directory\); give the folder of a prunetune run"),
         ("[]", r"is not a result\.json of prunetune: the file: "),
-        ("{", r"is not a result\.json of prunetune: the file: Invalid JSON"),
+        ("{", r"is not a result\.json of prunetune: the file: Expecting property name"),
         ('{"format": 2}', r"has format 2; this prunetune reads format 1"),
         ('{"format": 1, "cost": {"base": {"flops": "many"}}}', r"cost\.base\.flops: Input should be a valid integer"),
         ('{"format": 1, "direction": "up"}', r"direction: Input should be 'maximize' or 'minimize'"),

@@ -1,4 +1,4 @@
-"""Rank correlations and the chance of a miss, against scipy, against simulations and against hand-worked limits."""
+"""Rank correlations, against scipy, against simulations and against hand-worked limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from prunetune.stats.ranks import Belief, RankCorrelation, chance_missed, chance_missed_at, pairs_in_order, spearman
+from prunetune.stats.ranks import RankCorrelation, spearman
 
 
 def normal_pairs(rho: float, shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,55 +66,5 @@ def test_a_perfect_order_of_eight_is_not_certain() -> None:
 
 def test_three_say_nothing_and_two_less() -> None:
     assert spearman([1, 2, 3], [1, 3, 2]) == RankCorrelation(0.5, -1.0, 1.0, 3)
-    assert RankCorrelation(0.5, -1.0, 1.0, 3).belief is None
     assert spearman([1, 2], [1, 2]) is None
     assert spearman([1, 1, 1, 1], [1, 2, 3, 4]) is None
-
-
-def test_pairs_in_order_are_kendalls() -> None:
-    first, second = (each.tolist() for each in normal_pairs(0.5, (9,), seed=3))
-    same, pairs = pairs_in_order(first, second)
-    assert pairs == 36
-    assert 2 * same / pairs - 1 == pytest.approx(stats.kendalltau(first, second).statistic)
-    assert pairs_in_order([1, 2, 3], [-math.inf, -math.inf, 5]) == (2, 2)  # the tie counts neither way
-
-
-@pytest.mark.parametrize(("n", "k"), [(2, 1), (10, 1), (10, 4), (50, 3), (1000, 10)])
-def test_limits_of_the_chance_of_a_miss(n: int, k: int) -> None:
-    assert chance_missed_at(0.0, n, k) == pytest.approx(1 - k / n, abs=1e-3)
-    assert chance_missed_at(1.0, n, k) == 0
-    assert chance_missed_at(-1.0, n, k) == 1
-    assert chance_missed_at(0.3, n, n) == 0
-
-
-def test_two_at_any_correlation_are_the_chance_that_a_pair_is_in_the_wrong_order() -> None:
-    """Which is 1/2 - asin(rho) / pi, Sheppard's formula."""
-    for rho in (-0.8, 0.2, 0.5, 0.95):
-        assert chance_missed_at(rho, 2, 1) == pytest.approx(0.5 - math.asin(rho) / math.pi, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("rho", "n", "k"), [(-0.5, 5, 3), (0.5, 20, 2), (0.9, 50, 1), (0.9, 50, 3), (0.98, 50, 2), (0.8, 200, 5)]
-)
-def test_the_chance_of_a_miss_is_that_of_a_simulation(rho: float, n: int, k: int) -> None:
-    base, proxy = normal_pairs(rho, (20_000, n), seed=n + k)
-    of_best = np.take_along_axis(proxy, base.argmax(1)[:, None], 1)
-    missed = ((proxy > of_best).sum(1) >= k).mean()
-    assert chance_missed_at(rho, n, k) == pytest.approx(missed, abs=4 * math.sqrt(0.25 / 20_000))
-
-
-def test_what_is_uncertain_is_averaged_over() -> None:
-    belief = Belief(z=1.2, error=0.5)
-    rng = np.random.default_rng(0)
-    rho = 2 * np.sin(np.pi * np.tanh(rng.normal(1.2, 0.5, 20_000)) / 6)[:, None]
-    base = rng.standard_normal((20_000, 20))
-    proxy = rho * base + np.sqrt(1 - rho**2) * rng.standard_normal((20_000, 20))
-    of_best = np.take_along_axis(proxy, base.argmax(1)[:, None], 1)
-    missed = ((proxy > of_best).sum(1) >= 3).mean()
-    assert chance_missed(belief, 20, 3) == pytest.approx(missed, abs=0.014)
-
-
-def test_more_confirmations_miss_less() -> None:
-    chances = [chance_missed(Belief(1.0, 0.3), 8, k) for k in range(1, 9)]
-    assert chances == sorted(chances, reverse=True)
-    assert chances[-1] == 0

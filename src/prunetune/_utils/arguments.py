@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,11 +25,10 @@ def check_options(name: str, given: object, kind: type[Any]) -> None:
     raise InputError(f"{name} is {given!r}, but it must be a {kind.__name__}: write {name}={kind.__name__}({example})")
 
 
-def names_checked(by_name: Sequence[str] = (), **options: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def names_checked(**options: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator: an argument that the function has not is an InputError that says where it belongs.
 
-    ``options`` are those arguments that hold more of them, with their classes, of which they have to be; those in
-    ``by_name`` may be names, too.
+    ``options`` are those arguments that hold more of them, with their classes, of which they have to be.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -40,7 +39,7 @@ def names_checked(by_name: Sequence[str] = (), **options: type[Any]) -> Callable
             for name, value in given.items():
                 if name not in known:
                     raise _unknown(function.__name__, name, value)
-                if name in options and not (name in by_name and isinstance(value, str)):
+                if name in options:
                     check_options(name, value, options[name])
             return function(*args, **given)
 

@@ -16,7 +16,6 @@ MOVED: Final = {
     "prunetune.backends.seeded": "prunetune.backends.samplers.seeded",
     "prunetune.backends.stateless": "prunetune.backends.samplers.stateless",
     "prunetune.backends.trial": "prunetune.backends.study.trial",
-    "prunetune.fidelity": "prunetune.tuning.fidelity",
     "prunetune.jobs": "prunetune.training",
     "prunetune.objective": "prunetune.tuning.own_search",
     "prunetune.pruned": "prunetune.pruning.result",

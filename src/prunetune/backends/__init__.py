@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from prunetune.backends.pruners.rungs import RUNGS, RungsForm
 from prunetune.backends.space import Categorical, Distribution, Float, Int, SearchSpace, resolve_space, spaces
 from prunetune.registry import Registry
 
@@ -60,8 +59,6 @@ for _name, _full in ALIASES.items():
     optimizers.register_lazy(_name, f"prunetune.backends.samplers.{_OPTIMIZERS[_full]}")
 for _name in ("asha", "hyperband", "median", "none"):
     trial_pruners.register_lazy(_name, f"prunetune.backends.pruners.{_name}:{_name}")
-# Of the full network's trainings:
-trial_pruners.register_lazy("race", "prunetune.backends.pruners.race:race", listed=False)
 
 
 def full_name(optimizer: str) -> str:
@@ -82,12 +79,10 @@ def check_optimizer(name: str) -> None:
 
 __all__ = [
     "ALIASES",
-    "RUNGS",
     "Categorical",
     "Distribution",
     "Float",
     "Int",
-    "RungsForm",
     "SamplerFactory",
     "SearchSpace",
     "TrialPrunerFactory",

@@ -13,8 +13,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from torch import nn
-
 from prunetune._utils.arguments import names_checked
 from prunetune._utils.caller import given_back
 from prunetune._utils.checks import whole_number
@@ -29,20 +27,19 @@ from prunetune.checking.verdict import Verdict, too_few, verdict
 from prunetune.engine import PruningPlan, fresh_proxy
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer, Phase, Warned
+from prunetune.ladder.named import PROXY
+from prunetune.ladder.rung import SHARES, Rung, check_one
 from prunetune.record import provenance
 from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record
 from prunetune.stats.ranks import RankCorrelation, spearman
 from prunetune.tuning import parts
-from prunetune.tuning.asked import with_two_rungs
 from prunetune.tuning.configurations import draw_configurations
-from prunetune.tuning.fidelity import AXES, FULL, Fidelity
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.objective import Objective, unread_notes
 from prunetune.tuning.problem import Problem
-from prunetune.tuning.resolution import predicted_fidelity
-from prunetune.tuning.saving import will_not_pay
-from prunetune.tuning.settings import Pruning, Search, Settings
+from prunetune.tuning.resolution import check_resolution
+from prunetune.tuning.settings import Pruning, Search, Settings, at_width
 from prunetune.tuning.transfer_notes import transfer_note
 from prunetune.tuning.types import ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
@@ -54,8 +51,6 @@ if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
     from prunetune.engine import ExampleInputs
     from prunetune.plugins.base import Batch, Loss
-
-    Cut = Callable[[], tuple[PruningPlan, Fidelity, float]]
 
 CONFIGURATIONS: Final = 8
 FEWEST: Final = 4
@@ -83,7 +78,7 @@ class CheckResult:
     """All of ``check.json``."""
 
 
-@names_checked(by_name=["fidelity"], search=Search, pruning=Pruning, fidelity=Fidelity)
+@names_checked(search=Search, pruning=Pruning)
 @interruptible(signal.SIGINT)
 @given_back()
 def check(
@@ -97,7 +92,7 @@ def check(
     resume: Resume = "same",
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
-    fidelity: Fidelity | str = FULL,
+    rung: Rung = PROXY,
     seed: int = 0,
     data: Iterable[Batch] | None = None,
     loss: Loss | None = None,
@@ -110,10 +105,13 @@ def check(
     Trains the proxy as a trial would, the full network, and the full network again with another seed, on the same few
     configurations, drawn from the space as a Sobol sequence. The arguments are those of ``tune``: with the same ones,
     in the same run folder, it finds what was measured. What is trained is not trained again: neither after a stop, nor
-    for more configurations; with another ``pruning`` or ``fidelity`` in the same folder only the proxy is.
+    for more configurations; with another ``pruning`` or ``rung`` in the same folder only the proxy is.
 
     Parameters
     ----------
+    rung
+        What is checked: a share of the width, or as narrow a proxy as ``pruning`` says (None), with a share of the
+        epochs, the resolution and the data.
     configurations
         How many, at least 4. With 8, only a proxy whose rank correlation comes out near 0.9 is recognised as good.
     check_epochs
@@ -148,7 +146,10 @@ def check(
         loss=loss,
         write="search=prunetune.Search({})",
     )
-    settings = with_two_rungs(problem, pruning, search, fidelity)
+    check_one("rung", rung)
+    check_resolution(problem.model_fn(), example_inputs, rung.resolution)
+    cut = at_width(pruning, rung.width)
+    settings = Settings(problem.space, problem.epochs, cut, search, problem.seed)
     wanted = whole_number("configurations", configurations, minimum=FEWEST)
     short = _check_epochs(check_epochs, problem.epochs)
     check_resume(resume)
@@ -158,7 +159,7 @@ def check(
         if pretrained:
             watching(Warned(pretrained))
         anyway = sentences(continued(folder, problem.fingerprint(base), resume=resume, observer=watching))
-        result = _Check(problem, settings, folder, short, wanted, watching, anyway).go(base)
+        result = _Check(problem, settings, rung, folder, short, wanted, watching, anyway).go()
     watching.sum_up("check", result.run_dir)
     return result
 
@@ -180,6 +181,7 @@ class _Check:
         self,
         problem: Problem,
         settings: Settings,
+        rung: Rung,
         folder: RunFolder,
         epochs: int,
         wanted: int,
@@ -188,6 +190,7 @@ class _Check:
     ) -> None:
         self.problem = problem
         self.settings = settings
+        self.rung = rung
         self.folder = folder
         self.wanted = wanted
         self.observer = observer
@@ -200,21 +203,20 @@ class _Check:
                 "them on the full network"
             )
 
-    def go(self, base: nn.Module) -> CheckResult:
+    def go(self) -> CheckResult:
         model_fn, train = self.problem.model_fn, self.problem.train
         asked, full = self.settings, self._trained(self.epochs)
         if few := too_few(len(self.points)):
             self.observer(Notice(few))
-        key = _digest({**full.fingerprint(), "pruning": asked.pruning.to_record(), "of": asked.fidelity.to_record()})
+        rung, shares = self.rung, {axis: getattr(self.rung, axis) for axis in SHARES}
+        of = {**{axis: shares[axis] for axis in ("resolution", "epochs", "data")}, "cost": None}  # as it always was
+        key = _digest({**full.fingerprint(), "pruning": asked.pruning.to_record(), "of": of})
         with ExitStack() as stack:
             open_in = partial(self._study, stack)
             studies = {name: open_in(f"{NETWORKS[name]}-{_digest(full.fingerprint())}", full) for name in FULL_NETWORKS}
-            plan, fidelity, predicted = _kept(studies["base"], key, partial(self._cut, base), model_fn)
-            not_paying = "" if predicted is None else will_not_pay(asked, predicted)
-            if not_paying:
-                self.observer(Notice(not_paying))
+            plan = _kept(studies["base"], key, lambda: self.problem.proxy(asked.pruning).plan, model_fn)
             settings = dict.fromkeys(FULL_NETWORKS, full)
-            settings["proxy"] = self._trained(fidelity.of_epochs(self.epochs))
+            settings["proxy"] = self._trained(rung.of_epochs(self.epochs))
             studies["proxy"] = open_in(f"{NETWORKS['proxy']}-{key}", settings["proxy"])
             pruning = asked.pruning
             objectives = {
@@ -224,8 +226,8 @@ class _Check:
                     plan,
                     pruning.weights,
                     pruning.transfer,
-                    resolution=fidelity.resolution,
-                    data=fidelity.data,
+                    resolution=rung.resolution,
+                    data=rung.data,
                     observer=self.observer,
                 ),
                 "base": Objective(model_fn, train),
@@ -235,11 +237,11 @@ class _Check:
                 self._train(studies[name], objectives[name], settings[name], phase)
             trials = {name: self._by_place(study) for name, study in studies.items()}
             unread = unread_notes(studies["proxy"])
-            found = (not_paying, transfer_note(studies["proxy"], pruning.transfer), *unread, *self.anyway)
+            found = (transfer_note(studies["proxy"], pruning.transfer), *unread, *self.anyway)
             notes = [note for note in found if note]
         known = {
             "proxy_epochs": settings["proxy"].epochs,
-            "fidelity": {axis: getattr(fidelity, axis) for axis in AXES},
+            "rung": {"width": rung.width, **shares},
             "plan_sha256": digest(plan.to_json()),
             "notes": notes,
         }
@@ -247,15 +249,9 @@ class _Check:
         self.folder.write_json(self.folder.check, result.record)
         return result
 
-    def _cut(self, base: nn.Module) -> tuple[PruningPlan, Fidelity, float]:
-        proxy = self.problem.proxy(self.settings.pruning)
-        asked, inputs, epochs = self.settings.fidelity, self.problem.example_inputs, self.settings.epochs
-        found, predicted = predicted_fidelity(asked, base, proxy(), inputs, epochs=epochs)
-        return proxy.plan, found, predicted.total
-
     def _trained(self, epochs: int) -> StudySettings:
         asked = self.settings.study()
-        return replace(asked, epochs=epochs, optimizer="random", trial_pruner="none", rungs="truncated")
+        return replace(asked, epochs=epochs, optimizer="random", trial_pruner="none")
 
     def _study(self, stack: ExitStack, name: str, settings: StudySettings) -> optuna.Study:
         return stack.enter_context(
@@ -310,27 +306,19 @@ RECORDED: Final = ("seed", "epochs", "direction", "space", "pruning")
 """The settings that say whether a later run has the proxy that was checked."""
 
 
-def _kept(
-    study: optuna.Study, key: str, cut: Cut, model_fn: ModelFunction
-) -> tuple[PruningPlan, Fidelity, float | None]:
-    """The plan and the fidelity that the proxy of this key was trained with before, and a trial's predicted cost.
+def _kept(study: optuna.Study, key: str, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
+    """The plan that the proxy of this key was trained with before, or what ``cut`` makes now.
 
-    They are made with ``cut`` if it was not; checks of earlier versions have no prediction.
-
-    Where they come from measured step times, they would not come out the same again.
+    Where it comes from measured step times, it would not come out the same again.
     """
     kept = read_text(study, f"{PLAN}:{key}")
     if kept is None:
-        plan, fidelity, predicted = cut()
-        shares = {axis: getattr(fidelity, axis) for axis in AXES}
-        write_text(
-            study, f"{PLAN}:{key}", json.dumps({"plan": plan.to_json(), "fidelity": shares, "predicted": predicted})
-        )
-        return plan, fidelity, predicted
-    stored = json.loads(kept)
-    plan = PruningPlan.from_json(stored["plan"])
+        plan = cut()
+        write_text(study, f"{PLAN}:{key}", json.dumps({"plan": plan.to_json()}))
+        return plan
+    plan = PruningPlan.from_json(json.loads(kept)["plan"])
     fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
-    return plan, Fidelity(**stored["fidelity"]), stored.get("predicted")
+    return plan
 
 
 def _digest(settings: Mapping[str, Any]) -> str:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from prunetune.stats.ranks import RankCorrelation, interval_of
-from prunetune.tuning.saving import CHEAPER
 
 Word: TypeAlias = Literal["use", "larger", "don't", "unclear"]
 
+CHEAPER: Final = 1.2
+"""A proxy on which trials are not so many times cheaper is not worth its errors."""
 REPEATABLE: Final = 0.5
 """A full network whose own rank correlation, with another seed, is below this says nothing about any proxy."""
 CHEAPEN: Final = (

@@ -62,7 +62,6 @@ class Kind(StrEnum):
     TRIAL_PRUNERS = "trial-pruners"
     SPACES = "spaces"
     LADDERS = "ladders"
-    FIDELITIES = "fidelities"
     MODELS = "models"
     DATASETS = "datasets"
 

@@ -15,18 +15,14 @@ from pydantic import ValidationError
 
 from prunetune.backends import Categorical, Float, Int, SearchSpace, optimizers, spaces, trial_pruners
 from prunetune.backends.space import check_points
-from prunetune.backends.study.reannealed import check_rungs
 from prunetune.cli.config_errors import allowed, first_sentence
 from prunetune.cli.tables import HYPERPARAMETERS, Config, Dimension, Train
 from prunetune.data import datasets
 from prunetune.errors import InputError, unknown_name
-from prunetune.tuning.fidelity import Fidelity, fidelities
 from prunetune.zoo import models
 
 if TYPE_CHECKING:
-    import prunetune.tuning.fidelity
     from prunetune.backends import Distribution
-    from prunetune.tuning.settings import Search
 
 OWN_TRAIN: Final = {"function", "evaluate"}
 """Keys of ``[train]`` for a train function of one's own; the others are the built-in training's."""
@@ -77,23 +73,12 @@ def parse_config(content: Mapping[str, Any]) -> Config:
         config = Config.model_validate(content)
     except ValidationError as error:
         raise InputError(first_sentence(error, Config)) from None
-    _check_confirm(config.search, content)
     _check_code(config)
     _check_names(config)
     _check_data(config)
     _check_space(config)
-    _check_rungs(config)
     _check_comparison(config)
     return config
-
-
-def _check_confirm(search: Search, content: Mapping[str, Any]) -> None:
-    """Raise InputError if more are to be confirmed than there are; the default is then as many as there are."""
-    confirm = search.confirmed
-    if "confirm" in content.get("search", ()) and confirm != "auto" and confirm > search.trials:
-        raise InputError(
-            f"search.confirm is {confirm}, but there are only search.n_trials = {search.trials} to confirm"
-        )
 
 
 def search_space(config: Config) -> SearchSpace:
@@ -102,14 +87,6 @@ def search_space(config: Config) -> SearchSpace:
         return spaces[config.search.space]
     own = config.train.function is not None
     return SearchSpace({name: _distribution(name, each, own=own) for name, each in config.search.space.items()})
-
-
-def fidelity_of(config: Config) -> prunetune.tuning.fidelity.Fidelity:
-    """What a configuration asks of its trials."""
-    asked = config.fidelity
-    if asked.name is not None:
-        return fidelities[asked.name]
-    return Fidelity(**asked.shares()) if asked.cost is None else Fidelity.for_budget(asked.cost, **asked.shares())
 
 
 def _check_code(config: Config) -> None:
@@ -165,8 +142,6 @@ def _check_names(config: Config) -> None:
     ]
     if not config.model.is_own:
         named.insert(0, ("model.name", config.model.name, models.check))
-    if config.fidelity.name is not None:
-        named.append(("fidelity.name", config.fidelity.name, fidelities.check))
     if isinstance(config.search.space, str):
         named.append(("search.space", config.search.space, spaces.check))
     for key, given, check in named:
@@ -215,15 +190,6 @@ def _check_space(config: Config) -> None:
         raise InputError(
             f"train.schedule is {config.train.schedule!r}, in which lr_decay has no part; drop lr_decay or take 'step'"
         )
-
-
-def _check_rungs(config: Config) -> None:
-    """Raise InputError if schedules are to be finished at rungs and the trial pruner has none."""
-    if config.search.rungs == "reannealed":
-        try:
-            check_rungs(str(config.search.trial_pruner), config.search.epochs)
-        except InputError as error:
-            raise InputError(f"search.{error}") from None
 
 
 def _check_comparison(config: Config) -> None:

@@ -25,6 +25,13 @@ KINDS: Final = {
 }
 FREE: Final = {"space", "proxies"}
 """Tables of tables, whose names are free."""
+GONE: Final = {
+    "fidelity": "write the shares into a rung, [[ladder.rung]] epochs = 0.34, or give ladder.budget alone",
+    "search.race": "drop it: one configuration is trained in full, so there is nobody to race",
+    "search.refine": "drop it, and let more go up the ladder: a larger ladder.budget",
+    "search.rungs": "drop it: every rung of a ladder finishes its schedule",
+}
+"""Keys that a configuration had, and what does that now."""
 Schema: TypeAlias = type[BaseModel] | type[Options]
 
 
@@ -95,6 +102,8 @@ def _schemas_in(annotation: Any) -> list[Schema]:
 def _unknown_key(path: Sequence[str], schema: Schema) -> str:
     """Name the unknown key, the nearest known one (in its own table, or the same in another), and all of its table."""
     *parents, last = path
+    if instead := GONE.get(".".join(path)):
+        return f"{'.'.join(path)} is of version 0.1; {instead}"
     table = schema_at(schema, parents) or schema
     known = list(keys(table))
     tables = {name: schema_at(schema, [name]) for name in keys(schema)}

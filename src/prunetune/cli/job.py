@@ -15,12 +15,13 @@ from torch.utils import _pytree as pytree
 from prunetune._utils.checks import Direction
 from prunetune.backends import Categorical, SearchSpace
 from prunetune.cli import own_code
-from prunetune.cli.config import fidelity_of, search_space
+from prunetune.cli.config import search_space
 from prunetune.cli.tables import Config
 from prunetune.data import ImageData, datasets
 from prunetune.data._files import Say, silently
 from prunetune.data._reduced import subset_size
 from prunetune.errors import InputError
+from prunetune.ladder.rung import Ladder
 from prunetune.pruning.checks import check_model_fn, check_train
 from prunetune.record.folder import whole_path
 from prunetune.training.devices import choose_device
@@ -82,7 +83,7 @@ def _built_in(config: Config, say: Say) -> Job:
     """The built-in training of image classifiers, on the data of ``config``."""
     device = choose_device(config.run.device)
     data = load_data(config, say)
-    _check_batch_sizes(config, search_space(config), data, fidelity_of(config).data)
+    _check_batch_sizes(config, search_space(config), data)
     data = data.to(device)
     train, seed = config.train, config.search.seed
     execution = Execution(train.amp, train.channels_last, train.compile)
@@ -180,8 +181,10 @@ def _batch_sizes(config: Config, space: SearchSpace) -> list[tuple[str, int]]:
     return [("search.space.batch_size", int(str(end))) for end in ends]
 
 
-def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData, share: float) -> None:
-    """Raise InputError unless every batch size that may be tried fits into that share of the training set."""
+def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData) -> None:
+    """Raise InputError unless every batch size that may be tried fits into the least of the training set on a rung."""
+    ladder = config.ladder.asked
+    share = min(rung.data for rung in ladder.rungs) if isinstance(ladder, Ladder) else 1.0
     for key, size in _batch_sizes(config, space):
         try:
             check_batch_size(size, data)
@@ -189,7 +192,6 @@ def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData, shar
             raise InputError(f"{key}: {error}") from None
         if size > (kept := subset_size(len(data.train_labels), share)):
             raise InputError(
-                f"{key}: batch_size {size} is impossible in trials, for which fidelity.data "
-                f"{'= ' if config.fidelity.cost is None else 'may leave '}{share:.3g} of the "
-                f"{len(data.train_labels)} training images, {kept}; raise fidelity.data, or lower the batch size"
+                f"{key}: batch_size {size} is impossible on a rung with {share:.3g} of the {len(data.train_labels)} "
+                f"training images, {kept}; raise its data, or lower the batch size"
             )

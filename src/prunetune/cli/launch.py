@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from prunetune.backends.study.storage import without_password
 from prunetune.checking.proxy_check import CONFIGURATIONS, CheckResult, check
-from prunetune.cli.config import fidelity_of, parse_config, read_config, search_space
+from prunetune.cli.config import parse_config, read_config, search_space
 from prunetune.cli.job import Job, prepare
 from prunetune.cli.local_workers import LocalWorkers
 from prunetune.cli.tables import Config
@@ -17,9 +18,10 @@ from prunetune.comparison.settings import Comparison
 from prunetune.data._files import Say, silently
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
+from prunetune.ladder.named import PROXY
 from prunetune.ladder.plan import Plan
+from prunetune.ladder.rung import Ladder, Rung
 from prunetune.record.folder import RunFolder, read_tables, sqlite_url, whole_path
-from prunetune.tuning.fidelity import FULL
 from prunetune.tuning.fingerprint import Resume
 from prunetune.tuning.planning import plan
 from prunetune.tuning.settings import Search
@@ -53,7 +55,6 @@ def launch(
             resume=resume,
             pruning=config.pruning,
             search=_search(config, job),
-            fidelity=fidelity_of(config),
             ladder=config.ladder.asked,
             budget=config.ladder.budget,
             steps_per_epoch=job.steps_per_epoch,
@@ -73,7 +74,6 @@ def launch_plan(config: Config, observer: Observer = silent, say: Say = silently
         **problem,
         pruning=config.pruning,
         search=_search(config, job),
-        fidelity=fidelity_of(config),
         ladder=config.ladder.asked,
         budget=config.ladder.budget,
         steps_per_epoch=job.steps_per_epoch,
@@ -90,7 +90,7 @@ def launch_check(
     observer: Observer = silent,
     say: Say = silently,
 ) -> CheckResult:
-    """Check the proxy that ``config`` describes, in its run folder; see ``prunetune.check`` and ``launch``."""
+    """Check the first rung or the proxy of ``config``, in its run folder; see ``prunetune.check`` and ``launch``."""
     job = prepare(config, say)
     keep_config(config, resume)
     return check(
@@ -98,7 +98,7 @@ def launch_check(
         resume=resume,
         pruning=config.pruning,
         search=_search(config, job),
-        fidelity=fidelity_of(config),
+        rung=_checked_rung(config),
         observer=observer,
         configurations=configurations,
         check_epochs=epochs,
@@ -110,10 +110,8 @@ def launch_compare(
 ) -> CompareResult:
     """Compare what the ``[compare]`` of ``config`` says, in its run folder; see ``prunetune.compare`` and ``launch``.
 
-    The proxy of a ``[pruning]`` that was given takes part. Raises InputError for a fidelity: of that, rivals are made.
+    The proxy of a ``[pruning]`` that was given takes part.
     """
-    if fidelity_of(config) != FULL:
-        raise InputError("compare trains proxies in full, and makes rivals of what [fidelity] would leave out; drop it")
     asked = config.compare
     configured = {CONFIGURED: config.pruning} if "pruning" in config.model_fields_set else {}
     comparison = Comparison.part_of(asked, proxies={**configured, **asked.proxies})
@@ -128,6 +126,12 @@ def launch_compare(
         evaluate=job.evaluate,
         observer=observer,
     )
+
+
+def _checked_rung(config: Config) -> Rung:
+    """The first rung, where the configuration has rungs; the proxy of ``[pruning]`` otherwise."""
+    ladder = config.ladder.asked
+    return replace(ladder.rungs[0], trials=0, keep=None, controls=0) if isinstance(ladder, Ladder) else PROXY
 
 
 def _problem(config: Config, job: Job) -> dict[str, Any]:

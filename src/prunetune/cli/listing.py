@@ -18,7 +18,6 @@ from prunetune.ladder import ladders
 from prunetune.plugins import make_scorer, normalisers, reductions, scorers
 from prunetune.plugins.base import Need
 from prunetune.transfer import transfers
-from prunetune.tuning.fidelity import describe, fidelities
 from prunetune.zoo import models
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ def registries() -> dict[str, Registry[Any]]:
         "trial-pruners": trial_pruners,
         "spaces": spaces,
         "ladders": ladders,
-        "fidelities": fidelities,
         "models": models,
         "datasets": datasets,
     }
@@ -142,10 +140,6 @@ def _space(name: str, registry: Registry[Any]) -> tuple[str, str]:
     return "", ", ".join(registry[name])
 
 
-def _fidelity(name: str, registry: Registry[Any]) -> tuple[str, str]:
-    return "", describe(registry[name])
-
-
 def _dataset(name: str, registry: Registry[Any]) -> tuple[str, str]:
     return "", registry[name].summary
 
@@ -155,6 +149,5 @@ _DESCRIBERS: Mapping[str, Callable[[str, Registry[Any]], tuple[str, str]]] = {
     "optimizers": _optimizer,
     "trial-pruners": _trial_pruner,
     "spaces": _space,
-    "fidelities": _fidelity,
     "datasets": _dataset,
 }

@@ -120,33 +120,6 @@ class Data(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
-class FidelityTable(Section):
-    """``[fidelity]``: what makes trials cheap besides the narrower proxy; all whole without it.
-
-    A ``name``; or shares of the full images' ``resolution``, of the ``epochs`` and of the training ``data``; or the
-    ``cost`` of a trial as a share of a full training, the shares then being the least that may come of it.
-    """
-
-    name: str | None = None
-    resolution: float | None = Field(default=None, gt=0, le=1)
-    epochs: float | None = Field(default=None, gt=0, le=1)
-    data: float | None = Field(default=None, gt=0, le=1)
-    cost: float | None = Field(default=None, gt=0, le=1)
-
-    @model_validator(mode="after")
-    def _name_or_shares(self) -> Self:
-        given = self.shares() if self.cost is None else {"cost": self.cost}
-        if self.name is not None and given:
-            raise ValueError(
-                f"fidelity.name and fidelity.{next(iter(given))} are both given, but only one can decide; drop one"
-            )
-        return self
-
-    def shares(self) -> dict[str, float]:
-        """The shares that were given."""
-        return self.model_dump(include={"resolution", "epochs", "data"}, exclude_none=True)
-
-
 class Dimension(Section):
     """``[search.space.NAME]``: ``low`` to ``high``, logarithmic if ``log``, or only every ``step``; or ``choices``."""
 
@@ -339,7 +312,6 @@ class Config(Section):
     pruning: Annotated[Pruning, FromTable] = Pruning()
     search: Annotated[SearchTable, FromTable] = SearchTable()
     ladder: Annotated[LadderTable, FromTable] = LadderTable()
-    fidelity: FidelityTable = FidelityTable()
     train: Train = Train()
     compare: Annotated[CompareTable, FromTable] = CompareTable()
     run: RunTable

@@ -40,7 +40,6 @@ TITLES: Final[dict[Phase, str]] = {
     "climb": "Climbing: the best again, with more",
     "confirm": "Confirming on the full network",
     "train": "Training the full network",
-    "refine": "Refining on the full network",
     "compare": "Comparing",
     "report": "Writing the report",
 }

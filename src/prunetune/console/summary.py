@@ -31,12 +31,9 @@ def print_summary(console: Console, run_dir: Path) -> None:
 
 def summary(record: Mapping[str, Any]) -> Group:
     """The tables of a finished run, from the contents of its ``result.json``."""
-    cost = ladder_table(record) if record.get("ladder") else cost_table(record)
-    parts: list[RenderableType] = ["", cost, ""]
+    parts: list[RenderableType] = ["", ladder_table(record), ""]
     if record["confirmation"]:
         parts += [confirmation_table(record), ""]
-    if record.get("refinement"):
-        parts += [refinement_table(record), ""]
     parts.append(outcome_table(record))
     if told := did_not_pay(record):
         parts += ["", Text(told)]
@@ -117,27 +114,6 @@ def correlation_table(record: Mapping[str, Any]) -> Table:
     return table
 
 
-def cost_table(record: Mapping[str, Any]) -> Table:
-    """Parameters, FLOPs and step time of the full network and its proxy."""
-    base, proxy = record["cost"]["base"], record["cost"]["proxy"]
-    table = _table("Cost", "full network", "proxy", "proxy / full")
-    for title, key in (("parameters", "parameters"), ("FLOPs, one batch forward", "flops")):
-        table.add_row(title, f"{base[key]:,}", f"{proxy[key]:,}", _share(proxy[key], base[key]))
-    step = "step_seconds"
-    times = (duration(cost[step]) for cost in (base, proxy))
-    table.add_row("training step, same batch", *times, _share(proxy[step], base[step]))
-    trial = record["cost"]["trial"]
-    if trial["predicted"] is not None:
-        table.add_row("a trial, predicted", "", "", f"{trial['predicted']['total']:.1%}")
-    if trial["measured"] is not None:
-        table.add_row("a trial, measured", "", "", f"{trial['measured']['total']:.1%}")
-    searched, estimate = record["time"]["search"], record["time"]["search_on_base_estimate"]
-    if estimate is not None:
-        title = f"search of {sum(record['search']['trials'].values())} trials"
-        table.add_row(title, f"about {duration(estimate)}", duration(searched), _share(searched, estimate))
-    return table
-
-
 def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
     """Print the rungs of a plan, what they cost, and why it has them; ``plan`` is a record of one."""
     table = _table("The ladder", "configurations", "cost of one", "of all")
@@ -169,8 +145,7 @@ def ladder_table(record: Mapping[str, Any]) -> Table:
 
 def confirmation_table(record: Mapping[str, Any]) -> Table:
     """The trials that were trained on the full network, with both scores; the winner is marked."""
-    below = "rung below" if record.get("ladder") else "proxy"
-    table = _table("Trained on the full network", below, "full", "time", words=HYPERPARAMETERS)
+    table = _table("Trained on the full network", "rung below", "full", "time", words=HYPERPARAMETERS)
     for entry in record["confirmation"]:
         won = entry["base_score"] is not None and entry["trial"] == record["winner"]["trial"]
         table.add_row(
@@ -191,47 +166,19 @@ def base_score(entry: Mapping[str, Any]) -> str:
     return entry["outcome"] if entry["base_score"] is None else number(entry["base_score"])
 
 
-def refinement_table(record: Mapping[str, Any]) -> Table:
-    """The trials of the refinement; the winner is marked."""
-    table = _table("Refined on the full network", "full", "time", words=HYPERPARAMETERS)
-    for entry in record["refinement"]["trials"]:
-        won = entry["refine_trial"] == record["winner"].get("refine_trial")
-        table.add_row(
-            f"trial {entry['refine_trial']}{', winner' if won else ''}",
-            base_score(entry),
-            "" if entry["seconds"] is None else duration(entry["seconds"]),
-            _params(record, entry),
-            style="bold" if won else "",
-        )
-    return table
-
-
-def raced(found: Mapping[str, Any]) -> str:
-    """What the race saved, in a few words."""
-    saved = f"{found['epochs_saved']} epochs saved, about {duration(found['seconds_saved'])}"
-    return f"; {found['stopped']} stopped early, {saved}" if found["stopped"] else ""
-
-
 def outcome_table(record: Mapping[str, Any]) -> Table:
     """Where the time went, and what came out."""
     table = Table.grid(padding=(0, 2))
     counts = counts_in_words(record["search"]["trials"])
-    time, ladder = record["time"], record.get("ladder")
-    if ladder and ladder["total"]:
+    time, ladder = record["time"], record["ladder"]
+    if ladder.get("total"):
         _add_cost(table, ladder, time["search_on_base_estimate"])
-    rungs = len(ladder["rungs"]) if ladder else 0
+    rungs = len(ladder["rungs"])
     table.add_row("search", f"{duration(time['search'])} on {first_network(rungs)}: {counts}")
     if time.get("climb"):
         table.add_row("climbing", f"{duration(time['climb'])} on the rungs between")
-    nothing = {"stopped": 0, "epochs_saved": 0, "seconds_saved": 0.0}
-    saved = raced(record.get("raced", nothing))
     if record["confirmation"]:
-        where = "last rung" if ladder else "confirmation"
-        table.add_row(where, f"{duration(time['confirm'])} on the full network{saved}")
-    refinement = record.get("refinement")
-    if refinement:
-        saved = raced(refinement.get("raced", nothing))
-        table.add_row("refinement", f"{duration(time['refine'])} on the full network{saved}")
+        table.add_row("last rung", f"{duration(time['confirm'])} on the full network")
     table.add_row("in all", duration(time["total"]))
     if "energy" in record:
         table.add_row("energy", energy_sentence(record["energy"]))
@@ -243,8 +190,6 @@ def outcome_table(record: Mapping[str, Any]) -> Table:
     if unread := record["search"].get("not_read"):
         table.add_row("not read by train", f"{', '.join(unread)}: the search says nothing of it")
     table.add_row("validation score", f"{number(winner['score'])}, {BETTER[record['direction']]}")
-    if "trust" in record:  # not in records of earlier versions
-        table.add_row("best was missed", _missed(record["trust"]))
     for name, value in record["test"].items():
         table.add_row(f"test {name}", number(value))
     return table
@@ -256,11 +201,6 @@ def _add_cost(table: Table, ladder: Mapping[str, Any], estimate: float) -> None:
     table.add_row("cost", f"{ladder['total']:.3g} full trainings ({took})")
     customary = f"about {ladder['customary']:.0f} full trainings ({duration(estimate)}), an estimate"
     table.add_row("customary search", customary)
-
-
-def _missed(trust: Mapping[str, Any]) -> str:
-    among = f"the {trust['confirmed']} best on the proxy of {trust['searched']}"
-    return f"with a probability of {trust['missed']:.0%} (estimate), since {among} were confirmed"
 
 
 def number(value: object) -> str:
@@ -288,7 +228,3 @@ def _table(title: str, *columns: str, words: str | None = None) -> Table:
     if words is not None:
         table.add_column(words, overflow="fold")
     return table
-
-
-def _share(part: float, whole: float) -> str:
-    return f"{part / whole:.1%}" if whole else ""

@@ -160,7 +160,7 @@ def _are_precise(times: Mapping[str, list[float]], precision: float) -> bool:
     if len(first) < FEWEST_TURNS or not all(first):
         return False
     beside = ([own / base for own, base in zip(values, first, strict=True)] for values in times.values())
-    return all(_error_of_median(values) <= precision * statistics.median(values) for values in (first, *beside))
+    return all(_error_of_median(values) < precision * statistics.median(values) for values in (first, *beside))
 
 
 def _error_of_median(values: Sequence[float]) -> float:

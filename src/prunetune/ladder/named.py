@@ -36,6 +36,8 @@ class Situation:
     """Full trainings of the full network."""
     n_trials: int | None = None
     """Configurations of the first rung, if the user gave a number."""
+    confirm: int | None = None
+    """Configurations of the last rung, for ladders that leave it open."""
     steps_per_epoch: int | None = None
 
 
@@ -65,8 +67,8 @@ def default(situation: Situation) -> Plan:
 
 
 def paper(situation: Situation) -> Plan:
-    """Lee & Yim's: all configurations on one proxy, the best one in full."""
-    return _proxy_then_full(situation, 1)
+    """Lee & Yim's: all configurations on one proxy, the best one in full, or as many as asked for."""
+    return _proxy_then_full(situation, max(1, situation.confirm or 1))
 
 
 def confirm_3(situation: Situation) -> Plan:

@@ -151,6 +151,14 @@ class Ladder:
         return cls(*(_read_rung(f"rung {place} of the ladder", rung) for place, rung in enumerate(record, 1)))
 
 
+def check_one(name: str, rung: object) -> None:
+    """Raise InputError unless ``rung`` is one that says what a training is, and not how many there are."""
+    if not isinstance(rung, Rung):
+        raise InputError(f"{name} is {rung!r}, but it must be a prunetune.Rung, such as Rung(width=1/4, epochs=1/3)")
+    if rung.trials or rung.keep is not None or rung.controls:
+        raise InputError(f"{name} has trials, keep or controls, which are of a ladder; leave them out")
+
+
 def _read_rung(where: str, record: object) -> Rung:
     if not isinstance(record, Mapping):
         raise InputError(f"{where} must be a table of width, epochs, trials, keep, …, not {record!r}")

@@ -82,7 +82,7 @@ def pretrained_warning(model: nn.Module, again: nn.Module) -> str:
         "warning: model_fn returns the same weights at each call, as of a pretrained network. A network that is cut is "
         "no longer pretrained, so a proxy finds what is right for training from scratch, and its learning rate may be "
         "far too high for fine-tuning. Better for that: search on the full network with fewer epochs or less data, as "
-        "in tune(…, pruning=Pruning(ratio=1.0, weights='sliced'), fidelity=Fidelity(epochs=0.3)), or bypass blocks "
+        "in tune(…, ladder=Ladder(Rung(epochs=0.3, trials=32, keep=1), Rung())), or bypass blocks "
         "(depth=True) and keep the width. If it is not pretrained but sets a seed, leave the seed to prunetune"
     )
 

@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -135,15 +135,10 @@ class RunFolder:
         """Weights of one trial on the full network, while it may still win."""
         return self.path / f"weights-trial-{number}.safetensors"
 
-    def refined_weights(self, number: int) -> Path:
-        """Weights of one trial of the refinement, while it may still win."""
-        return self.path / f"weights-refine-{number}.safetensors"
-
-    def drop_weights(self, place: Callable[[int], Path], keep: int | None = None) -> None:
-        """Delete the files of ``trial_weights`` or ``refined_weights``, but for that of the trial ``keep``."""
-        pattern = place(0).name.replace("0", "*")
-        for path in self.path.glob(pattern):
-            if keep is None or path != place(keep):
+    def drop_weights(self, keep: int | None = None) -> None:
+        """Delete the files of ``trial_weights``, but for that of the trial ``keep``."""
+        for path in self.path.glob("weights-trial-*.safetensors"):
+            if keep is None or path != self.trial_weights(keep):
                 path.unlink()
 
     @property

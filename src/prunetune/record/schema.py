@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Params: TypeAlias = dict[str, Any]
-SPARSE: Final = {"sparse": True}
-"""Of a field that is not written where it is None."""
 
 
 @dataclass(frozen=True)
@@ -99,56 +97,21 @@ class NetworkCost:
 
 
 @dataclass(frozen=True)
-class FidelityPart:
-    """What trials had besides the narrower network, as shares; or the cost that was asked for."""
-
-    resolution: float | None = None
-    epochs: float | None = None
-    data: float | None = None
-    cost: float | None = field(default=None, metadata=SPARSE)
-
-
-@dataclass(frozen=True)
-class TrialShares:
-    """What a trial costs as a share of a full training, and the factors that it is the product of."""
-
-    total: float | None = None
-    step: float | None = field(default=None, metadata=SPARSE)
-    epochs: float | None = None
-    data: float | None = field(default=None, metadata=SPARSE)
-    configurations: int | None = field(default=None, metadata=SPARSE)
-
-
-@dataclass(frozen=True)
-class TrialCostPart:
-    """The cost of a trial: predicted before the search, measured after the confirmation."""
-
-    fidelity: FidelityPart | None = None
-    predicted: TrialShares | None = None
-    measured: TrialShares | None = None
-
-
-@dataclass(frozen=True)
 class CostPart:
-    """The base's cost beside the proxy's, and a trial's."""
+    """The base's cost beside the proxy's."""
 
     base: NetworkCost | None = None
     proxy: NetworkCost | None = None
-    trial: TrialCostPart | None = None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial of the search with its hyperparameters; ``score`` is the one that it was chosen by.
-
-    Or one of the refinement, ``refine_trial``.
-    """
+    """A trial of the search with its hyperparameters; ``score`` is the one that it was chosen by."""
 
     trial: int | None = None
     params: Params = field(default_factory=dict)
     score: float | None = None
     seed: Any = None
-    refine_trial: int | None = field(default=None, metadata=SPARSE)
 
 
 @dataclass(frozen=True)
@@ -166,81 +129,19 @@ class SearchPart:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class BaseTraining:
-    """One configuration trained on the base, and how that ended."""
+@dataclass(frozen=True)
+class Confirmation:
+    """One of the best of the search, trained on the base, with the score that it came with, and how that ended."""
 
+    trial: int
     params: Params = field(default_factory=dict)
+    proxy_score: float | None = None
     base_score: float | None = None
     outcome: str | None = None
     message: str = ""
     seconds: float | None = None
     epochs: float | None = None
     seed: Any = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confirmation(BaseTraining):
-    """One of the best of the search, with the score that it had on the proxy."""
-
-    trial: int
-    proxy_score: float | None = None
-
-
-@dataclass(frozen=True)
-class Raced:
-    """What the race saved on the full network: trainings that it stopped, their epochs and (an estimate) seconds."""
-
-    stopped: int = 0
-    epochs_saved: float = 0
-    seconds_saved: float = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refined(BaseTraining):
-    """One trial of the refinement."""
-
-    refine_trial: int
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """More trials on the base: in which ranges, how many others the optimizer was told of, and how they ended."""
-
-    space: dict[str, Any] = field(default_factory=dict)
-    told: dict[str, int] = field(default_factory=dict)
-    trials: tuple[Refined, ...] = ()
-    raced: Raced | None = None
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A rank correlation of ``n`` pairs, or one that is believed, with the limits of its 95 % interval."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-
-
-@dataclass(frozen=True)
-class Trust:
-    """What may have been missed, and what the confirmation revealed of the proxy; see ``tuning.confirmations``."""
-
-    searched: int | None = None
-    confirmed: int | None = None
-    missed: float | None = None
-    missed_by_full_network: float | None = None
-    level: float | None = None
-    basis: str = ""
-    believed: Correlation | None = None
-    verdict: str | None = None
-    compared: int | None = None
-    correlation: Correlation | None = None
-    pairs_in_order: int | None = None
-    pairs: int | None = None
-    transfer_regret: float | None = None
-    transfer_outcome: str | None = None
 
 
 @dataclass(frozen=True)
@@ -300,6 +201,7 @@ class AskedPart:
 
     ladder: Any
     n_trials: int | None
+    confirm: int | None
     trainings: float | None
     seconds: float | None
 
@@ -321,6 +223,8 @@ class LadderPart:
     """
 
     asked: AskedPart
+    earlier: bool = False
+    """Of version 0.1, where other numbers were meant by none."""
     plan: dict[str, Any] = field(default_factory=dict)
     rungs: tuple[RungPart, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -341,7 +245,6 @@ class TimePart:
     search: float | None = None
     climb: float | None = None
     confirm: float | None = None
-    refine: float | None = None
     total: float | None = None
     search_on_base_estimate: float | None = None
     estimate_basis: str | None = None
@@ -384,25 +287,20 @@ class Result:
     space: dict[str, Any] | None = None
     optimizer: str | None = None
     trial_pruner: str | None = None
+    target: float | None = None
+    patience: int | None = None
     storage: str | None = None
     study: str | None = None
     n_trials: int | None = None
     epochs: int | None = None
-    confirm: int | str | None = None
-    rungs: str | None = None
-    fidelity: FidelityPart | None = None
+    confirm: int | None = None
     pruning: PruningPart | None = None
     cost: CostPart | None = None
     ladder: LadderPart | None = None
     search: SearchPart | None = None
     climbs: tuple[ClimbPart, ...] = ()
     confirmation: tuple[Confirmation, ...] | None = None
-    race: bool | None = None
-    raced: Raced | None = None
-    refine: int | None = None
-    refinement: Refinement | None = None
     winner: Choice | None = None
-    trust: Trust | None = None
     time: TimePart | None = None
     energy: Energy | None = None
     test: dict[str, float | None] | None = None
@@ -413,8 +311,7 @@ def plain(part: Any) -> dict[str, Any]:
 
     def listed(value: Any) -> Any:
         if is_dataclass(value) and not isinstance(value, type):
-            found = ((each, getattr(value, each.name)) for each in fields(value))
-            return {each.name: listed(known) for each, known in found if known is not None or not each.metadata}
+            return {each.name: listed(getattr(value, each.name)) for each in fields(value)}
         if isinstance(value, dict):
             return {name: listed(each) for name, each in value.items()}
         return [listed(each) for each in value] if isinstance(value, list | tuple) else value

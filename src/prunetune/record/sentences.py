@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 ENERGY_PHASES: Final = ("search", "confirm")
-PHASES: Final = ("prune", "measure", "search", "climb", "confirm", "refine")
+PHASES: Final = ("prune", "measure", "search", "climb", "confirm")
 """All that finding the hyperparameters takes time for."""
 
 
@@ -51,17 +51,17 @@ def transfer_sentence(transfer: str, asked: int, complete: int) -> str:
 
 
 def first_network(rungs: int) -> str:
-    """What the network of the search is called, where a ladder has so many rungs; 0 is a search without a ladder.
+    """What the network of the search is called, where a ladder has so many rungs.
 
-    >>> first_network(0), first_network(4), first_network(1)
-    ('the proxy', 'rung 1', 'the full network')
+    >>> first_network(4), first_network(1)
+    ('rung 1', 'the full network')
     """
-    return {0: "the proxy", 1: "the full network"}.get(rungs, "rung 1")
+    return "the full network" if rungs == 1 else "rung 1"
 
 
-def compared_with(rungs: int) -> str:
-    """What the time of a run with so many rungs is held against."""
-    return "the customary search" if rungs else "the search on the full network"
+def compared_with(customary: float | None) -> str:
+    """What the time of a run is held against; version 0.1 knew no cost of the customary search."""
+    return "the search on the full network" if customary is None else "the customary search"
 
 
 def spent(time: Mapping[str, Any]) -> float:
@@ -77,9 +77,5 @@ def did_not_pay(record: Mapping[str, Any]) -> str:
         return ""
     return (
         f"It did not pay here: from pruning to the winner it took {took / estimate:.3g} times as long as "
-        f"{compared_with(_rungs(record))} would have taken (an estimate)."
+        f"{compared_with(record['ladder'].get('customary'))} would have taken (an estimate)."
     )
-
-
-def _rungs(record: Mapping[str, Any]) -> int:
-    return len((record.get("ladder") or {}).get("rungs", ()))

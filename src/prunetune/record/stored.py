@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from prunetune.errors import InputError
+from prunetune.record.earlier import with_ladder
 from prunetune.record.folder import FORMAT, read_json
 from prunetune.record.schema import Result
 
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
 BEGUN: Final = (
     *("status", "seed", "space", "optimizer", "n_trials", "epochs", "confirm", "time", "test"),
-    *("pruning.plan_sha256", "search?.trials", "winner?.params", "winner?.score", "refinement?.space"),
+    *("pruning.plan_sha256", "search?.trials", "winner?.params", "winner?.score"),
     *(f"cost.{network}.{name}" for network in ("base", "proxy") for name in ("parameters", "flops", "step_seconds")),
-    *("cost.trial?.fidelity", "cost.trial?.predicted?.total", "cost.trial?.measured?.total"),
     *(f"ladder?.{name}" for name in ("plan", "rungs", "reasons", "costs", "networks")),
     *("confirmation.*.trial", "confirmation.*.params", "confirmation.*.outcome"),
 )
@@ -35,7 +35,7 @@ FINISHED: Final = (*BEGUN, "search", "winner")
 
 
 def read_record(path: Path) -> Record | None:
-    """The contents of ``result.json``, with all in it that a run of its status has; None if there is no such file.
+    """The contents of ``result.json``, all that a run of its status has, and a ladder; None if there is no such file.
 
     Raises InputError if it is damaged, or of another format.
     """
@@ -44,6 +44,7 @@ def read_record(path: Path) -> Record | None:
         return None
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise InputError(f"{path} is not of format {FORMAT}; choose another run folder")
+    stored, wrong = _converted(stored)
     check_stored(path, stored, Result)
     for name in LATER:
         if name not in stored:
@@ -51,7 +52,17 @@ def read_record(path: Path) -> Record | None:
     for need in FINISHED if stored["status"] == "finished" else BEGUN:
         for missing in _missing(stored, need.split(".")):
             raise _damaged(path, missing, "Field required")
+    if wrong:
+        raise _damaged(path, "what version 0.1 wrote", wrong)
     return stored
+
+
+def _converted(stored: Record) -> tuple[Record, str]:
+    """The record with its ladder; one that is too damaged for that as it is, and why."""
+    try:
+        return with_ladder(stored), ""
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        return stored, str(error) or type(error).__name__
 
 
 def check_stored(path: Path, stored: Any, kind: type) -> None:

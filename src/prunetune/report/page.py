@@ -37,12 +37,11 @@ from plotly.offline import get_plotlyjs
 from prunetune._version import __version__
 from prunetune.report import figures, tables, words
 from prunetune.report.ladder import cost_sentence, ladder_sentences
-from prunetune.report.prose import headline, lead, raced, refinement
+from prunetune.report.prose import headline, lead
 from prunetune.report.run import Run
 from prunetune.report.tables import Table
 from prunetune.report.theme import DARK, DARK_OF, LIGHT, template
 from prunetune.report.trials import parameters
-from prunetune.report.trust import trust_sentences
 
 MAX_SLICES = 24
 NOTES = {
@@ -137,11 +136,8 @@ def render(run: Run) -> str:
         "tables": tables,
         "pictures": _pictures(run, album),
         "slices": _slices(run, album),
-        "trust": trust_sentences(run),
         "ladder_cost": cost_sentence(run),
         "ladder_said": ladder_sentences(run),
-        "raced": raced(run),
-        "refined": refinement(run),
         "rank_correlation": figures.rank_correlation(run),
         "exact_params": json.dumps(run.best_params, indent=2, ensure_ascii=False),
     }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from prunetune.errors import InputError
+from prunetune.record.earlier import with_ladder
 from prunetune.record.folder import whole_path
-from prunetune.record.schema import Choice, Confirmation, Params, Refined, Result
+from prunetune.record.schema import Choice, Confirmation, Params, Result
 from prunetune.record.sentences import compared_with, energy_sentence, first_network
 from prunetune.report.trials import Trial, read_trials
 
@@ -36,12 +39,12 @@ class Run:
 
     @property
     def rungs(self) -> int:
-        """How many the ladder has; 0 is a search of trials on one proxy and confirmations."""
+        """How many the ladder has; 0 before it is known."""
         return len(self.result.ladder.rungs) if self.result.ladder else 0
 
     @property
     def first(self) -> str:
-        """What the network of the search is called: the proxy, or rung 1."""
+        """What the network of the search is called."""
         return first_network(self.rungs)
 
     @property
@@ -52,17 +55,12 @@ class Run:
     @property
     def compared_with(self) -> str:
         """The search whose estimated time stands beside this run's."""
-        return compared_with(self.rungs)
+        return compared_with(self.result.ladder.customary if self.result.ladder else None)
 
     def won(self, row: Confirmation) -> bool:
         """Whether this confirmation is the winner's."""
         winner = self.result.winner
         return winner is not None and row.trial == winner.trial and row.base_score is not None
-
-    def refined_won(self, row: Refined) -> bool:
-        """Whether this trial of the refinement is the winner."""
-        winner = self.result.winner
-        return winner is not None and row.refine_trial == winner.refine_trial
 
     @property
     def estimate_basis(self) -> str:
@@ -136,13 +134,23 @@ def read_result(path: Path) -> Result:
         size = path.stat().st_size
         if size > MAX_RESULT_BYTES:
             raise InputError(f"{path} has {size:,} bytes; prunetune writes no result.json that large")
-        result = _RESULT.validate_json(path.read_bytes())
+        result = _RESULT.validate_python(_with_ladder(json.loads(path.read_bytes())))
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}); give the folder of a prunetune run") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise InputError(f"{path} is not a result.json of prunetune: {where}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a result.json of prunetune: the file: {error}") from None
     if result.format != 1:
         raise InputError(f"{path} has format {result.format}; this prunetune reads format 1")
     return result
+
+
+def _with_ladder(stored: Any) -> Any:
+    """What was read, with the ladder that every record has now; a damaged one as it is."""
+    try:
+        return with_ladder(stored)
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return stored

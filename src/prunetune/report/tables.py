@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from prunetune._utils.checks import BETTER
-from prunetune.record.schema import BaseTraining
 from prunetune.report.figures import NothingToShow
 from prunetune.report.figures.base import LOOKS, thinned
 from prunetune.report.figures.cost import MEASURES, phase_seconds
@@ -17,7 +16,7 @@ from prunetune.report.figures.search import importance_values
 from prunetune.report.ladder import climbs
 from prunetune.report.run import Run
 from prunetune.report.trials import Trial, parameters
-from prunetune.report.words import NONE, clip, duration, number, percent, ratio
+from prunetune.report.words import NONE, clip, duration, number, percent
 
 MAX_ROWS = 500
 MESSAGE = "message"
@@ -57,7 +56,7 @@ def costs(run: Run) -> Table:
     for label, name, words in MEASURES:
         base = getattr(cost.base, name) if cost and cost.base else None
         proxy = getattr(cost.proxy, name) if cost and cost.proxy else None
-        less = ratio(base, proxy)
+        less = base / proxy if base and proxy else None
         share = percent(proxy / base) if base and proxy is not None else NONE
         rows.append((label, words(base), words(proxy), share, f"{less:.3g} times" if less else NONE))
     return Table(
@@ -170,38 +169,16 @@ def trials(run: Run) -> Table:
 
 
 def confirmation(run: Run) -> Table:
-    """Every confirmation, with its scores on both networks."""
+    """Every training of the full network, with the score that it came with; the winner is marked."""
     found = run.result.confirmation or ()
-    numbers = [str(row.trial) for row in found]
     won = next((i for i, row in enumerate(found) if run.won(row)), None)
-    came_with = {f"score on {run.below}": [number(row.proxy_score) for row in found]}
-    caption = "Trained on the full network" if run.rungs else "Confirmed on the full network"
-    return _trainings(caption, found, numbers, won, came_with)
-
-
-def refinement(run: Run) -> Table:
-    """Every trial of the refinement."""
-    found = run.result.refinement.trials if run.result.refinement else ()
-    numbers = [str(row.refine_trial) for row in found]
-    won = next((i for i, row in enumerate(found) if run.refined_won(row)), None)
-    return _trainings("Refined on the full network", found, numbers, won, {})
-
-
-def _trainings(
-    caption: str,
-    found: Sequence[BaseTraining],
-    numbers: Sequence[str],
-    won: int | None,
-    more: Mapping[str, Sequence[str]],
-) -> Table:
-    """Trainings of the full network, the winner marked; ``more`` are columns before its score."""
     names = list(dict.fromkeys(name for row in found for name in row.params))
     messages = any(row.message for row in found)
     rows = tuple(
         (
-            numbers[i] + (" (winner)" if i == won else ""),
+            f"{row.trial}{' (winner)' if i == won else ''}",
             outcome(row.outcome or ""),
-            *(column[i] for column in more.values()),
+            number(row.proxy_score),
             number(row.base_score),
             duration(row.seconds),
             *(number(row.params.get(name)) for name in names),
@@ -209,16 +186,9 @@ def _trainings(
         )
         for i, row in enumerate(found)
     )
-    head = ("trial", "outcome", *more, "score on the full network", "time", *map(clip, names))
+    head = ("trial", "outcome", f"score on {run.below}", "score on the full network", "time", *map(clip, names))
     head += (MESSAGE,) if messages else ()
-    return limited(Table(caption, head, rows, words=2, marked=won))
-
-
-def refined_space(run: Run) -> Table:
-    """The ranges of the refinement."""
-    found = run.result.refinement.space if run.result.refinement else {}
-    rows = tuple((clip(name), _range(value)) for name, value in found.items())
-    return limited(Table("Ranges of the refinement", ("hyperparameter", "range"), rows, words=2))
+    return limited(Table("Trained on the full network", head, rows, words=2, marked=won))
 
 
 def curves(caption: str, found: Sequence[Trial]) -> Table:
@@ -273,12 +243,10 @@ def settings(run: Run) -> Table:
         ("score", BETTER[result.direction]),
         ("optimizer", result.optimizer),
         ("trial pruner", result.trial_pruner),
-        ("trials", result.n_trials),
+        ("trials on rung 1", result.n_trials),
         ("epochs of a full training", result.epochs),
-        ("rungs", result.rungs if result.rungs != "truncated" else None),
-        ("configurations to confirm", result.confirm),
-        ("race on the full network", None if result.race is None else "yes" if result.race else "no"),
-        ("trials of the refinement", result.refine or None),
+        ("score that is good enough", result.target),
+        ("patience, in trials", result.patience),
     ]
     if pruning:
         pairs += [
@@ -296,25 +264,10 @@ def settings(run: Run) -> Table:
             ("weights of a trial", pruning.weights),
             ("transfer", pruning.transfer),
         ]
-    pairs += _fidelity(run)
     if result.search:
         pairs += [("what that means", note) for note in result.search.notes]
     rows = tuple((name, number(value)) for name, value in pairs if value is not None)
     return Table("Settings", ("setting", "value"), rows, words=2)
-
-
-def _fidelity(run: Run) -> list[tuple[str, Any]]:
-    """What trials had less of, and whether that came of a cost."""
-    asked = run.result.fidelity
-    trial = run.result.cost.trial if run.result.cost else None
-    had = trial.fidelity if trial else None
-    names = (("resolution", "resolution of a trial"), ("epochs", "epochs of a trial"), ("data", "data of a trial"))
-    pairs = [("cost asked of a trial", percent(asked.cost))] if asked and asked.cost is not None else []
-    for name, title in names:
-        share = getattr(had, name) if had else None
-        if share is not None and share != 1:
-            pairs.append((title, percent(share)))
-    return pairs
 
 
 def space(run: Run) -> Table:

@@ -78,11 +78,6 @@ def percent(share: float | None) -> str:
     return f"{share * 100:.1f} %" if abs(share) >= 0.01 or share == 0 else f"{share * 100:.2g} %"
 
 
-def ratio(larger: float | None, smaller: float | None) -> float | None:
-    """``larger / smaller``, or None where that makes no sense."""
-    return larger / smaller if larger is not None and smaller is not None and smaller > 0 else None
-
-
 def clip(text: str, length: int = 300) -> str:
     """``text``, with its middle left out where it is longer than ``length``: names differ at both ends.
 

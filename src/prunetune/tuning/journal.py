@@ -19,7 +19,7 @@ from prunetune.record.stored import LATER
 from prunetune.tuning.energy import Meter
 
 BEAT_SECONDS: Final = 1.0
-AT_WORK: Final = {"searching": "search", "climbing": "climb", "confirming": "confirm", "refining": "refine"}
+AT_WORK: Final = {"searching": "search", "climbing": "climb", "confirming": "confirm"}
 """The phases whose time goes on while a run has that status."""
 EMPTY: Final = (*LATER, "confirmation")
 """What is in a record though there is nothing to say yet."""
@@ -32,7 +32,7 @@ class Journal:
         self.folder = folder
         self.observer = observer
         self.record: Record = {}
-        self.seconds = dict.fromkeys(("prune", "measure", "search", "climb", "confirm", "refine", "total"), 0.0)
+        self.seconds = dict.fromkeys(("prune", "measure", "search", "climb", "confirm", "total"), 0.0)
         self._meter = meter
         self._clock = time.perf_counter()
 
@@ -45,7 +45,7 @@ class Journal:
     def go_on_with(self, record: Record) -> None:
         """Take up what an earlier start has written."""
         self.record = record
-        self.seconds = {name: record["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "refine"
+        self.seconds = {name: record["time"].get(name) or 0.0 for name in self.seconds}  # old ones had no "climb"
         for name in {AT_WORK.get(record["status"], "total"), "total"}:
             self.seconds[name] += self._unwritten()
 

@@ -95,7 +95,7 @@ class Objective:
         try:
             return model, watched(self.train, model, params, report)
         finally:
-            report.add("train_seconds", time.perf_counter() - started)
+            report.note("train_seconds", time.perf_counter() - started)
             give_back_at_times()
 
 

@@ -17,12 +17,13 @@ from prunetune.backends.study.trial import Report, TrialDiverged
 from prunetune.engine import ExampleInputs
 from prunetune.errors import SearchError
 from prunetune.events import silent
-from prunetune.tuning.fidelity import FULL, Fidelity, resolve_fidelity
+from prunetune.ladder.named import PROXY
+from prunetune.ladder.rung import Rung, check_one
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.proxy_factory import ProxyFactory, proxy_of
-from prunetune.tuning.resolution import measured_fidelity
-from prunetune.tuning.settings import Pruning
+from prunetune.tuning.resolution import check_resolution
+from prunetune.tuning.settings import Pruning, at_width
 from prunetune.tuning.types import ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class ProxyObjective:
         The factory, for what was cut and saved.
     space
         What is searched.
-    fidelity
+    rung
         What a trial gets of the full images, epochs and training images.
     """
 
@@ -55,16 +56,16 @@ class ProxyObjective:
         space: SearchSpace,
         *,
         epochs: int,
-        fidelity: Fidelity,
+        rung: Rung,
         direction: Direction,
         seed: int,
         worst: float | None,
     ) -> None:
         self.proxy = proxy
         self.space = space
-        self.fidelity = fidelity
-        self._objective = Objective(proxy, train, proxy.groups, fidelity.resolution, fidelity.data)
-        self._epochs = fidelity.of_epochs(epochs)
+        self.rung = rung
+        self._objective = Objective(proxy, train, proxy.groups, rung.resolution, rung.data)
+        self._epochs = rung.of_epochs(epochs)
         self._sign = {"maximize": -1.0, "minimize": 1.0}[direction]
         self._seed = seed
         self._worst = None if worst is None else self._sign * worst
@@ -130,7 +131,7 @@ def proxy_objective(
     example_inputs: ExampleInputs,
     epochs: int,
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
-    fidelity: Fidelity | str = FULL,
+    rung: Rung = PROXY,
     direction: Direction | None = None,
     seed: int = 0,
     data: Iterable[Batch] | None = None,
@@ -139,12 +140,15 @@ def proxy_objective(
 ) -> ProxyObjective:
     """An objective for an optimizer that you drive yourself: every call trains a fresh proxy, with a seed of its own.
 
-    The arguments are those of ``prunetune.tune``, which says more of them. Where ``fidelity`` asks for less than all,
-    the train function is to heed ``report.epochs``, ``report.resolution`` and ``report.data``. Confirming the best on
-    the full network is then yours to do.
+    The arguments are those of ``prunetune.tune``, which says more of them. Training the best on the full network is
+    then yours to do.
 
     Parameters
     ----------
+    rung
+        What is trained: a share of the width, ``Rung(width=1/4)``, or with None as narrow a proxy as ``pruning`` says;
+        and a share of the epochs, the resolution and the data, which the train function is to heed (``report.epochs``,
+        ``report.resolution``, ``report.data``).
     direction
         "maximize" where a higher score is better, "minimize" where a lower one is; it must be given.
     worst
@@ -169,17 +173,17 @@ def proxy_objective(
         data=data,
         loss=loss,
     )
-    asked = resolve_fidelity(fidelity)
-    proxy = problem.proxy(pruning)
-    if asked != FULL:
+    check_one("rung", rung)
+    if rung.resolution < 1:
         with torch.random.fork_rng():
-            asked = measured_fidelity(asked, model_fn(), proxy(), example_inputs, epochs=problem.epochs)
+            check_resolution(model_fn(), example_inputs, rung.resolution)
+    proxy = problem.proxy(at_width(pruning, rung.width))
     return ProxyObjective(
         proxy,
         train,
         problem.space,
         epochs=problem.epochs,
-        fidelity=asked,
+        rung=rung,
         direction=problem.direction,
         seed=problem.seed,
         worst=worst,

@@ -13,11 +13,10 @@ from prunetune._utils.interrupts import interruptible
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.ladder.plan import Plan
-from prunetune.ladder.rung import Ladder, Rung
+from prunetune.ladder.rung import Ladder
 from prunetune.tuning.asked import settings_of
-from prunetune.tuning.fidelity import FULL, Fidelity
 from prunetune.tuning.problem import Problem
-from prunetune.tuning.settings import Pruning, Search, Settings
+from prunetune.tuning.settings import Pruning, Search
 from prunetune.tuning.survey import planned, survey
 from prunetune.tuning.types import ModelFunction
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from prunetune.plugins.base import Batch, Loss
 
 
-@names_checked(by_name=["fidelity"], search=Search, pruning=Pruning, fidelity=Fidelity)
+@names_checked(search=Search, pruning=Pruning)
 @interruptible(signal.SIGINT)
 @given_back()
 def plan(
@@ -36,7 +35,6 @@ def plan(
     epochs: int,
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
-    fidelity: Fidelity | str = FULL,
     ladder: Ladder | str | None = None,
     budget: float | str | None = None,
     steps_per_epoch: int | None = None,
@@ -79,9 +77,7 @@ def plan(
         loss=loss,
         steps=steps_per_epoch,
     )
-    settings = settings_of(problem, pruning, search, fidelity, ladder, budget)
-    if settings.ladder is None:
-        settings = replace(settings, ladder=_of_two_rungs(settings))
+    settings = settings_of(problem, pruning, search, ladder, budget)
     base, _ = problem.full_network()
     found = survey(problem, settings, base, observer)
     trainings = settings.budget.trainings
@@ -93,17 +89,6 @@ def plan(
     if settings.budget.seconds is not None and problem.steps is not None:
         trainings = settings.budget.in_trainings(found.seconds[1.0] * problem.steps * problem.epochs)
     return planned(settings, found.costs, trainings=trainings, steps_per_epoch=problem.steps)
-
-
-def _of_two_rungs(settings: Settings) -> Ladder:
-    """A search on one proxy, whose best are confirmed, as the ladder that it is."""
-    shares, search = settings.fidelity, settings.search
-    if shares.cost is not None or search.confirmed == "auto":
-        what = "fidelity.cost" if shares.cost is not None else "search.confirm = 'auto'"
-        raise InputError(f"{what} is decided while the search runs, so there is no plan before; give numbers")
-    keep = min(max(1, search.confirmed), search.trials)
-    proxy = Rung(None, shares.epochs, shares.resolution, shares.data, trials=search.trials, keep=keep)
-    return Ladder(proxy, Rung(trials=search.refine))
 
 
 def _never(*_: object) -> float:

@@ -1,9 +1,8 @@
-"""Smaller images for a network: does it run on them, how long does a step take, and what is left to trials by that?"""
+"""Smaller images for a network: does it run on them, and how long does a step take?"""
 
 from __future__ import annotations
 
 import copy
-import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,6 @@ from prunetune import engine
 from prunetune._utils.images import pixels_of
 from prunetune.engine.surroundings import set_aside
 from prunetune.errors import InputError
-from prunetune.tuning.fidelity import Fidelity, TrialCost, cost_of, split
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
@@ -48,7 +46,7 @@ def check_resolution(model: nn.Module, example_inputs: ExampleInputs, share: flo
     images = images_in(example_inputs)
     if images is None:
         raise InputError(
-            f"fidelity.resolution is {share:g}, but the example inputs are not images (one float tensor of shape "
+            f"resolution is {share:g}, but the example inputs are not images (one float tensor of shape "
             "(batch, channels, height, width)); leave it at 1"
         )
     side = min(images.shape[2:])
@@ -58,7 +56,7 @@ def check_resolution(model: nn.Module, example_inputs: ExampleInputs, share: flo
         smallest = smallest_pixels(model, images, wanted + 1)
         possible = f"the smallest possible is {smallest / side:.4g} ({smallest} pixels)"
         raise InputError(
-            f"fidelity.resolution is {share:g}, but the network does not run on images of {wanted} pixels ({why}); "
+            f"resolution is {share:g}, but the network does not run on images of {wanted} pixels ({why}); "
             f"{possible if smallest < side else 'it runs on none below their own size: leave it at 1'}"
         )
 
@@ -93,54 +91,6 @@ def step_ratio(base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs,
     small = _Elsewhere(proxy, at_resolution(images.to(device), share))
     seconds = engine.step_time({"base": base, "proxy": small}, example_inputs)
     return seconds["proxy"] / seconds["base"]
-
-
-def choose_fidelity(
-    asked: Fidelity, base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs, *, epochs: int, ratio: float
-) -> tuple[Fidelity, TrialCost]:
-    """What trials on ``proxy`` get, and what one is predicted to cost; ``ratio`` is its step's at full resolution.
-
-    Raises InputError for a cost that cannot be reached. ``epochs`` are those of the full network.
-    """
-
-    @functools.cache
-    def step(resolution: float) -> float:
-        return ratio if resolution == 1 else step_ratio(base, proxy, example_inputs, resolution)
-
-    if asked.cost is None:
-        return asked, cost_of(asked, step(asked.resolution), epochs)
-    images = images_in(example_inputs)
-    pixels = 1 if images is None else min(images.shape[2:])
-    least = pixels_of(asked.resolution, pixels)
-    smallest = pixels if images is None else smallest_pixels(base, images, least)
-    return split(asked, step, epochs=epochs, pixels=pixels, least_pixels=smallest)
-
-
-def measured_fidelity(
-    asked: Fidelity, base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs, *, epochs: int
-) -> Fidelity:
-    """As ``choose_fidelity``; nothing is timed but where a cost was asked for.
-
-    Raises InputError also for a resolution that ``base`` does not run on.
-    """
-    if asked.cost is None:
-        check_resolution(base, example_inputs, asked.resolution)
-        return asked
-    return predicted_fidelity(asked, base, proxy, example_inputs, epochs=epochs)[0]
-
-
-def predicted_fidelity(
-    asked: Fidelity, base: nn.Module, proxy: nn.Module, example_inputs: ExampleInputs, *, epochs: int
-) -> tuple[Fidelity, TrialCost]:
-    """As ``choose_fidelity``, which gets the step time that is measured here.
-
-    Raises InputError also for a resolution that ``base`` does not run on.
-    """
-    if asked.cost is None:
-        check_resolution(base, example_inputs, asked.resolution)
-    steps = engine.step_time({"base": base, "proxy": proxy}, example_inputs)
-    ratio = steps["proxy"] / steps["base"]
-    return choose_fidelity(asked, base, proxy, example_inputs, epochs=epochs, ratio=ratio)
 
 
 class _Elsewhere(nn.Module):

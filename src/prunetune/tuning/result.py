@@ -48,7 +48,7 @@ class TuneResult:
     def seconds_saved(self) -> float | None:
         """An estimate of what the search would have taken longer on the full network: below 0 if it was faster there.
 
-        From pruning to the winner, confirmation and refinement included. None where no configuration ran on both.
+        From pruning to the winner, all rungs included. None where it is not known.
         """
         estimate = self.record["time"]["search_on_base_estimate"]
         return None if estimate is None else float(estimate - spent(self.record["time"]))

@@ -15,6 +15,7 @@ from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.pruning.checks import check_train
 from prunetune.record.folder import RunFolder
+from prunetune.record.stored import read_record
 from prunetune.tuning.fingerprint import Fingerprint, Resume, continued
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.problem import check_full_builder
@@ -68,9 +69,9 @@ def retrain(
     check_full_builder(model_fn)
     check_train(train)
     with RunFolder(run_dir) as folder:
-        record = folder.read_json(folder.result)
-        winner = record.get("winner") if isinstance(record, dict) else None
-        if not winner:
+        record = read_record(folder.result)
+        winner = record and record["winner"]
+        if record is None or not winner:
             raise InputError(f"the run in {folder.path} has no winner yet; end it with tune, or choose another folder")
         training = _training_of(record, folder.path)
         chosen = training["seed"] if seed is None else whole_number("seed", seed, minimum=0)
@@ -88,9 +89,8 @@ def _training_of(record: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The training of the full network that won. Raises InputError for a damaged record."""
     try:
         winner = record["winner"]
-        trained = [*record["confirmation"], *(record.get("refinement") or {}).get("trials", ())]
-        mine = "refine_trial" if winner.get("refine_trial") else "trial"
-        found = [e for e in trained if e.get(mine) == winner[mine] and e["base_score"] == winner["score"]]
+        trained = record["confirmation"]
+        found = [e for e in trained if e["trial"] == winner["trial"] and e["base_score"] == winner["score"]]
         return {"params": dict(found[-1]["params"]), "seed": int(found[-1]["seed"])}
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{folder / 'result.json'} is damaged ({error!r}); choose another run folder") from None

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunetune import engine, report
+from prunetune import report
 from prunetune.backends.study.attributes import FIRST
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.notes import direction_warning, study_notes
@@ -23,26 +22,21 @@ from prunetune.events import (
     PhaseEnded,
     counts_in_words,
 )
-from prunetune.pruning.cut import prune
 from prunetune.record import provenance
 from prunetune.record.folder import FORMAT, RunFolder, load_weights
 from prunetune.record.provenance import Record
-from prunetune.record.schema import CostPart, FidelityPart, Result
+from prunetune.record.schema import CostPart, Result
 from prunetune.record.stored import read_record
 from prunetune.tuning import parts
 from prunetune.tuning.ascent import SEARCH_STUDY, Ascent, begun_ascent, read_plan, resumed_ascent
 from prunetune.tuning.asked import resumed
-from prunetune.tuning.confirm import confirm, crown, on_base
 from prunetune.tuning.energy import Meter
-from prunetune.tuning.fidelity import AXES, FULL, Fidelity, cost_of
 from prunetune.tuning.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
 from prunetune.tuning.journal import Journal
-from prunetune.tuning.objective import Objective, unread_notes
+from prunetune.tuning.last_rung import crown, on_base, train_in_full
+from prunetune.tuning.objective import unread_notes
 from prunetune.tuning.problem import Problem
-from prunetune.tuning.refine import refine
-from prunetune.tuning.resolution import check_resolution, choose_fidelity
 from prunetune.tuning.result import TuneResult
-from prunetune.tuning.saving import full_trainings, will_not_pay
 from prunetune.tuning.settings import Settings
 from prunetune.tuning.survey import planned, survey, whole
 from prunetune.tuning.train_checks import not_read_note
@@ -76,13 +70,18 @@ class TuningRun:
         self.first = [dict(point) for point in first]
         self.remarks = remarks
         """What is to be said of the network, beside the notes on the search."""
-        self.ascent: Ascent | None = None
-        """Where the search is a ladder."""
+        self._ascent: Ascent | None = None
 
     @property
     def record(self) -> Record:
         """What ``result.json`` holds."""
         return self.journal.record
+
+    @property
+    def ascent(self) -> Ascent:
+        """The way up the ladder, which has been planned."""
+        assert self._ascent is not None
+        return self._ascent
 
     def go(self, base: nn.Module, resume: Resume = "same") -> TuneResult:
         """Do what is left of the run."""
@@ -96,38 +95,33 @@ class TuningRun:
             return self._finished_before(different)
         if self.record:
             plan = self._stored_plan()
-            self.ascent = resumed_ascent(self)
-        elif self.settings.ladder is not None:
-            plan = self._survey(base)
+            self._ascent = resumed_ascent(self)
         else:
-            plan = self._prune(base)
-        self.settings = replace(self.settings, fidelity=self._chosen_fidelity())
-        self.record.update(self.settings.search.numbers())
+            plan = self._survey(base)
+        self.record.update(self.settings.numbers())
         self._note_differences(different)
         self.record.setdefault("id", uuid.uuid4().hex)
         with self.journal.recording():
             with self.journal.metered("search"):
                 self._search(plan)
-                if self.ascent is not None:
-                    self.ascent.climb()
+                self.ascent.climb()
             with self.journal.metered("confirm"):
-                if not self._searched_in_full() or not crown(self):
-                    if self._searched_in_full():
-                        self.observer(
-                            Notice("the best was trained by a worker, who keeps no weights: it is trained again")
-                        )
-                    confirm(self)
-                    refine(self)
+                self._train_in_full()
             self._test()
             self.record["status"] = "finished"
         self._write_report()
         return self._result(already_finished=False)
 
+    def _train_in_full(self) -> None:
+        if self._searched_in_full() and crown(self):
+            return
+        if self._searched_in_full():
+            self.observer(Notice("the best was trained by a worker, who keeps no weights: it is trained again"))
+        train_in_full(self, self.ascent)
+
     def _asks_no_more(self) -> bool:
         """Whether nothing is asked for beyond what the record has: more trials, or a larger budget."""
-        part = self.record.get("ladder")
-        numbers = all(now == self.record.get(name, 0) for name, now in self.settings.search.numbers().items())
-        return numbers and (not part or part["asked"] == self.settings.asked())
+        return bool(self.record["ladder"]["asked"] == self.settings.asked())
 
     def _compared(self, base: nn.Module, resume: Resume) -> dict[str, str]:
         """What is different from what the run was started with, and was let pass."""
@@ -140,29 +134,9 @@ class TuningRun:
         if noted := sentences({name: each for name, each in different.items() if name != EVALUATE}):
             self.record["anyway"] = [*self.record.get("anyway", []), *noted]
 
-    def _prune(self, base: nn.Module) -> PruningPlan:
-        settings, example_inputs = self.settings, self.problem.example_inputs
-        if settings.fidelity.cost is None:
-            check_resolution(base, example_inputs, settings.fidelity.resolution)
-        with self.journal.phase("prune") as say:
-            arguments = {**settings.pruning.arguments(), **self.problem.scoring.arguments()}
-            result = prune(base, example_inputs, **arguments, seed=settings.seed, observer=self.observer)
-            self.journal.lap("prune")
-            steps = engine.step_time({"base": base, "proxy": result.model}, example_inputs)
-            ratio = steps["proxy"] / steps["base"]
-            fidelity, predicted = choose_fidelity(
-                settings.fidelity, base, result.model, example_inputs, epochs=settings.epochs, ratio=ratio
-            )
-            self.journal.lap("measure")
-            flops = result.cost.proxy.flops / max(1, result.cost.base.flops)
-            trial = "" if fidelity == FULL else f"; a trial costs {predicted.total:.2g} of a full training"
-            say(f"the proxy has {flops:.1%} of the FLOPs, its step takes {ratio:.1%} of the time{trial}")
-        self._begin(base, result, parts.cost_part(result, steps, fidelity, predicted))
-        return result.plan
-
     def _searched_in_full(self) -> bool:
         """Whether the only rung is the full network's, so that nothing needs to be trained again."""
-        return self.ascent is not None and not self.ascent.last
+        return not self.ascent.last
 
     def _survey(self, base: nn.Module) -> PruningPlan:
         """Cut and time the networks that the ladder may use, and plan it."""
@@ -177,11 +151,9 @@ class TuningRun:
         self.settings = self.settings.on(made.ladder)
         first = made.ladder.rungs[0]
         result = found.networks.get(first.width) or whole(self.problem, self.settings, base)
-        step = found.costs.step(first.width, first.resolution)
-        shares = cost_of(self.settings.fidelity, step, self.settings.epochs)
         steps = {"base": found.seconds[1.0], "proxy": found.seconds.get(first.width, found.seconds[1.0])}
-        self._begin(base, result, parts.cost_part(result, steps, self.settings.fidelity, shares))
-        self.ascent = begun_ascent(self, made, found)
+        self._begin(base, result, parts.cost_part(result, steps))
+        self._ascent = begun_ascent(self, made, found)
         return result.plan
 
     def _begin(self, base: nn.Module, result: PruneResult, cost: CostPart) -> None:
@@ -196,7 +168,6 @@ class TuningRun:
                 machine=provenance.machine(base),
                 **{
                     **asked,
-                    "fidelity": FidelityPart(**asked["fidelity"]),
                     "pruning": parts.pruning_part(asked["pruning"], result, digest(plan_text)),
                 },
                 cost=cost,
@@ -205,11 +176,6 @@ class TuningRun:
         self.folder.write_text(self.folder.plan, plan_text)
         self.journal.save()
 
-    def _chosen_fidelity(self) -> Fidelity:
-        """That of the trials: what was asked for, or what came of the cost that was, when the proxy was measured."""
-        trial = self.record["cost"].setdefault("trial", {"fidelity": {}, "predicted": None, "measured": None})
-        return Fidelity(**{axis: trial["fidelity"][axis] for axis in AXES if axis in trial["fidelity"]})
-
     def _stored_plan(self) -> PruningPlan:
         plan = read_plan(self.folder.plan, self.record["pruning"]["plan_sha256"])
         fresh_proxy(self.problem.model_fn, plan)  # raises PlanError here and now if it is another network
@@ -217,34 +183,31 @@ class TuningRun:
 
     def _search(self, plan: PruningPlan) -> None:
         asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
-        ascent, published = self.ascent, asked.trials
+        published = self.settings.trials
 
         def update() -> None:
             self.journal.lap("search")
             mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
             extra = (transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
-            before = (*study_notes(study, settings, self.settings.search.trials), not_paying, *self.remarks)
+            before = (*study_notes(study, settings, self.settings.trials), *self.remarks)
             notes = (*before, *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
             if self._searched_in_full() and (best := self.record["search"]["best"]):
-                self.folder.drop_weights(self.folder.trial_weights, best["trial"])
+                self.folder.drop_weights(best["trial"])
 
         def limit() -> int:
             nonlocal published
-            wanted = asked.trials if ascent is None else ascent.limit(0, study)
+            wanted = self.ascent.limit(0, study)
             if wanted != published:  # the plan has shrunk or grown, and workers go by what was published
                 published = wanted
                 publish_trials(study, wanted)
             return wanted
 
         name = asked.study_name(self.folder.path)
-        not_paying = self._not_paying()
-        if not_paying and self.record["search"] is None:  # it was said when the search began
-            self.observer(Notice(not_paying))
         owner = owner_of(self.record["id"], str(self.folder.path.absolute()))
         storage = asked.storage or self.folder.storage
         order = self._order(plan)
-        objective = self._objective(plan, order)
+        objective = on_base(self) if self._searched_in_full() else self.ascent.objective(0)
         with open_study(storage, name, settings, owner=owner, observer=self.observer) as study:
             self._check_not_lost(study)
             publish(study, order)
@@ -259,7 +222,7 @@ class TuningRun:
                     settings,
                     n_trials=limit,
                     observer=observer,
-                    after=self._work_after_search() if ascent is None else ascent.after(0),
+                    after=self.ascent.after(0),
                     distinct=True,
                 )
             finally:
@@ -269,22 +232,8 @@ class TuningRun:
                 copy_study(study, self.folder.storage, SEARCH_STUDY, settings, observer=self.observer)
             if not top_trials(study, 1):
                 counts = counts_in_words(self.record["search"]["trials"])
-                raise SearchError(f"no trial on the proxy came to a score; {counts}")
+                raise SearchError(f"no training on the first rung came to a score; {counts}")
         self.journal.write_best("proxy", self.record["search"]["best"])
-
-    def _objective(self, plan: PruningPlan, order: Order) -> Objective:
-        if self._searched_in_full():
-            return on_base(self, self.folder.trial_weights)
-        return Objective.on_proxy(
-            self.problem.model_fn,
-            self.problem.train,
-            plan,
-            order.weights,
-            order.transfer,
-            resolution=order.resolution,
-            data=order.data,
-            observer=self.observer,
-        )
 
     def _enqueue_first(self, study: optuna.Study) -> None:
         """Queue the points that the search is to begin with and that it has not had yet."""
@@ -293,32 +242,18 @@ class TuningRun:
             if point not in there:
                 study.enqueue_trial(point, user_attrs={FIRST: point})
 
-    def _work_after_search(self) -> float:
-        """The trainings of the full network, in epochs of the proxy; "auto" is taken to be the most that it may be."""
-        predicted = self.record["cost"]["trial"]["predicted"]
-        if predicted is None:  # a record of an earlier version
-            return 0.0
-        return float(full_trainings(self.settings.search) * self.settings.study().epochs / predicted["total"])
-
-    def _not_paying(self) -> str:
-        """What to know of a search that is not expected to pay."""
-        predicted = self.record["cost"]["trial"]["predicted"]
-        if self.ascent is not None:
-            return ""
-        return "" if predicted is None else will_not_pay(self.settings, predicted["total"])
-
     def _order(self, plan: PruningPlan) -> Order:
         """What workers need; the job is there if the run was started from a configuration."""
         job = self.folder.read_json(self.folder.config)
-        settings, pruning, fidelity = self.settings, self.settings.pruning, self.settings.fidelity
+        settings, pruning, first = self.settings, self.settings.pruning, self.ascent.plan.ladder.rungs[0]
         return Order(
-            settings.search.trials,
+            settings.trials,
             pruning.weights,
             plan.to_json(),
             pruning.transfer,
             job,
-            resolution=fidelity.resolution,
-            data=fidelity.data,
+            resolution=first.resolution,
+            data=first.data,
         )
 
     def _check_not_lost(self, study: optuna.Study) -> None:

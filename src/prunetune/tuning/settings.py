@@ -9,7 +9,7 @@ from annotated_types import Ge, Lt
 
 from prunetune._utils.checks import Direction, known_direction
 from prunetune._utils.options import Options
-from prunetune.backends import RungsForm, SearchSpace, full_name
+from prunetune.backends import SearchSpace, full_name
 from prunetune.backends.given import Optimizer, TrialPruner, optimizer_name, trial_pruner_name
 from prunetune.errors import InputError
 from prunetune.ladder.budget import SearchBudget
@@ -17,16 +17,12 @@ from prunetune.ladder.rung import Ladder
 from prunetune.plugins import check_scorer
 from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR, Budget, Share
 from prunetune.transfer import transfers
-from prunetune.tuning.fidelity import FULL, Fidelity
 
 if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
 
 Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
 SEED_LIMIT: Final = 2**63
-TRIALS: Final = 50
-CONFIRM: Final = 3
-"""Of a search of two rungs, where they are not given."""
 NO_BUDGET: Final = SearchBudget()
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(SEED_LIMIT)]
 Count: TypeAlias = Annotated[int, Ge(1)]
@@ -71,21 +67,17 @@ def check_study_name(name: object) -> None:
 
 @dataclass(frozen=True)
 class Search(Options):
-    """How hyperparameters are searched on the proxy and confirmed on the full network.
+    """How hyperparameters are proposed, and where the search is kept.
 
     ``direction`` is "maximize" where a higher score is better, as of an accuracy, and "minimize" where a lower one is,
     as of a loss. It must be given: nothing else tells what your train function returns.
 
-    A search climbs a ladder (see ``prunetune.tune``), which says how many are trained on each rung; ``n_trials`` is
-    how many on the first, if you want to say it. Where it is given and no ladder, or ``confirm`` is, the search has two
-    rungs: ``n_trials`` (50) are finished on the proxy, then the ``confirm`` (3) best are trained on the full network
-    and the best of them wins. With ``confirm=0`` the proxy's best is trained without comparison: the paper's plain
-    transfer. With ``confirm="auto"`` it is so many that the full network's best is missed less often than once in ten,
-    as far as ``prunetune.check`` measured or a prior tells, and at most 8.
+    A search climbs a ladder (see ``prunetune.tune``), which says how many are trained on each rung; ``n_trials`` is how
+    many on the first, if you want to say it, and ``confirm`` how many of those are trained in full, on the ladder
+    "paper", which has nothing in between.
 
-    With ``race`` a training on the full network is stopped when it is clearly behind the best that has finished. Then
-    ``refine`` more trials are run on the full network, in narrowed ranges around the proxy's best, and the winner is
-    the best of all.
+    A rung ends early when a configuration on it comes to the score ``target``; the first one also when the last
+    ``patience`` trials were no better than the best before them. Both may be changed when a run goes on.
 
     The study is in the run folder, or in a ``storage`` that other machines reach: ``postgresql://USER@HOST/NAME``,
     ``mysql://USER@HOST/NAME``, ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). There it is
@@ -93,22 +85,17 @@ class Search(Options):
 
     ``optimizer`` and ``trial_pruner`` are names (``prunetune list optimizers``), or a sampler and a pruner of Optuna's;
     a search with such objects cannot be joined, and once stopped goes on with their random state begun anew.
-
-    ``rungs`` says how a trial comes to the epochs at which the trial pruner judges it, 1, 3, 9, … with ASHA: on
-    the way through its schedule ("truncated"), or each time in a training of its own with so many epochs, whose
-    schedule is finished ("reannealed"), as long as the train function trains for ``report.epochs``.
     """
 
     n_trials: Count | None = None
-    confirm: Literal["auto"] | Annotated[int, Ge(0)] | None = None
+    confirm: Annotated[int, Ge(0)] | None = None
     optimizer: Annotated[Optimizer, optimizer_name] = "optuna:cmaes"
     trial_pruner: Annotated[TrialPruner, trial_pruner_name] = "asha"
     direction: Direction | None = None
-    rungs: RungsForm = "truncated"
+    target: float | None = None
+    patience: Count | None = None
     storage: Annotated[str, absolute_url] | None = field(default=None, repr=False)
     study: Annotated[str, check_study_name] | None = None
-    race: bool = True
-    refine: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,20 +103,6 @@ class Search(Options):
             raise InputError(
                 f"study is {self.study!r}, but the study in a run folder has no other name; give a storage"
             )
-
-    @property
-    def trials(self) -> int:
-        """How many are finished on the first rung, in the end."""
-        return TRIALS if self.n_trials is None else self.n_trials
-
-    @property
-    def confirmed(self) -> int | Literal["auto"]:
-        """How many of them are confirmed."""
-        return CONFIRM if self.confirm is None else self.confirm
-
-    def numbers(self) -> dict[str, Any]:
-        """How many are trained: what may be raised later."""
-        return {"n_trials": self.n_trials, "refine": self.refine, "confirm": self.confirm}
 
     def study_name(self, folder: Path) -> str:
         """What the search of the run in ``folder`` is called in its storage."""
@@ -152,41 +125,51 @@ class Settings(Options):
     pruning: Pruning
     search: Search
     seed: Seed
-    fidelity: Fidelity = FULL
-    ladder: Ladder | str | None = None
-    """What was asked for; None is a search of two rungs."""
+    ladder: Ladder | str = "default"
+    """What was asked for."""
     budget: SearchBudget = NO_BUDGET
-    trials: Count | None = None
-    """How many configurations were asked for on the first rung."""
+    climbed: Ladder | None = None
+    """What was planned: the search is its first rung."""
 
     def on(self, ladder: Ladder) -> Self:
-        """Those of a run that climbs ``ladder``: its search is the first rung."""
-        first, last = ladder.rungs[0], ladder.entrants[-1]
-        return replace(
-            self,
-            pruning=at_width(self.pruning, first.width),
-            search=replace(self.search, n_trials=first.trials, confirm=last if len(ladder.rungs) > 1 else 0),
-            fidelity=Fidelity(first.resolution, first.epochs, first.data),
-        )
+        """Those of a run that climbs ``ladder``."""
+        return replace(self, pruning=at_width(self.pruning, ladder.rungs[0].width), climbed=ladder)
+
+    @property
+    def trials(self) -> int:
+        """How many are finished on the first rung, in the end; it has been planned."""
+        assert self.climbed is not None
+        return self.climbed.entrants[0]
 
     def asked(self) -> dict[str, Any]:
         """What was asked of the ladder, as plain values."""
         named = self.ladder.to_record() if isinstance(self.ladder, Ladder) else self.ladder
-        return {"ladder": named, "n_trials": self.trials, **asdict(self.budget)}
+        return {
+            "ladder": named,
+            "n_trials": self.search.n_trials,
+            "confirm": self.search.confirm,
+            **asdict(self.budget),
+        }
+
+    def numbers(self) -> dict[str, int]:
+        """How many are trained on the first rung and, if that is another, on the last."""
+        if self.climbed is None:
+            return {}
+        last = self.climbed.entrants[-1] if len(self.climbed.rungs) > 1 else 0
+        return {"n_trials": self.trials, "confirm": last}
 
     def study(self) -> "StudySettings":
-        """Those of the search on the proxy. Raises InputError for unknown names."""
+        """Those of the search, on the first rung. Raises InputError for unknown names."""
         from prunetune.backends.study.study import StudySettings  # loads Optuna: only for a search
 
         search = self.search
         return StudySettings(
             self.space,
-            self.fidelity.of_epochs(self.epochs),
+            self.epochs if self.climbed is None else self.climbed.rungs[0].of_epochs(self.epochs),
             known_direction(search.direction, "search=prunetune.Search({})"),
             optimizer_name(search.optimizer),
             trial_pruner_name(search.trial_pruner),
             self.seed,
-            search.rungs,
         )
 
     def to_record(self) -> dict[str, Any]:
@@ -195,27 +178,18 @@ class Settings(Options):
             "seed": self.seed,
             "epochs": self.epochs,
             **self.search.to_record(),
+            **self.numbers(),
             "space": self.space.to_dict(),
-            "fidelity": self.fidelity.to_record(),
             "pruning": self.pruning.to_record(),
         }
 
     def check_same(self, record: Mapping[str, Any], folder: Path) -> None:
         """Raise InputError, naming the first setting that differs, if ``record`` is of a run with other settings.
 
-        There may be more trials than before; where the study is kept is looked at when it is opened.
+        The ladder is looked at elsewhere, and where the study is kept when it is opened.
         """
-        for name, now in self.search.numbers().items():
-            before = record.get(name, 0)
-            if "auto" not in (before, now) and now < before:
-                raise InputError(
-                    f"the run in {folder} was started with {name} = {before}, which can be raised, but now it is {now};"
-                    " choose another folder"
-                )
         old, new = _flat(record), _flat(self.to_record())
         for name, value in new.items():
-            if name == "confirm" and "auto" not in (old[name], value):  # looked at above
-                continue
             if old.get(name) != value and name.startswith("space."):
                 raise InputError(
                     f"the run in {folder} was started with {name} = {old.get(name)!r}, now it is {value!r}, and a "
@@ -249,11 +223,8 @@ _ANOTHER_SPACE: Final = (
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {name: record.get(name) for name in ("seed", "epochs", "confirm", "trial_pruner", "direction")}
-    parts["race"] = record.get("race", False)  # what runs were before there was a choice; and so the transfer
-    asked = {"transfer": "identity", **record["pruning"]}
+    parts = {name: record.get(name) for name in ("seed", "epochs", "trial_pruner", "direction")}
+    asked = {"transfer": "identity", **record["pruning"]}  # what runs were before there was a choice
     pruning = {f"pruning.{field.name}": asked.get(field.name) for field in fields(Pruning)}
     space = {f"space.{name}": each for name, each in record["space"].items()}
-    fidelity = {f"fidelity.{name}": each for name, each in record.get("fidelity", FULL.to_record()).items()}
-    added = {"rungs": record.get("rungs", "truncated"), "optimizer": full_name(record["optimizer"])}
-    return {**parts, **added, **fidelity, **pruning, **space}
+    return {**parts, "optimizer": full_name(record["optimizer"]), **pruning, **space}

@@ -94,12 +94,12 @@ def planned(settings: Settings, costs: Costs, *, trainings: float | None, steps_
     asked = settings.ladder
     if isinstance(asked, Ladder):
         return plan_for(asked, costs)
-    situation = Situation(costs, trainings, settings.trials, steps_per_epoch)
+    situation = Situation(costs, trainings, settings.search.n_trials, settings.search.confirm, steps_per_epoch)
     return plan_by_name(str(asked), situation)
 
 
-def least_budget(made: Callable[[float], Plan]) -> float:
-    """The smallest budget for which a plan is made, to a thousandth of a full training.
+def least_budget(made: Callable[..., Plan]) -> float:
+    """The smallest budget ``trainings`` for which ``made`` makes a plan, to a thousandth of a full training.
 
     Raises InputError if there is none.
     """
@@ -107,16 +107,16 @@ def least_budget(made: Callable[[float], Plan]) -> float:
     while not _fits(made, high):
         low, high = high, 2 * high
         if high > MOST_TRAININGS:
-            made(high)
+            made(trainings=high)
     while high - low > 1e-3:
         middle = (low + high) / 2
         low, high = (low, middle) if _fits(made, middle) else (middle, high)
     return high
 
 
-def _fits(made: Callable[[float], Plan], budget: float) -> bool:
+def _fits(made: Callable[..., Plan], budget: float) -> bool:
     try:
-        made(budget)
+        made(trainings=budget)
     except InputError:
         return False
     return True

@@ -35,7 +35,7 @@ UNSEEN: Final = (
     "warning: the batch norms of the model saw no batch in training mode, though it was trained: call model.train() "
     "before each epoch, for measuring leaves it in evaluation mode (model.eval()), and some networks come in it"
 )
-ON_FULL: Final = ("check-base", "check-again", "confirm", "train", "refine")
+ON_FULL: Final = ("check-base", "check-again", "confirm", "train")
 """Phases after others with the same train function, which has been told by then."""
 NEAR: Final = 0.1
 """A score that is this much beyond what was reported may be the same measure, of the best or of averaged weights."""

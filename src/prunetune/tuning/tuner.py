@@ -20,7 +20,6 @@ from prunetune.pruning.checks import check_unmasked
 from prunetune.record.folder import RunFolder
 from prunetune.tuning.asked import settings_of
 from prunetune.tuning.energy import Meter
-from prunetune.tuning.fidelity import FULL, Fidelity
 from prunetune.tuning.fingerprint import Resume, check_resume
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.result import TuneResult
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from prunetune.plugins.base import Batch, Loss
 
 
-@names_checked(by_name=["fidelity"], search=Search, pruning=Pruning, fidelity=Fidelity)
+@names_checked(search=Search, pruning=Pruning)
 @interruptible(signal.SIGINT)
 @given_back()
 def tune(
@@ -48,7 +47,6 @@ def tune(
     resume: Resume = "same",
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
-    fidelity: Fidelity | str = FULL,
     ladder: Ladder | str | None = None,
     budget: float | str | None = None,
     steps_per_epoch: int | None = None,
@@ -78,20 +76,18 @@ def tune(
     train
         ``train(model, params, report) -> score`` trains the model in place for ``report.epochs`` epochs. It should
         call ``report(score, epoch)`` after each, which may raise to end the trial. ``report.seed`` is the trial's;
-        ``report.resolution`` and ``report.data`` are to be heeded where ``fidelity`` asks for less than all.
+        ``report.resolution`` and ``report.data`` are to be heeded where a rung asks for less than all.
     space
         The name of a search space ("paper", "paper-extra"), or names with their ``Float``, ``Int``, ``Categorical``.
     example_inputs
         What the model is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
     epochs
         Of a full training; ``report.epochs`` says how many a training on a lower rung has.
-    fidelity
-        What makes trials on the proxy cheap besides, or the name of one ("fast"); the full network is trained in full.
     ladder, budget
         The rungs of the search, by name (``prunetune list ladders``) or as a ``Ladder``, and what all its trainings may
-        cost: a number of full trainings, or time ("2h", "90m"), the winner's training included. Without either, the
-        default ladder; where ``search`` says how many trials or confirmations there are, ``pruning`` how small the
-        proxy is, or ``fidelity`` is given, one proxy is searched and its best are confirmed.
+        cost: a number of full trainings, or time ("2h", "90m"), the winner's training included. Without a ladder it is
+        "default", whose networks the planner chooses; where ``pruning`` says how small the proxy is, or ``search`` how
+        many are confirmed, it is "paper": all on this proxy, the best of them in full.
     steps_per_epoch
         Optimizer steps of an epoch, if you know: so few that they tell nothing are no rung of a ladder.
     first
@@ -122,7 +118,7 @@ def tune(
     TraceError
         The model does not run on the example inputs.
     SearchError
-        All trials failed, on the proxy or on the full network.
+        All trainings of a rung failed.
 
     Example
     -------
@@ -149,7 +145,7 @@ def tune(
         steps=steps_per_epoch,
         write="search=prunetune.Search({})",
     )
-    settings = settings_of(problem, pruning, search, fidelity, ladder, budget)
+    settings = settings_of(problem, pruning, search, ladder, budget)
     meter = Meter(energy, country)
     check_optimizer(optimizer_name(search.optimizer))
     check_resume(resume)
@@ -167,4 +163,4 @@ def tune(
     return result
 
 
-__all__ = ["Fidelity", "Pruning", "Search", "TrainFunction", "TuneResult", "tune"]
+__all__ = ["Pruning", "Search", "TrainFunction", "TuneResult", "tune"]

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from optuna.pruners import SuccessiveHalvingPruner
 
 from prunetune._utils.checks import whole_number
 from prunetune.backends.pruners.rungs import MIN_EPOCHS, Rungs, powers_below, reduction_factor
-
-if TYPE_CHECKING:
-    import optuna
 
 
 class Asha(SuccessiveHalvingPruner):
@@ -21,10 +16,6 @@ class Asha(SuccessiveHalvingPruner):
         factor = reduction_factor(epochs)
         self.rungs = Rungs(factor, (powers_below(epochs, factor),), epochs, (1.0,))
         super().__init__(min_resource=MIN_EPOCHS, reduction_factor=factor)
-
-    def rungs_of(self, study: optuna.Study, trial: optuna.Trial) -> tuple[int, ...]:
-        """The epochs after which this trial may be stopped, the same for all."""
-        return self.rungs.brackets[0]
 
 
 def asha(epochs: int) -> Asha:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from optuna.pruners import HyperbandPruner
 
 from prunetune._utils.checks import whole_number
 from prunetune.backends.pruners.rungs import MIN_EPOCHS, Rungs, bracket_count, powers_below, reduction_factor, shares
-
-if TYPE_CHECKING:
-    import optuna
 
 
 def describe(epochs: int) -> Rungs:
@@ -39,12 +35,6 @@ class Hyperband(HyperbandPruner):
     def __init__(self, epochs: int) -> None:
         self.rungs = describe(epochs)
         super().__init__(min_resource=MIN_EPOCHS, max_resource=epochs, reduction_factor=self.rungs.reduction_factor)
-
-    def rungs_of(self, study: optuna.Study, trial: optuna.Trial) -> tuple[int, ...]:
-        """The epochs after which this trial may be stopped: those of its bracket."""
-        if not self._pruners:
-            self._try_initialization(study)
-        return self.rungs.brackets[self._get_bracket_id(study, trial)]  # type: ignore[arg-type]  # its number is read
 
 
 def hyperband(epochs: int) -> Hyperband:

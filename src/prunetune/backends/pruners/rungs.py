@@ -6,11 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
-
-RungsForm: TypeAlias = Literal["truncated", "reannealed"]
-RUNGS: Final = ("truncated", "reannealed")
-"""How a trial comes to a rung: within its one training, or by a training that ends there."""
+from typing import Final
 
 MIN_EPOCHS: Final = 1
 SMALLEST_FACTOR: Final = 3  # that of the Hyperband paper, section 2.6
@@ -34,14 +30,13 @@ class Rungs:
         brackets = f"{len(self.brackets)} brackets" if len(self.brackets) > 1 else "1 bracket"
         return f"{brackets}, one trial in {self.reduction_factor} goes on, stops after epoch: {stops}"
 
-    def expected_epochs(self, n_trials: int, *, form: RungsForm = "truncated") -> float:
+    def expected_epochs(self, n_trials: int) -> float:
         """Epochs a trial, on average, in a search of so many trials, none of which is more promising than another."""
         total = 0.0
         for rungs, share in zip(self.brackets, self.shares, strict=True):
             ends = (*rungs, self.epochs)
             here = self._survivors(len(rungs), share * n_trials)
-            begun = (0, *ends) if form == "truncated" else (0,) * len(ends)
-            total += sum(n * (end - start) for n, start, end in zip(here, begun, ends, strict=False))
+            total += sum(n * (end - start) for n, start, end in zip(here, (0, *ends), ends, strict=False))
         return total / n_trials
 
     def expected_complete(self, n_trials: int) -> float:

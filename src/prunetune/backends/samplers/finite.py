@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.samplers.unit_cube import UnitCube
-from prunetune.backends.study.attributes import FIXED, GIVEN_UP, INSTEAD_OF, SAME_NETWORK, TOLD
+from prunetune.backends.study.attributes import FIXED, GIVEN_UP, INSTEAD_OF
 from prunetune.backends.study.study import outcome
 from prunetune.backends.study.trial import repeated
 
@@ -90,8 +90,6 @@ def _is_over_for_nothing(trial: FrozenTrial) -> bool:
 
 def _is_tried(trial: FrozenTrial) -> bool:
     """Whether a trial has had its point, has it, or will; a killed one has, for it comes again by itself."""
-    if trial.user_attrs.get(TOLD) == SAME_NETWORK:
-        return True
     return not _is_over_for_nothing(trial) or bool(trial.state == TrialState.FAIL and trial.user_attrs.get(GIVEN_UP))
 
 

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.space import SearchSpace
-from prunetune.backends.study.attributes import RETRY, RETRY_OF, TOLD, WITHDRAWN
+from prunetune.backends.study.attributes import RETRY, RETRY_OF, WITHDRAWN
 from prunetune.backends.study.trial import Outcome
 from prunetune.errors import StorageError
 
@@ -26,7 +26,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     "seed": int,
     RETRY: int,
     RETRY_OF: int,
-    TOLD: str,
 }
 """Of user attributes that any trial may have."""
 TRAINED: Final = ("seconds", "epochs", "seed")
@@ -64,7 +63,7 @@ def _wrong(trial: FrozenTrial, space: SearchSpace, needs: Mapping[str, Kind]) ->
         return "it has no score"
     if "outcome" not in notes:  # somebody added it himself
         return ""
-    missing = [name for name in TRAINED if name not in notes and TOLD not in notes]
+    missing = [name for name in TRAINED if name not in notes]
     return f"it has no {missing[0]}" if missing else _wrong_params(trial.params, space)
 
 

@@ -21,7 +21,6 @@ from prunetune.backends.study.attributes import FIXED, WITHDRAWN
 from prunetune.backends.study.claims import RETRIES, Claims, is_finished
 from prunetune.backends.study.heartbeat import Heartbeat, HeartbeatMonitor, beating
 from prunetune.backends.study.notes import direction_warning, study_notes
-from prunetune.backends.study.reannealed import Objective, reannealed, rungs_of
 from prunetune.backends.study.study import (
     StudySettings,
     count_outcomes,
@@ -35,7 +34,7 @@ from prunetune.backends.study.study import (
     top_trials,
     worst_score,
 )
-from prunetune.backends.study.trial import Ending, Report, attempt
+from prunetune.backends.study.trial import Ending, Objective, Report, attempt
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import (
     Notice,
@@ -166,7 +165,7 @@ class _Loop:
             self.observer(TrialStarted(self.phase, trial.number, copy.deepcopy(params)))
             started = time.perf_counter()
             with beating(self.study._storage, trial._trial_id, self.claims.monitor.heartbeat):
-                ending = attempt(self._objective(trial), params, report)
+                ending = attempt(self.objective, params, report)
         except BaseException as error:
             if claimed is not None:
                 stopped = Ending("interrupted", message=f"interrupted by {type(error).__name__}")
@@ -204,17 +203,12 @@ class _Loop:
                         Warned(f"warning: trial {trial.number}, which was enqueued, is left out: {complaint}")
                     )
 
-    def _objective(self, trial: optuna.Trial) -> Objective:
-        if self.settings.rungs == "truncated":
-            return self.objective
-        return reannealed(self.objective, rungs_of(self.study, trial))
-
     def _record(self, trial: optuna.Trial, report: Report, ending: Ending, seconds: float) -> bool:
         """Write down how a trial ended; False if another worker has given it up meanwhile."""
         notes: dict[str, Any] = {
             "outcome": ending.outcome,
             "seconds": seconds,
-            "epochs": report.trained,
+            "epochs": report.epoch,
             "seed": report.seed,
         }
         if ending.message:

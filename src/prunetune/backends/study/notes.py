@@ -90,9 +90,8 @@ def _of_trial_pruner(pruner: BasePruner, settings: StudySettings, n_trials: int)
         )
         why = "the best so far in a bracket always goes on"
         return f"{name} stops hardly any of {trials}, for {why}" if n_trials > 1 else f"{name} cannot stop {trials}"
-    anew = ", each time in a training of its own" if settings.rungs == "reannealed" else ""
-    expected = rungs.expected_epochs(n_trials, form=settings.rungs)
-    return f"{name}: {rungs}{anew}; expected {expected:.3g} of {rungs.epochs} epochs a trial"
+    expected = rungs.expected_epochs(n_trials)
+    return f"{name}: {rungs}; expected {expected:.3g} of {rungs.epochs} epochs a trial"
 
 
 def combination_warning(optimizer: str, trial_pruner: str, rungs: Rungs | None, n_trials: int) -> str:

@@ -18,13 +18,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from prunetune._utils.checks import Direction, known_direction, whole_number
-from prunetune.backends import RungsForm, full_name, optimizers, trial_pruners
+from prunetune.backends import full_name, optimizers, trial_pruners
 from prunetune.backends.given import Given, check_at_hand
 from prunetune.backends.samplers.seeded import sampler
 from prunetune.backends.space import SearchSpace
-from prunetune.backends.study.attributes import DISCOUNTED, FINGERPRINT, GIVEN_UP, OWNER, TOLD, WITHDRAWN
+from prunetune.backends.study.attributes import DISCOUNTED, FINGERPRINT, GIVEN_UP, OWNER, WITHDRAWN
 from prunetune.backends.study.damage import NOTHING, Kind, check_trials
-from prunetune.backends.study.reannealed import check_rungs
 from prunetune.backends.study.retrying_storage import PATIENCE_SECONDS, PatientStorage
 from prunetune.backends.study.storage import connected
 from prunetune.backends.study.trial import Outcome
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy
 
 FINGERPRINT_FORMAT: Final = 1
+RACE: Final = "race"
+"""The trial pruner of full trainings in version 0.1, which are not stopped any more."""
 MAKER_SECONDS: Final = 5.0
 AWAIT_PAUSE: Final = 1.0
 _SPACE: Final = "space."
@@ -57,7 +58,6 @@ class StudySettings:
     optimizer: str = "optuna:cmaes"
     trial_pruner: str = "asha"
     seed: int = 0
-    rungs: RungsForm = "truncated"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
@@ -67,8 +67,6 @@ class StudySettings:
             check_at_hand(name)
             if not isinstance(name, Given):
                 registry.check(name)
-        if self.rungs == "reannealed":
-            check_rungs(self.trial_pruner, self.epochs)
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings as plain values, one key a setting, one a dimension of the space."""
@@ -79,7 +77,6 @@ class StudySettings:
             "optimizer": full_name(self.optimizer),
             "trial_pruner": self.trial_pruner,
             "seed": self.seed,
-            **({} if self.rungs == "truncated" else {"rungs": self.rungs}),  # older studies do not say
             **{f"{_SPACE}{name}": each for name, each in self.space.to_dict().items()},
         }
 
@@ -92,9 +89,8 @@ class StudySettings:
         _check_format(fingerprint, name)
         space = {key.removeprefix(_SPACE): each for key, each in fingerprint.items() if key.startswith(_SPACE)}
         plain = ("epochs", "direction", "optimizer", "trial_pruner", "seed")
-        rungs = fingerprint.get("rungs", "truncated")
         try:
-            return cls(SearchSpace.from_dict(space), **{key: fingerprint[key] for key in plain}, rungs=rungs)
+            return cls(SearchSpace.from_dict(space), **{key: fingerprint[key] for key in plain})
         except (LookupError, TypeError, AttributeError) as error:
             raise SearchError(f"the settings of the study {name!r} are damaged ({error!r}); start another") from None
 
@@ -243,6 +239,7 @@ def _quiet() -> Iterator[None]:
 def _check_same(study: optuna.Study, settings: StudySettings) -> None:
     before, now = study.user_attrs[FINGERPRINT], json.loads(json.dumps(settings.fingerprint()))
     _check_format(before, study.study_name)
+    before = {**before, "trial_pruner": "none"} if before.get("trial_pruner") == RACE else before
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             raise SearchError(
@@ -297,9 +294,9 @@ def copy_study(
 
 
 def outcome(trial: FrozenTrial) -> Outcome | None:
-    """How a trial ended; None for one that waits or runs, that was not needed any more, or that ran elsewhere."""
+    """How a trial ended; None for one that waits or runs, or that was not needed any more."""
     said = trial.user_attrs.get("outcome")
-    if trial.state not in _BY_STATE or said == WITHDRAWN or TOLD in trial.user_attrs:
+    if trial.state not in _BY_STATE or said == WITHDRAWN:
         return None
     if trial.state == TrialState.FAIL and trial.user_attrs.get(GIVEN_UP):
         return "interrupted"  # whatever its worker, if it was alive after all, had noted by then

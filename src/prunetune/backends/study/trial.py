@@ -26,6 +26,7 @@ from prunetune.events import EpochEnded, Observer, Phase, Warned
 Outcome: TypeAlias = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
 
 
+Objective: TypeAlias = "Callable[[Params, Report], float]"
 GroupsFunction: TypeAlias = Callable[..., list[dict[str, Any]]]
 
 
@@ -79,8 +80,6 @@ class Report:
         self._stopped: Ending | None = None
         self._groups: GroupsFunction | None = None
         self._asked = False
-        self._counted: int | None = None
-        self._sums: dict[str, float] = {}
         self._shares: dict[str, float] = {}
         self._read: set[str] = set()
 
@@ -106,15 +105,6 @@ class Report:
     def unread(self) -> tuple[str, ...]:
         """Which of ``resolution`` and ``data`` was asked to be less than 1, and has not been looked at."""
         return tuple(name for name, share in self._shares.items() if share != 1 and name not in self._read)
-
-    @property
-    def trained(self) -> int:
-        """How many epochs were trained, as far as they were reported."""
-        return self._epoch if self._counted is None else self._counted
-
-    def count(self, epochs: int) -> None:
-        """Add to the epochs that were trained, which from then on are not those reported here."""
-        self._counted = (self._counted or 0) + epochs
 
     @property
     def phase(self) -> Phase:
@@ -148,15 +138,6 @@ class Report:
     def warn(self, sentence: str) -> None:
         """Tell the observer of what is most likely a mistake in the train function."""
         self._observer(Warned(sentence))
-
-    def add(self, name: str, value: float) -> None:
-        """Add ``value`` to the trial's user attribute ``name``, in which a sum over its trainings is kept."""
-        self._sums[name] = self._sums.get(name, 0.0) + value
-        self.note(name, self._sums[name])
-
-    def training(self, epochs: int) -> Report:
-        """The report for a training of its own within this trial; its scores are shown, and judged by nobody."""
-        return _Training(self, epochs)
 
     def param_groups(
         self, model: Any, *, lr: float, weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd"
@@ -252,22 +233,6 @@ class Report:
         return value, number
 
 
-class _Training(Report):
-    """One of several trainings of a trial, from its first epoch to its last."""
-
-    def __init__(self, whole: Report, epochs: int) -> None:
-        super().__init__(whole._trial, seed=whole.seed, epochs=epochs, phase=whole._phase, observer=whole._observer)
-        self._whole = whole
-        self._sums = whole._sums
-
-    def _tell(self, value: float, number: int) -> None:
-        self._observer(EpochEnded(self._phase, self.number, number, self.epochs, value))
-
-    def _stop(self, ending: Ending) -> NoReturn:
-        self._whole._stopped = ending
-        super()._stop(ending)
-
-
 def _raise(stopped: Ending) -> NoReturn:
     raise (TrialDiverged if stopped.outcome == "diverged" else TrialPruned)(stopped.message)
 
@@ -281,7 +246,7 @@ def repeated(trial: FrozenTrial, everything: Mapping[int, FrozenTrial]) -> list[
     return found
 
 
-def attempt(objective: Callable[[Params, Report], float], params: Params, report: Report) -> Ending:
+def attempt(objective: Objective, params: Params, report: Report) -> Ending:
     """Run ``objective`` and say how that ended. Raises what is no ``Exception`` (Ctrl-C), and StorageError."""
     try:
         returned = objective(params, report)

@@ -1,4 +1,4 @@
-"""What the confirmation on the full network said."""
+"""What the trainings of the full network said."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunetune.report.words import number, plot_text
 
 
 def confirmed(run: Run) -> list[Confirmation]:
-    """The confirmations that have both scores."""
+    """The trainings of the full network that have a score, and one from the rung below."""
     rows = run.result.confirmation or ()
     return [row for row in rows if _scored(row.proxy_score) and _scored(row.base_score)]
 
@@ -25,7 +25,7 @@ def _scored(score: float | None) -> bool:
 
 
 def rank_correlation(run: Run) -> float | None:
-    """Spearman's rank correlation of proxy and base scores; None for fewer than three, or if either is constant."""
+    """Spearman's rank correlation of the scores on both rungs; None for fewer than three, or if either is constant."""
     from scipy.stats import spearmanr
 
     rows = confirmed(run)
@@ -37,7 +37,7 @@ def rank_correlation(run: Run) -> float | None:
 
 
 def confirmation(run: Run) -> go.Figure:
-    """Score on the proxy against score on the full network, one point for each confirmed trial, the winner a star."""
+    """Score on the rung below against score on the full network, one point for each training, the winner a star."""
     rows = confirmed(run)
     if not rows:
         raise NothingToShow(_why_not(run))
@@ -48,7 +48,7 @@ def confirmation(run: Run) -> go.Figure:
         y="score on the full network",
     )
     for label, chosen, symbol, size, color in (
-        ("confirmed", [row for row in rows if not run.won(row)], "circle", 11, LIGHT["kept"]),
+        ("trained", [row for row in rows if not run.won(row)], "circle", 11, LIGHT["kept"]),
         ("winner", [row for row in rows if run.won(row)], "star", 17, LIGHT["best"]),
     ):
         if chosen:
@@ -90,8 +90,8 @@ def _padded(scores: list[float | None]) -> list[float]:
 
 
 def _why_not(run: Run) -> str:
+    if run.rungs == 1:
+        return "There is no rung below to compare with: the search was on the full network itself."
     if run.result.confirmation:
         return "No training of the full network has ended with a score."
-    if run.result.confirm == 0:
-        return "Nothing is confirmed on the full network: the run was asked for plain transfer (confirm = 0)."
-    return "Nothing has been confirmed on the full network yet."
+    return "Nothing has been trained on the full network yet."

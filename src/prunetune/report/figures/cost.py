@@ -63,7 +63,7 @@ def time_spent(run: Run) -> go.Figure:
         raise NothingToShow("The run has not recorded any time yet.")
     estimate = time.search_on_base_estimate
     unit, size = _unit(max(sum(seconds for _, seconds, _ in phases), estimate or 0.0))
-    other = "the customary<br>search" if run.rungs else "search on the<br>full network"
+    other = run.compared_with.removeprefix("the ").replace(" ", "<br>", 1)
     rows = ["this run"] + ([f"{other}<br>(estimate)"] if estimate else [])
     figure = blank("Time by phase", height=190 + 50 * len(rows), x=unit)
     for label, seconds, color in phases:
@@ -104,10 +104,9 @@ def phase_seconds(run: Run) -> list[tuple[str, float, str]]:
     named = [
         ("prune", time.prune, LIGHT["prune"]),
         ("measure steps", time.measure, LIGHT["pruned"]),
-        ("rung 1" if run.rungs else "search on the proxy", time.search, LIGHT["kept"]),
+        ("rung 1", time.search, LIGHT["kept"]),
         ("the rungs between", time.climb, LIGHT["pruned"]),
-        ("train in full" if run.rungs or run.result.confirm == 0 else "confirm", time.confirm, LIGHT["best"]),
-        ("refine", time.refine, LIGHT["failed"]),
+        ("train in full", time.confirm, LIGHT["best"]),
     ]
     phases = [(label, seconds, color) for label, seconds, color in named if seconds]
     rest = (time.total or 0.0) - sum(seconds for _, seconds, _ in phases)

@@ -19,7 +19,7 @@ def ladder(run: Run) -> go.Figure:
     """Scores by rung, a line for each configuration that went up, the winner's in colour."""
     rungs = climbs(run)
     if len(rungs) < 2:
-        raise NothingToShow("This search has no rungs between the proxy and the full network.")
+        raise NothingToShow("The ladder has one rung, the full network, so nobody goes up.")
     figure = blank("Who went up the ladder", height=420, y="score")
     labels = [plot_text(f"{place}. {each.rung.network}", 60) for place, each in enumerate(rungs, 1)]
     winner = run.result.winner.trial if run.result.winner else None

@@ -1,0 +1,78 @@
+"""Configurations on a rung: how their trainings ended, who goes on, and queueing these for the rung above."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from optuna.trial import TrialState
+
+from prunetune.backends.study.study import finished_trials, outcome, top_trials
+from prunetune.events import outcome_in_words
+from prunetune.ladder.promotion import RungResult, ranked
+
+if TYPE_CHECKING:
+    import optuna
+
+    from prunetune._utils.checks import Direction
+
+CAME_UP: Final = {"search_trial": int, "proxy_score": float}
+"""User attributes of every trial above the first rung: its number there, and its score on the rung below."""
+
+
+@dataclass(frozen=True)
+class Climber:
+    """A configuration on a rung, and how its training there ended."""
+
+    number: int
+    """That of its trial on the first rung."""
+    params: Mapping[str, Any]
+    result: RungResult[int]
+
+
+def climbers(study: optuna.Study) -> list[Climber]:
+    """All that were trained in the study of a rung, by their numbers on the first; of several trainings the last."""
+    found = {}
+    for trial in study.get_trials(deepcopy=False):
+        ended = outcome(trial)
+        if ended in ("complete", "pruned", "diverged", "failed") and trial.params:
+            number = trial.user_attrs.get("search_trial", trial.number)
+            reported = trial.intermediate_values
+            last = reported[max(reported)] if reported else None
+            score = trial.value if ended == "complete" else last
+            found[number] = Climber(number, trial.params, RungResult(number, score, ended))
+    return list(found.values())
+
+
+def in_order(here: Iterable[Climber], below: Iterable[Climber], direction: Direction) -> list[Climber]:
+    """All that may go on, the best first, see ``ladder.promotion``; of those with the same hyperparameters the best."""
+    there = {each.number: each for each in here}
+    order = ranked([each.result for each in there.values()], [each.result for each in below], direction=direction)
+    found: dict[str, Climber] = {}
+    for number in order:
+        found.setdefault(json.dumps(dict(there[number].params), sort_keys=True), there[number])
+    return list(found.values())
+
+
+def enqueue(study: optuna.Study, coming: Sequence[Climber]) -> int:
+    """Queue those that were not trained in ``study`` yet; returns how many trials there will be in all.
+
+    Where all were tried and none came to a score, all are queued again, with new seeds: this is another start, and the
+    search is worth more than what failed.
+    """
+    finished = finished_trials(study)
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    tried = {trial.user_attrs["search_trial"] for trial in (*finished, *waiting)}
+    again = not waiting and not top_trials(study, 1) and tried.issuperset(each.number for each in coming)
+    queued = [each for each in coming if again or each.number not in tried]
+    for each in queued:
+        notes = {"search_trial": each.number, "proxy_score": each.result.score}
+        study.enqueue_trial(dict(each.params), user_attrs=notes)
+    return len(finished) + len(waiting) + len(queued)
+
+
+def fates(there: Sequence[Climber]) -> str:
+    """How each ended, in words."""
+    return "; ".join(f"trial {each.number} {outcome_in_words(each.result.outcome)}" for each in there)

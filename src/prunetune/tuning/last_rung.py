@@ -1,0 +1,128 @@
+"""The last rung: the best of the one below trained in full on the full network, and the winner's weights kept."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from prunetune.backends.study.loop import run_trials
+from prunetune.backends.study.study import open_study, outcome, top_trials
+from prunetune.errors import SearchError
+from prunetune.events import outcome_in_words
+from prunetune.record.schema import plain
+from prunetune.tuning import parts
+from prunetune.tuning.ascent import CONFIRM_STUDY, SEARCH_STUDY, Ascent
+from prunetune.tuning.climbers import CAME_UP, enqueue
+from prunetune.tuning.customary import CUSTOMARY_TRIALS, customary_trainings
+from prunetune.tuning.objective import Objective
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import optuna
+    from torch import nn
+
+    from prunetune.backends.study.trial import Report
+    from prunetune.events import Phase
+    from prunetune.record.provenance import Record
+    from prunetune.tuning.run import TuningRun
+
+
+def train_in_full(run: TuningRun, ascent: Ascent) -> None:
+    """Train on the full network those who come up to it; the winner's weights become those of the run."""
+
+    def update() -> None:
+        run.journal.lap("confirm")
+        before = [each for each in run.record["confirmation"] if each["trial"] not in known]
+        run.record["confirmation"] = [*parts.confirmation_part(study, run.settings.space), *before]
+        best = next(iter(top_trials(study, 1)), None)
+        run.folder.drop_weights(best.number if best else None)
+
+    settings = replace(ascent.settings(ascent.last), optimizer="random", trial_pruner="none")
+    coming = ascent.coming(ascent.last)
+    phase: Phase = "train" if len(coming) == 1 else "confirm"
+    with open_study(run.folder.storage, CONFIRM_STUDY, settings, observer=run.observer, needs=CAME_UP) as study:
+        run.journal.set_status("confirming")
+        total = enqueue(study, coming)
+        known = {trial.user_attrs["search_trial"] for trial in study.get_trials(deepcopy=False)}
+        try:
+            run_trials(
+                study,
+                on_base(run),
+                settings,
+                n_trials=ascent.among(ascent.last, study, coming, total) if ascent.last else total,
+                phase=phase,
+                observer=run.journal.after_trials(update),
+                retries=0,  # what was interrupted is queued above, at the next start
+            )
+        finally:
+            update()
+        best = next(iter(top_trials(study, 1)), None)
+        if best is None:
+            ends = ((x["trial"], outcome_in_words(x["outcome"]), x["message"]) for x in run.record["confirmation"])
+            fates = "; ".join(f"trial {number} {end}: {message}" for number, end, message in ends)
+            raise SearchError(f"no training of the full network came to a score ({fates})")
+        _sum_up(run, study)
+        run.journal.lap("confirm")
+    chosen = plain(parts.choice(best.user_attrs["search_trial"], best, run.settings.space))
+    winner = run.record["winner"]
+    if winner is None or winner["trial"] in known or _is_better(run, chosen, winner):
+        _promote(run, chosen, run.folder.trial_weights(best.number))
+    run.folder.drop_weights()
+
+
+def crown(run: TuningRun) -> bool:
+    """Make the best of a search on the full network the winner; False where its weights were not kept in the folder."""
+    with open_study(run.folder.storage, SEARCH_STUDY, run.settings.study(), observer=run.observer) as study:
+        best = top_trials(study, 1)[0]
+        chosen = plain(parts.choice(best.number, best, run.settings.space))
+        if not run.folder.trial_weights(best.number).exists() and run.record["winner"] != chosen:
+            return False
+        _promote(run, chosen, run.folder.trial_weights(best.number))
+        _sum_up(run, study)
+    run.folder.drop_weights()
+    return True
+
+
+def on_base(run: TuningRun) -> Objective:
+    """The objective on the full network, which keeps the weights of every trial."""
+
+    def keep(model: nn.Module, report: Report) -> None:
+        run.folder.write_weights(model, run.folder.trial_weights(report.number))
+
+    return Objective(run.problem.model_fn, run.problem.train, keep=keep)
+
+
+def _sum_up(run: TuningRun, trained: optuna.Study) -> None:
+    """Write down what the rungs took in full trainings, and about what the customary search would have taken."""
+    ended = [trial for trial in trained.get_trials(deepcopy=False) if outcome(trial) == "complete"]
+    full = sum(parts.train_seconds(trial) for trial in ended) / len(ended)
+    climbed = sum(each["seconds"] for each in run.record.get("climbs", ()))
+    total = run.record["search"]["seconds"] + climbed + sum(x["seconds"] or 0.0 for x in run.record["confirmation"])
+    customary = customary_trainings(run.settings.epochs)
+    run.record["ladder"].update(customary=customary, total=total / full)
+    basis = (
+        f"an estimate: about {customary:.3g} full trainings of {full:.4g} s, which {CUSTOMARY_TRIALS} trials of TPE "
+        "with Hyperband on the full network and the training of their winner take"
+    )
+    run.record["time"].update(search_on_base_estimate=customary * full, estimate_basis=basis)
+
+
+def _is_better(run: TuningRun, new: Record, old: Record) -> bool:
+    sign = 1.0 if run.settings.search.direction == "maximize" else -1.0
+    return bool(sign * (new["score"] - old["score"]) > 0)
+
+
+def _promote(run: TuningRun, winner: Record, weights: Path) -> None:
+    """Make ``winner`` and its ``weights`` those of the run. Where they are gone they were promoted before.
+
+    The record is first: what is killed in between finds the file beside it at the next start.
+    """
+    if not weights.exists() and not run.folder.weights.exists():
+        raise SearchError(f"the winner's weights, {weights}, are gone; choose another run folder")
+    run.record["winner"] = winner
+    run.journal.save()
+    run.journal.write_best("base", winner)
+    if weights.exists():
+        os.replace(weights, run.folder.weights)

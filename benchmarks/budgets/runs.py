@@ -71,7 +71,7 @@ def started(asked: Budget, seed: int) -> dict[str, Any]:
         "trainings": trainings,
         "share": share,
         "score": winner.get("score"),
-        "trained": [rung["entrants"] for rung in record["ladder"]["rungs"]],
+        "trained": [rung["entrants"] for rung in record.get("ladder", {}).get("rungs", ())],
         "kept": status == 0 and weights and share is not None and share <= ALLOWED,
     }
 

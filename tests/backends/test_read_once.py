@@ -22,9 +22,9 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     real: Callable[..., object] = RDBStorage._get_trials
 
-    def counted(self: RDBStorage, study_id: int, *rest: object) -> object:
+    def counted(self: RDBStorage, study_id: int, *rest: object, **more: object) -> object:
         found.append(study_id)
-        return real(self, study_id, *rest)
+        return real(self, study_id, *rest, **more)
 
     monkeypatch.setattr(RDBStorage, "_get_trials", counted)
     return found

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from prunetune.cli import launch
 from prunetune.cli.app import app
+from prunetune.cli.config import parse_config
+from prunetune.ladder.rung import Rung
 
 CONFIG = """
 [model]
@@ -23,7 +27,7 @@ ratio = 0.25
 [search]
 n_trials = 2
 epochs = 1
-confirm = "auto"
+confirm = 1
 optimizer = "random"
 trial_pruner = "none"
 [search.space.learning_rate]
@@ -76,22 +80,43 @@ def test_again_it_trains_nothing_and_says_the_same(config: Path, printed: str) -
     assert json.loads(again.stdout)["verdict"]["sentence"] in printed
 
 
-def test_a_run_with_another_search_afterwards_uses_it(config: Path, printed: str) -> None:
+def test_a_run_with_another_search_afterwards_leaves_it_as_it_is(config: Path, printed: str) -> None:
     assert printed
     folder = config.parent / "run"
+    checked = (folder / "check.json").read_text()
     changed = config.with_name("changed.toml")
     changed.write_text(config.read_text().replace("n_trials = 2", "n_trials = 3"))
     done = CliRunner().invoke(app, ["run", str(changed)])
     assert done.exit_code == 0, done.output
     assert json.loads((folder / "config.json").read_text())["search"]["n_trials"] == 3
-    trust = json.loads((folder / "result.json").read_text())["trust"]
-    assert trust["basis"] == "the check, in which 4 configurations were trained on both"
-    assert trust["searched"] == 3
-    said = f"with a probability of {trust['missed']:.0%} (estimate), since the {trust['confirmed']} best"
-    assert said in re.sub(r"\s+", " ", done.stdout)
-    page = re.sub(r"\s+", " ", (folder / "report.html").read_text())
-    assert "(estimate); had the search been on the full network itself" in page
-    assert "the check, in which 4 configurations were trained on both." in page
+    record = json.loads((folder / "result.json").read_text())
+    assert (record["status"], sum(record["search"]["trials"].values())) == ("finished", 3)
+    assert (folder / "check.json").read_text() == checked
+    again = CliRunner().invoke(app, ["check", str(changed), "--configurations", "4"])
+    assert again.exit_code == 0, again.output
+    assert again.stdout.endswith(printed[printed.index("\nThe same configurations") :])
+    assert again.stdout.count("4 done before") == 3  # on all three networks
+
+
+@pytest.mark.parametrize(
+    ("ladder", "checked"),
+    [
+        ("[[ladder.rung]]\nwidth = 0.5\ndata = 0.9\ntrials = 4\nkeep = 1\ncontrols = 1\n[[ladder.rung]]\n",
+         Rung(width=0.5, data=0.9)),
+        ('[ladder]\nname = "paper"\n', Rung(width=None)),
+        ("", Rung(width=None)),
+    ],
+    ids=["rungs", "a name", "nothing"],
+)  # fmt: skip
+def test_what_is_checked_is_the_first_rung_where_there_are_rungs(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ladder: str, checked: Rung
+) -> None:
+    asked: list[Rung] = []
+    monkeypatch.setattr(launch, "check", lambda **given: asked.append(given["rung"]))
+    content = tomllib.loads(config.read_text() + ladder)
+    content["run"]["folder"] = str(tmp_path / "run")
+    launch.launch_check(parse_config(content), configurations=4, epochs=None)
+    assert asked == [checked]
 
 
 @pytest.mark.parametrize(

@@ -86,13 +86,6 @@ def test_bad_input_is_one_sentence_and_status_2(tmp_path: Path, old: str, new: s
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_a_fidelity_has_no_part_in_a_comparison(tmp_path: Path) -> None:
-    path = config(tmp_path, "[train]", '[fidelity]\nname = "fast"\n[train]')
-    refused = CliRunner().invoke(app, ["compare", str(path)])
-    assert refused.exit_code == 2
-    assert "compare trains proxies in full" in refused.stderr
-
-
 def test_the_defaults_of_the_table_are_those_of_the_call() -> None:
     from prunetune.comparison.settings import Comparison
 

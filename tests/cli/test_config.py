@@ -118,8 +118,8 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
             "search.n_trails = 9",
             (
                 "unknown key 'search.n_trails' (did you mean 'search.n_trials'?); "
-                "[search] has: n_trials, confirm, optimizer, trial_pruner, direction, rungs, storage, study, race, "
-                "refine, epochs, seed, space, first"
+                "[search] has: n_trials, confirm, optimizer, trial_pruner, direction, target, patience, storage, "
+                "study, epochs, seed, space, first"
             ),
         ),
         ("serach.n_trials = 9", "unknown key 'serach' (did you mean 'search'?); the file has: model, data, "),
@@ -162,11 +162,8 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
         ),
         ("search.n_trials = 0", "search.n_trials is 0, but it must be a whole number of at least 1"),
         ("search.epochs = -1", "search.epochs is -1, but it must be a whole number of at least 1"),
-        ("search.confirm = -1", "search.confirm is -1, but it must be 'auto' or a whole number of at least 0"),
-        (
-            "search = {n_trials = 2, confirm = 3}",
-            "search.confirm is 3, but there are only search.n_trials = 2 to confirm",
-        ),
+        ("search.confirm = -1", "search.confirm is -1, but it must be a whole number of at least 0"),
+        ("search.patience = 0", "search.patience is 0, but it must be a whole number of at least 1"),
         ("pruning.percentile = 100", "pruning.percentile is 100, but it must be a number above 0 and below 100"),
         ("pruning.floor = 1.5", "pruning.floor is 1.5, but it must be a number above 0 and at most 1"),
         ("pruning.ratio = 0", "pruning.ratio is 0, but it must be a number above 0 and at most 1"),
@@ -245,6 +242,21 @@ def test_a_mistake_is_one_sentence_that_names_the_key(extra: str, sentence: str)
     assert message.startswith(sentence)
     assert "\n" not in message
     assert "pydantic" not in message
+
+
+@pytest.mark.parametrize(
+    ("extra", "key", "instead"),
+    [
+        ("fidelity.epochs = 0.5", "fidelity", r"write the shares into a rung, \[\[ladder\.rung\]\]"),
+        ("search.race = false", "search.race", "one configuration is trained in full, so there is nobody to race"),
+        ("search.refine = 3", "search.refine", "let more go up the ladder: a larger ladder.budget"),
+        ("search.rungs = 'reannealed'", "search.rungs", "every rung of a ladder finishes its schedule"),
+    ],
+)
+def test_a_key_of_version_0_1_says_what_does_that_now(extra: str, key: str, instead: str) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(key)} is of version 0\.1; .*{instead}") as caught:
+        parse_config(changed(extra))
+    assert "unknown" not in str(caught.value)
 
 
 def test_a_table_of_proxies_is_a_table_of_prunings() -> None:

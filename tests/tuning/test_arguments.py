@@ -43,7 +43,8 @@ def call(name: str, run_dir: Path, **given: Any) -> object:
         ),
         ("check", {"pruning": {"flops": 0.1}}, "it must be a Pruning: write pruning=Pruning(flops=0.1)"),
         ("tune", {"pruning": "synflow"}, "pruning is 'synflow', but it must be a Pruning: write pruning=Pruning(…)"),
-        ("tune", {"fidelity": {"epochs": 0.5}}, "it must be a Fidelity: write fidelity=Fidelity(epochs=0.5)"),
+        ("check", {"rung": {"epochs": 0.5}}, "rung is {'epochs': 0.5}, but it must be a prunetune.Rung, such as Rung("),
+        ("check", {"rung": prunetune.Rung(trials=4)}, "rung has trials, keep or controls, which are of a ladder; leave"),
         ("tune", {"search": {"trials": 3}}, "it must be a Search: write search=Search(…)"),
         ("compare", {"comparison": {"seeds": 2}}, "it must be a Comparison: write comparison=Comparison(seeds=2)"),
     ],
@@ -63,7 +64,7 @@ def test_an_argument_in_another_form_is_a_sentence(
         (lambda: Search(trials=5), "Search: unknown argument 'trials' (did you mean 'n_trials'?); known: confirm, "),
         (lambda: prunetune.Pruning(flop=0.1), "Pruning: unknown argument 'flop' (did you mean 'flops'?); known: depth"),
         (lambda: Comparison(seed=1), "Comparison: unknown argument 'seed' (did you mean 'seeds'?); known: config"),
-        (lambda: prunetune.Fidelity(epoch=1), "Fidelity: unknown argument 'epoch' (did you mean 'epochs'?); known: co"),
+        (lambda: Search(refine=2), "Search: unknown argument 'refine'; known: confirm, direction, n_trials, optimizer, "),
     ],
 )
 def test_an_option_that_there_is_not_is_a_sentence(make: Callable[[], object], message: str) -> None:
@@ -98,7 +99,7 @@ def test_a_result_has_what_people_look_for(tmp_path: Path) -> None:
     assert result.test == {"accuracy": 0.25}
     assert result.report == tmp_path / "report.html"
     assert result.seconds == stored["time"]["total"] > 0
-    spent = sum(stored["time"][phase] for phase in ("prune", "measure", "search", "confirm", "refine"))
+    spent = sum(stored["time"][phase] for phase in ("prune", "measure", "search", "climb", "confirm"))
     assert result.seconds_saved == pytest.approx(stored["time"]["search_on_base_estimate"] - spent)
     assert [trial["number"] for trial in result.trials] == [0, 1, 2, 3]
     for trial in result.trials:  # the score of this train function on the proxy: the learning rate plus the width of 8
@@ -130,6 +131,6 @@ def test_options_can_be_copied_and_pickled() -> None:
 
 def test_the_classes_of_options_are_public() -> None:
     """The sentences name them as they are imported."""
-    assert {prunetune.Search, prunetune.Pruning, prunetune.Fidelity, Comparison} <= {
+    assert {prunetune.Search, prunetune.Pruning, prunetune.Rung, Comparison} <= {
         getattr(prunetune, name) for name in prunetune.__all__ if isinstance(getattr(prunetune, name), type)
     }

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,31 +108,38 @@ def test_a_larger_budget_goes_on_and_adds(tmp_path: Path) -> None:
     for other, sentence in (
         (
             {"budget": 2},
-            "started with a budget in full trainings of 3.0, now it is 2.0; continue it with the same or a",
+            "started with a budget in full trainings of 3.0, now it is 2.0; continue it with the same or m",
         ),
         ({"budget": "3h"}, "started with a budget in full trainings of 3.0, now it is none"),
         ({"ladder": "paper", "budget": 3}, "started with the ladder 'default', now it is 'paper'"),
         ({"ladder": SMALL, "search": MAXIMIZE}, "now it is 4 × 1/8 of the width, 1/3 of the epochs → 2 × 1/4 of the"),
-        ({"budget": 3, "search": Search(**{**vars(MAXIMIZE), "n_trials": 9})}, "started with search.n_trials 8, now i"),
-        ({"ladder": None, "search": Search(direction="maximize", confirm=2)}, "climbs a ladder, and what is given now"),
+        ({"budget": 3, "search": Search(**{**vars(MAXIMIZE), "n_trials": 7})}, "started with search.n_trials 8, now i"),
+        ({"search": Search(**{**vars(MAXIMIZE), "confirm": 2})}, "started with the ladder 'default', now it is 'paper'"),
         ({"budget": 3, "search": search, "epochs": 4}, "started with epochs = 3, now it is 4"),
     ):
         with pytest.raises(InputError, match=sentence):
             climb(tmp_path, never, **{"ladder": None, "search": search, **other})
 
 
-def test_a_run_of_two_rungs_goes_on_with_the_defaults(tmp_path: Path) -> None:
-    """As those of earlier versions do: fifty trials and three confirmations were what nobody had to say."""
+def test_a_run_of_two_rungs_goes_on_with_more_of_the_same_and_with_nothing_else(tmp_path: Path) -> None:
     trained = Trainings(stop_before=4)
-    old = Search(direction="maximize", n_trials=5, confirm=2, optimizer="random", trial_pruner="none")
+    asked = Search(direction="maximize", n_trials=5, confirm=2, optimizer="random", trial_pruner="none")
     with pytest.raises(KeyboardInterrupt):
-        tiny_tune(tmp_path, trained, search=old, pruning=Pruning())
+        tiny_tune(tmp_path, trained, search=asked, pruning=Pruning())
     trained.stop_before = None
-    record = tiny_tune(tmp_path, trained, search=MAXIMIZE, pruning=Pruning(), resume="anyway").record
-    assert (record["n_trials"], record["confirm"], len(record["confirmation"])) == (5, 2, 2)
-    assert record.get("ladder") is None
-    with pytest.raises(InputError, match="was started without ladder and budget; choose another folder"):
-        tiny_tune(tmp_path, never, search=MAXIMIZE, pruning=Pruning(), budget=3, resume="anyway")
+    for search, budget, sentence in (
+        (MAXIMIZE, None, "started with the ladder 'paper', now it is 'default'"),
+        (asked, 3, "started with a budget in full trainings of none, now it is 3.0"),
+        (replace(asked, confirm=1), None, "started with search.confirm 2, now it is 1"),
+        (replace(asked, n_trials=None), None, "started with search.n_trials 5, now it is none"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            tiny_tune(tmp_path, never, search=search, pruning=Pruning(), budget=budget, resume="anyway")
+    more = replace(asked, n_trials=6, confirm=3)
+    record = tiny_tune(tmp_path, trained, search=more, pruning=Pruning(), resume="anyway").record
+    assert (record["n_trials"], record["confirm"], len(record["confirmation"])) == (6, 3, 3)
+    assert [rung["entrants"] for rung in record["ladder"]["rungs"]] == [6, 3]
+    assert len(trained.made) == 6 + 3
 
 
 @pytest.mark.parametrize(
@@ -237,7 +245,8 @@ def test_less_than_a_training_is_refused_after_the_first_trials_and_the_least_is
     """A trial takes 100 x 0.08 / 3 = 2.67 s, the first 3 s more, since much is done in it once.
 
     By it alone a full training would take 212 s. After three 11 s are over, and two of them would have done, so the
-    least is 11 - 2.67 + 100 and the 3 % that are kept: 108.3 / .97 = 111.7.
+    least is 11 - 2.67 + 100 and the 3 % that are kept: 108.3 / .97 = 111.7. That a full training takes its 100 s is
+    sure, since its 3 x 100 steps of 1 s would take longer.
     """
     clock = Clock(monkeypatch)
     calls = Trainings()
@@ -247,15 +256,32 @@ def test_less_than_a_training_is_refused_after_the_first_trials_and_the_least_is
         return calls(model, params, report)
 
     with pytest.raises(
-        InputError, match="the budget is 100 s, but a full training .* 100 s .* the least is about 112 s"
+        InputError, match="the budget is 100 s, but a full training .* at least 100 s .* the least is about 112 s"
     ):
-        climb(tmp_path, clock.training(warming_up), budget="100s")
+        climb(tmp_path, clock.training(warming_up), budget="100s", steps_per_epoch=100)
     assert calls.rates(2) == [rate for _, _, rate in calls.made]
     assert len(calls.made) == 3
-    result = climb(tmp_path, clock.training(warming_up), budget="112s")
+    result = climb(tmp_path, clock.training(warming_up), budget="112s", steps_per_epoch=100)
     assert clock.now < 112
     assert len(calls.rates(2)) == 3
     assert result.record["winner"]["score"] > 16
+
+
+def test_where_nobody_knows_the_steps_a_full_training_may_take_a_quarter_of_what_it_seems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial takes 2.67 s, by which a full training takes 100 s, and 25 s at the least.
+
+    A tenth of 20 s is over after the first. With another trial and a full training it is (2.67 + .667 + 25) / .97 = 29.2.
+    """
+    clock = Clock(monkeypatch)
+    calls = Trainings()
+    with pytest.raises(InputError, match="the budget is 20 s, .* at least 25 s .* the least is about 30 s"):
+        climb(tmp_path, clock.training(calls), budget="20s")
+    assert len(calls.made) == 1
+    record = climb(tmp_path, clock.training(calls), budget="40s").record
+    assert [wide for wide, _, _ in calls.made] == [2, 2, 16]
+    assert record["winner"]["score"] > 16
 
 
 def test_a_first_trial_without_a_score_says_nothing_of_the_time(

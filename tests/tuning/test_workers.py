@@ -67,7 +67,6 @@ def options(url: str, **search: Any) -> dict[str, Any]:
     given = {
         "n_trials": 6,
         "confirm": 2,
-        "race": False,
         "optimizer": "random",
         "trial_pruner": "none",
         "storage": url,
@@ -79,7 +78,7 @@ def options(url: str, **search: Any) -> dict[str, Any]:
         "example_inputs": INPUTS,
         "epochs": 2,
         "pruning": pruning,
-        "search": Search(direction="maximize", **{"race": False, **given}),
+        "search": Search(direction="maximize", **given),
     }
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -17,12 +16,6 @@ from prunetune._utils.interrupts import answered, end_with_owner, interruptible
 from prunetune._version import __version__
 from prunetune.errors import PrunetuneError
 from prunetune.events import Event, Notice
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from prunetune.cli.tables import Config
-    from prunetune.tuning.fingerprint import Resume
 
 BAD_INPUT = 2
 
@@ -111,13 +104,10 @@ def run(
         + " --energy" * energy
         + " --anyway" * anyway
     ):
-        # loads torch: only for this command
-        from prunetune.cli.config import read_config, with_budget, with_download, with_energy
+        from prunetune.cli import actions  # loads torch: only for this command
 
-        asked = read_config(config)
-        asked = asked if budget is None else with_budget(asked, budget)
-        asked = with_download(asked) if download else asked
-        _run(with_energy(asked) if energy else asked, workers, resume=_resume(anyway), quiet=quiet, as_json=as_json)
+        asked = actions.configured(config, budget=budget, download=download, energy=energy)
+        actions.run(asked, actions.Shown(anyway, quiet, as_json), workers)
 
 
 @app.command()
@@ -134,20 +124,9 @@ def plan(
     Example: prunetune plan examples/run.toml --budget 3
     """
     with _exit_statuses(f"prunetune plan {config}" + (f" --budget {budget}" if budget is not None else "")):
-        from prunetune.cli.config import read_config, with_budget  # loads torch: only for this command
-        from prunetune.cli.launch import launch_plan
-        from prunetune.console.display import Terminal
-        from prunetune.console.summary import print_plan
+        from prunetune.cli import actions  # loads torch: only for this command
 
-        asked = read_config(config)
-        console = Terminal(quiet=as_json)
-        made = launch_plan(
-            asked if budget is None else with_budget(asked, budget), say=lambda sentence: _say(console, sentence)
-        )
-        if as_json:
-            typer.echo(json.dumps(made.to_record(), indent=1))
-        else:
-            print_plan(console, made.to_record())
+        actions.plan(actions.configured(config, budget=budget), actions.Shown(as_json=as_json))
 
 
 @app.command()
@@ -166,7 +145,7 @@ def check(
 ) -> None:
     """Say whether the proxy of CONFIG is good enough to search on: it and the full network are trained a few times.
 
-    The run folder keeps what was measured, and `prunetune run` uses it. The same command again goes on after a stop,
+    The run folder keeps what was measured. The same command again goes on after a stop,
     and trains only what is new for more configurations or another proxy.
 
     Example: prunetune check examples/run.toml
@@ -175,27 +154,10 @@ def check(
     with _exit_statuses(
         again + (f" --epochs {epochs}" if epochs else "") + " --download" * download + " --anyway" * anyway
     ):
-        from prunetune.cli.config import read_config, with_download  # loads torch: only for this command
-        from prunetune.cli.launch import launch_check
-        from prunetune.console.display import Terminal
-        from prunetune.console.progress import show_progress
-        from prunetune.console.summary import print_check
+        from prunetune.cli import actions  # loads torch: only for this command
 
-        asked = read_config(config)
-        console = Terminal(quiet=quiet or as_json)
-        with show_progress(console) as progress:
-            result = launch_check(
-                with_download(asked) if download else asked,
-                configurations=configurations,
-                epochs=epochs,
-                resume=_resume(anyway),
-                observer=progress,
-                say=lambda sentence: _say(console, sentence),
-            )
-        if as_json:
-            typer.echo((result.run_dir / "check.json").read_text(encoding="utf-8"), nl=False)
-        else:
-            print_check(console, result.run_dir)
+        asked = actions.configured(config, download=download)
+        actions.check(asked, actions.Shown(anyway, quiet, as_json), configurations, epochs)
 
 
 @app.command()
@@ -216,25 +178,9 @@ def compare(
     Example: prunetune compare examples/run.toml
     """
     with _exit_statuses(f"prunetune compare {config}" + " --download" * download + " --anyway" * anyway):
-        from prunetune.cli.config import read_config, with_download  # loads torch: only for this command
-        from prunetune.cli.launch import launch_compare
-        from prunetune.console.display import Terminal
-        from prunetune.console.progress import show_progress
-        from prunetune.console.summary import print_comparison
+        from prunetune.cli import actions  # loads torch: only for this command
 
-        asked = read_config(config)
-        console = Terminal(quiet=quiet or as_json)
-        with show_progress(console) as progress:
-            result = launch_compare(
-                with_download(asked) if download else asked,
-                resume=_resume(anyway),
-                observer=progress,
-                say=lambda sentence: _say(console, sentence),
-            )
-        if as_json:
-            typer.echo((result.run_dir / "compare.json").read_text(encoding="utf-8"), nl=False)
-        else:
-            print_comparison(console, result.run_dir)
+        actions.compare(actions.configured(config, download=download), actions.Shown(anyway, quiet, as_json))
 
 
 @app.command()
@@ -267,31 +213,16 @@ def worker(
 ) -> None:
     """Join the search of a run as one more process, on this or another machine, until the search has all its trials.
 
-    Everything but the data comes out of the storage. Trials of workers that die are run again; the run itself confirms
-    the best.
+    Everything but the data comes out of the storage. Trials of workers that die are run again; the run itself trains
+    the best in full.
 
     Example: prunetune worker examples/run.toml
     """
     end_with_owner()
     with _exit_statuses("prunetune worker, with the same arguments"):
-        from prunetune.cli.launch import join, search_of  # loads torch: only for this command
-        from prunetune.console.display import Terminal
-        from prunetune.console.progress import show_progress
+        from prunetune.cli import actions  # loads torch: only for this command
 
-        console = Terminal()
-        url, called = search_of(source, study, name)
-        with show_progress(console) as progress:
-            ran = join(
-                url,
-                called,
-                device=device,
-                root=root,
-                wait=wait,
-                resume=_resume(anyway),
-                source=source,
-                observer=progress,
-            )
-        _say(console, f"The search has all its trials; {ran} of them were run here.")
+        actions.worker(source, study, name, actions.Shown(anyway), device=device, root=root, wait=wait)
 
 
 def _scorers(incomplete: str) -> list[str]:
@@ -422,9 +353,10 @@ def demo(
     Example: prunetune demo
     """
     with _exit_statuses("prunetune demo" if folder == Path("runs/demo") else f"prunetune demo --folder {folder}"):
-        from prunetune.cli.demo import demo_config  # loads torch: only for this command
+        from prunetune.cli import actions  # loads torch: only for this command
+        from prunetune.cli.demo import demo_config  # as does this
 
-        _run(demo_config(folder), quiet=quiet, as_json=as_json)
+        actions.run(demo_config(folder), actions.Shown(quiet=quiet, as_json=as_json))
 
 
 @app.command(name="list")
@@ -446,42 +378,10 @@ def list_names(
         typer.echo(f"{each}: {', '.join(registry.names())}")
 
 
-def _run(config: Config, workers: int = 1, *, resume: Resume = "same", quiet: bool, as_json: bool) -> None:
-    """Do the job with progress on the terminal, and print what came out: tables, nothing, or ``result.json``."""
-    from prunetune.cli.launch import launch  # loads torch: only for this command
-    from prunetune.console.display import Terminal
-    from prunetune.console.progress import show_progress
-    from prunetune.console.summary import print_summary
-
-    console = Terminal(quiet=quiet or as_json)
-    with show_progress(console) as progress:
-        result = launch(
-            config, workers=workers, resume=resume, observer=progress, say=lambda sentence: _say(console, sentence)
-        )
-    if as_json:
-        typer.echo((result.run_dir / "result.json").read_text(encoding="utf-8"), nl=False)
-        return
-    if result.already_finished:
-        _say(
-            console,
-            f"The run in {result.run_dir} is finished already; for more trials raise search.n_trials, for another run "
-            "choose another folder.",
-        )
-    print_summary(console, result.run_dir)
-
-
-def _resume(anyway: bool) -> Resume:
-    return "anyway" if anyway else "same"
-
-
 def _tell(event: Event) -> None:
     """Notices on standard error, for standard output is for the result."""
     if isinstance(event, Notice):
         typer.echo(event.message, err=True)
-
-
-def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

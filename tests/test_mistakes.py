@@ -22,6 +22,7 @@ from prunetune.backends.study.trial import Report
 from prunetune.cli.app import app
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, Warned
+from prunetune.ladder.rung import Ladder, Rung
 from prunetune.tuning.problem import build_base
 from prunetune.tuning.tuner import Search, TuneResult, tune
 from tiny_tune import HALF, INPUTS, make_quick, net, read_record
@@ -374,17 +375,27 @@ def test_a_pretrained_network_is_told_before_the_search(tmp_path: Path) -> None:
     assert sum("pretrained" in each for each in warned(events)) == 1
 
 
-def test_what_it_names_is_possible_and_says_no_more(tmp_path: Path) -> None:
-    """The full network with its weights, in fewer epochs."""
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"ladder": Ladder(Rung(epochs=0.5, trials=2, keep=1), Rung())},
+        {
+            "ladder": Ladder(Rung(None, epochs=0.5, trials=2, keep=1), Rung()),
+            "pruning": prunetune.Pruning(ratio=1.0, weights="sliced"),
+        },
+    ],
+)
+def test_what_it_names_is_possible_and_says_no_more(asked: dict[str, Any], tmp_path: Path) -> None:
+    """The full network with its weights, in fewer epochs: as a rung, or as a proxy from which nothing is cut."""
     seen: list[bool] = []
 
     def tuned(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         seen.append(torch.equal(model[2].weight, pretrained()[2].weight))  # type: ignore[index]
         return train(model, params, report)
 
-    full = prunetune.Pruning(ratio=1.0, weights="sliced")
     events: list[Event] = []
-    options = {"pruning": full, "fidelity": prunetune.Fidelity(epochs=0.5), "epochs": 4, "observer": events.append}
+    search = Search(direction="maximize", optimizer="random", trial_pruner="none")
+    options = {"pruning": prunetune.Pruning(), "search": search, "epochs": 4, "observer": events.append, **asked}
     record = by_tune(tmp_path, pretrained, tuned, **options).record
     assert not any("pretrained" in each for each in warned(events))
     assert record["search"]["epochs"] == 2 * 2

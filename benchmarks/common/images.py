@@ -43,17 +43,6 @@ def network(name: str, data: ImageData) -> nn.Module:
     return (OTHERS.get(name) or models[name])(data.num_classes, data.channels)
 
 
-def first(data: ImageData, *, train: int, val: int) -> ImageData:
-    """``data`` with its first training and validation images only."""
-    return replace(
-        data,
-        train_images=data.train_images[:train],
-        train_labels=data.train_labels[:train],
-        val_images=data.val_images[:val],
-        val_labels=data.val_labels[:val],
-    )
-
-
 def part(data: ImageData, name: Literal["train", "val"], count: int | None, seed: int) -> ImageData:
     """``data`` with so many of its training or validation images, classes in proportion; None leaves it as it is."""
     images, labels = getattr(data, f"{name}_images"), getattr(data, f"{name}_labels")

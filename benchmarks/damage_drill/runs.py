@@ -76,7 +76,7 @@ def arguments(folder: Path, more: int = 0, observer: Observer = silent) -> dict[
     common = {"optimizer": "random", "trial_pruner": "none", "direction": "maximize"}
     asked: dict[str, Any] = {
         "pruning": Pruning(scorer="magnitude", ratio=0.5),
-        "search": Search(n_trials=TRIALS + more, confirm=2, refine=1, **common),
+        "search": Search(n_trials=TRIALS + more, confirm=2, **common),
     }
     if folder.name == CLIMBING:
         asked = {"budget": BUDGET + more, "search": Search(n_trials=TRIALS, **common)}

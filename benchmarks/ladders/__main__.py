@@ -1,7 +1,7 @@
 """What searches of several rungs choose, and the usual tricks at the same total cost, replayed on tables of trainings.
 
-Nothing is trained: the rows that `benchmarks.transfer` and `benchmarks.fidelity` have left are looked up, thousands of
-times in random orders. See benchmarks/README.md for what is counted, and what these tables cannot say.
+Nothing is trained: the rows that `benchmarks.transfer` and trainings of many perceptrons have left are looked up,
+thousands of times in random orders. See benchmarks/README.md for what is counted, and what these tables cannot say.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Tables of real trainings: what every way to train makes of each configuration, and what it costs.
 
-They are made of the rows that other experiments have left in ``benchmarks/results``; nothing is trained.
+They are made of rows that are in ``benchmarks/results``; nothing is trained. Those of the perceptrons are of an
+experiment that is gone, ``benchmarks.fidelity``, which commit 6578492 was the last to have.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ def of_transfer(base: str, rows: Iterable[Row]) -> Table:
     )
 
 
-def of_fidelity(path: Path) -> Table:
-    """The table of a file of `benchmarks.fidelity`; a training costs its epochs, of so much of the data."""
+def of_perceptrons(path: Path) -> Table:
+    """The table of a file of trained perceptrons; a training costs its epochs, of so much of the data."""
     found = json.loads(path.read_text(encoding="utf-8"))
     trainings, epochs = found["trainings"], found["scale"]["epochs"]
 
@@ -109,5 +110,5 @@ def load() -> list[Table]:
     return [
         *measured,
         *(table.at_cost(0.07) for table in measured),
-        *(of_fidelity(RESULTS / f"fidelity-{seed}.json") for seed in (0, 1)),
+        *(of_perceptrons(RESULTS / f"ladders-perceptron-{seed}.json") for seed in (0, 1)),
     ]

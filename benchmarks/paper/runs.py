@@ -95,9 +95,8 @@ class Bench:
             epochs=self.preset.epochs,
             run_dir=self.folder / _file_name(*parts),
             pruning=self._pruning(network, dataset, route, seed),
-            search=Search(
-                direction="maximize", n_trials=trials, confirm=0, optimizer=optimizer, trial_pruner="hyperband"
-            ),
+            search=Search(direction="maximize", n_trials=trials, optimizer=optimizer, trial_pruner="hyperband"),
+            ladder="paper",
             seed=seed,
             evaluate=job.evaluate,
             data=ScoringBatches(data, seed),

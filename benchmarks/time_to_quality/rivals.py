@@ -1,8 +1,8 @@
 """The arms of `benchmarks.time_to_quality`: ways to come from a network and its data to hyperparameters.
 
-Two are calls of the library: `ladder` is `prunetune.tune` as it is, `ours` its search of two rungs. The others are what
-its users would write without it: plain Optuna around the same train function. Those at the cost of one of ours begin
-trials as long as the seconds last that this took in the same seed.
+Two are calls of the library: `ladder` is `prunetune.tune` as it is, `paper` climbs the ladder of that name, of two
+rungs, the best three in full. The others are what its users would write without it: plain Optuna around the same train
+function. Those at the cost of one of ours begin trials as long as the seconds last that this took in the same seed.
 """
 
 from __future__ import annotations
@@ -266,8 +266,8 @@ def _climb(climb: Mapping[str, Any]) -> dict[str, Any]:
     return {"network": climb["network"], "trained": there, **said}
 
 
-def ours(task: Task, transfer: str = "mup") -> Found:
-    """TPE and Hyperband on the proxy, the best three confirmed on the base: `prunetune.tune` with two rungs."""
+def paper(task: Task, transfer: str = "mup") -> Found:
+    """TPE and Hyperband on the proxy, the best three in full on the base: `prunetune.tune` with the ladder "paper"."""
     preset = task.preset
     with tempfile.TemporaryDirectory() as folder:
         result = prunetune.tune(
@@ -281,6 +281,7 @@ def ours(task: Task, transfer: str = "mup") -> Found:
             search=Search(
                 direction="maximize", n_trials=preset.trials, confirm=CONFIRM, optimizer="tpe", trial_pruner="hyperband"
             ),
+            ladder="paper",
             seed=task.seed,
         )
     record = result.record
@@ -288,12 +289,12 @@ def ours(task: Task, transfer: str = "mup") -> Found:
     return Found(result.params, sum(record["search"]["trials"].values()), confirmed, record["search"]["epochs"])
 
 
-def ours_identity(task: Task) -> Found:
-    """Ours with `transfer="identity"`: the proxy trains with the hyperparameters as they are."""
-    return ours(task, "identity")
+def paper_identity(task: Task) -> Found:
+    """The ladder "paper" with `transfer="identity"`: the proxy trains with the hyperparameters as they are."""
+    return paper(task, "identity")
 
 
-OURS: Final = "ours"
+PAPER: Final = "paper"
 LADDER: Final = "ladder"
 
 
@@ -306,7 +307,7 @@ class Arm:
     """
 
     search: Callable[[Task], Found]
-    beside: str = OURS
+    beside: str = PAPER
     at_cost: bool = False
     rival: bool = True
     leaves_winner: bool = False
@@ -327,8 +328,8 @@ def _at_ladders_cost(search: Callable[[Task], Found], *, leaves_winner: bool = F
 
 ARMS: Final[Mapping[str, Arm]] = {
     "default": Arm(default, rival=False),  # the longest first
-    OURS: Arm(ours, rival=False),
-    "ours-identity": Arm(ours_identity, rival=False),
+    PAPER: Arm(paper, rival=False),
+    "paper-identity": Arm(paper_identity, rival=False),
     "quarter-of-the-trials": Arm(few_trials),
     "fewer-epochs": Arm(short, at_cost=True),
     "data-subset": Arm(subset, at_cost=True),

@@ -18,7 +18,7 @@ from benchmarks.common.command import provenance
 from benchmarks.common.pool import processes
 from benchmarks.common.reports import PlainReport
 from benchmarks.time_to_quality.cases import PRESETS, Preset
-from benchmarks.time_to_quality.rivals import ARMS, FINAL, Clock, Row, Task, ladder, ours, train
+from benchmarks.time_to_quality.rivals import ARMS, FINAL, Clock, Row, Task, ladder, paper, train
 
 Key: TypeAlias = tuple[int, str]
 """Seed and arm."""
@@ -88,7 +88,7 @@ def _prepare() -> None:
 def warm_up() -> None:
     """Load whatever a search loads on first use, ours and Optuna's, so that no arm pays for it."""
     small = replace(PRESETS["smoke"], trials=1, epochs=1)
-    for search in (ours, ladder):
+    for search in (paper, ladder):
         search(Task(small, small.load(0, "cpu"), 0, Clock("cpu")))
 
 

@@ -132,8 +132,7 @@ def test_numpy_that_raises_ends_no_optimizer_and_is_the_train_functions_own(opti
     assert handled == [raising] * 15
 
 
-@pytest.mark.parametrize("rungs", ["truncated", "reannealed"])
-def test_what_a_train_function_takes_out_of_its_hyperparameters_is_missed_by_nobody(rungs: Any, tmp_path: Path) -> None:
+def test_what_a_train_function_takes_out_of_its_hyperparameters_is_missed_by_nobody(tmp_path: Path) -> None:
     seen: list[float] = []
     events: list[Event] = []
 
@@ -144,7 +143,7 @@ def test_what_a_train_function_takes_out_of_its_hyperparameters_is_missed_by_nob
             report(seen[-1], epoch)
         return seen[-1]
 
-    search = replace(SMALL, trial_pruner="asha", rungs=rungs)
+    search = replace(SMALL, trial_pruner="asha")
     result = tiny_tune(tmp_path, train=popping, search=search, epochs=9, observer=events.append)
     assert result.record["search"]["trials"]["failed"] == 0
     assert result.params["lr"] == result.score == max(seen)
@@ -161,9 +160,9 @@ def test_a_proxy_objective_scores_alike_in_every_study() -> None:
     assert scores() == scores()
 
 
-@pytest.mark.parametrize("refine", [0, 3])
-def test_the_winner_is_trained_again_bit_for_bit(refine: int, tmp_path: Path) -> None:
-    result = tiny_tune(tmp_path, train=learn, search=replace(SMALL, refine=refine))
+@pytest.mark.parametrize("confirm", [0, 3])
+def test_the_winner_is_trained_again_bit_for_bit(confirm: int, tmp_path: Path) -> None:
+    result = tiny_tune(tmp_path, train=learn, search=replace(SMALL, confirm=confirm))
     random.seed(99)
     again = retrain(tmp_path, net, learn)
     assert (again.score, again.recorded, again.params) == (result.score, result.score, result.params)

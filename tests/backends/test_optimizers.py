@@ -264,7 +264,7 @@ def test_optunas_cma_learns_from_stopped_trials_and_pickles_nothing() -> None:
 
 
 def test_optunas_cma_begins_with_the_best_that_another_study_was_told() -> None:
-    """As `refine` tells the trials of the search: 30 of no generation, the best of them the last."""
+    """Whoever adds the trials of another study tells 30 of no generation, the best of them the last."""
     study, ranges = _study(sampler("optuna:cmaes", 3), "maximize"), {name: FloatDistribution(0, 1) for name in "xy"}
     for place in np.linspace(0.9, 0.3, 30):
         params = {"x": float(place), "y": 0.5}

@@ -71,7 +71,7 @@ def pages(folder: Path) -> None:
 
 SEARCH = "(SELECT trial_id FROM trials JOIN studies USING (study_id) WHERE study_name = 'search' AND number = 1)"
 FOUND: dict[str, tuple[Callable[[Path], None], str]] = {
-    **{f"no {key}": (without(key), "result.json is damaged") for key in ("time", "search", "cost", "winner")},
+    **{f"no {key}": (without(key), "result.json is damaged") for key in ("time", "search", "cost", "winner", "status")},
     **{f"{key} null": (null(key), "result.json is damaged") for key in ("time", "cost", "confirmation", "pruning")},
     "half a cost": (edited("result.json", lambda record: record["cost"]["base"].pop("flops")), "cost.base.flops"),
     "binary plan.json": (binary("plan.json"), "plan.json is damaged"),

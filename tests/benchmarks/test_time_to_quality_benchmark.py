@@ -28,7 +28,7 @@ from benchmarks.time_to_quality.report import comparison, difference, ratio, rep
 from benchmarks.time_to_quality.rivals import (
     ARMS,
     LADDER,
-    OURS,
+    PAPER,
     Clock,
     Found,
     PlainSearch,
@@ -66,24 +66,24 @@ def task(budget: float = math.inf, clock: Clock | None = None, seed: int = 0) ->
     return Task(SMOKE, SMOKE.load(seed, "cpu"), seed, clock or Clock("cpu"), budget)
 
 
-def test_all_arms_run_and_ours_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_arms_run_and_what_is_on_file_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, file = tmp_path / "rows.jsonl", tmp_path / "result.json"
     common = ["--scale", "smoke", "--seeds", "1", "--seed-from", "3", "--rows", str(rows)]
-    assert main([*common, "--arms", "ours", "ladder"]) == 0
-    ours, ladder = map(json.loads, rows.read_text().splitlines())
-    assert ours["proxy_epochs"] > 0
-    assert 1 <= ours["base_epochs"] <= 3 * 3  # what was confirmed
+    assert main([*common, "--arms", "paper", "ladder"]) == 0
+    paper, ladder = map(json.loads, rows.read_text().splitlines())
+    assert paper["proxy_epochs"] > 0
+    assert paper["base_epochs"] == 3 * 3  # the best three in full
     assert ladder["base_epochs"] == 3  # the winner's training
     predicted = sum(rung["entrants"] * rung["price"] for rung in ladder["rungs"])
     assert ladder["predicted_trainings"] == pytest.approx(predicted)
     assert ladder["trials"] == ladder["rungs"][0]["entrants"]
-    ours["search_cpu_seconds"], ladder["search_cpu_seconds"] = 0.2, 0.4  # so that the rivals have little to spend
+    paper["search_cpu_seconds"], ladder["search_cpu_seconds"] = 0.2, 0.4  # so that the rivals have little to spend
     ladder["final_cpu_seconds"] = 0.1
-    rows.write_text(json.dumps(ours) + "\n" + json.dumps(ladder) + "\n")
+    rows.write_text(json.dumps(paper) + "\n" + json.dumps(ladder) + "\n")
 
     assert main([*common, "--json", str(file), "--markdown"]) == 0
     made = [json.loads(line) for line in rows.read_text().splitlines()]
-    assert made[:2] == [ours, ladder]
+    assert made[:2] == [paper, ladder]
     assert sorted(each["arm"] for each in made) == sorted(ARMS)
     by_arm = {each["arm"]: each for each in made}
     assert {arm for arm, each in by_arm.items() if each["budget_seconds"] == 0.2} == {
@@ -102,17 +102,17 @@ def test_all_arms_run_and_ours_are_not_run_again(tmp_path: Path, capsys: pytest.
     assert found["seeds"] == [3]
     assert set(found["versions"][0]) >= {"torch", "optuna"}
     cost = {arm: each["search_cpu_seconds"] + each["final_cpu_seconds"] for arm, each in by_arm.items()}
-    assert found["two_rungs"]["speedup_total"] == pytest.approx(cost["default"] / cost["ours"])
+    assert found["two_rungs"]["speedup_total"] == pytest.approx(cost["default"] / cost["paper"])
     assert found["total_trainings"] == pytest.approx(0.4 / 0.1)
     assert found["speedup_total"] == pytest.approx(cost["default"] / by_arm["default"]["final_cpu_seconds"] / 4)
     assert set(found["rivals_at_our_cost"]) == trained_on_top | winner_is_there
     for mine, versus, random in (
         (ladder, found["rivals_at_our_cost"], "random@ladder"),
-        (ours, found["two_rungs"]["rivals"], "random"),
+        (paper, found["two_rungs"]["rivals"], "random"),
     ):
         points = versus[random]["accuracy_difference_points"]
         assert points == pytest.approx(100 * (mine["test_accuracy"] - by_arm[random]["test_accuracy"]))
-    assert "| ours-identity " in capsys.readouterr().out
+    assert "| paper-identity " in capsys.readouterr().out
 
 
 def test_the_ladder_leaves_a_winner_that_is_judged_and_not_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,13 +268,13 @@ def test_the_report_stops_where_it_is_told_and_at_scores_that_are_none() -> None
 
 def test_comparison_by_hand() -> None:
     """Ours 9 + 1 s and 11 + 1 s, theirs 43 + 1 s each: 88 / 22; points 80 - 81 and 84 - 82; seed 2 has no pair."""
-    rows = [row(0, "ours", 9, 0.80), row(1, "ours", 11, 0.84), row(0, "random", 43, 0.81), row(1, "random", 43, 0.82)]
-    found = comparison([*rows, row(2, "random", 1, 0.1)], "random", "cpu", mine=OURS)
+    rows = [row(0, "paper", 9, 0.80), row(1, "paper", 11, 0.84), row(0, "random", 43, 0.81), row(1, "random", 43, 0.82)]
+    found = comparison([*rows, row(2, "random", 1, 0.1)], "random", "cpu", mine=PAPER)
     assert found["speedup_total"] == pytest.approx(4.0)
     assert found["accuracy_difference_points"] == pytest.approx(0.5)
     assert found["paired_seeds"] == 2
     assert found["speedup_total_interval"] is None
-    assert comparison(rows, "default", "cpu", mine=OURS) == {}
+    assert comparison(rows, "default", "cpu", mine=PAPER) == {}
 
 
 def test_the_ladder_counts_in_full_trainings_and_its_last_is_the_winners() -> None:
@@ -319,7 +319,7 @@ def test_intervals_are_those_of_scipys_paired_bootstrap() -> None:
 
 
 def test_the_table_says_where_we_lose() -> None:
-    rows = [row(0, "default", 99, 0.80), row(0, "ours", 19, 0.79), row(0, "random", 19, 0.81)]
+    rows = [row(0, "default", 99, 0.80), row(0, "paper", 19, 0.79), row(0, "random", 19, 0.81)]
     text = report(result(rows), markdown=True)
     assert "met: 5.00 times as fast as the default in total (3 wanted)" in text
     assert "NOT MET: -1.00 points against the default (-0.3 allowed)" in text
@@ -329,21 +329,21 @@ def test_the_table_says_where_we_lose() -> None:
 def test_files_are_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     for seed, file in enumerate(files):
-        file.write_text("".join(json.dumps(row(seed, arm, 9, 0.5)) + "\n" for arm in ("ours", "default")))
+        file.write_text("".join(json.dumps(row(seed, arm, 9, 0.5)) + "\n" for arm in ("paper", "default")))
     out = tmp_path / "result.json"
     assert main(["--merge", *map(str, files), "--json", str(out)]) == 0
     assert json.loads(out.read_text())["seeds"] == [0, 1]
     with pytest.raises(SystemExit) as stopped:
         main(["--merge", str(files[0]), str(files[0])])
     assert stopped.value.code == 2
-    assert "seed 0, 'ours', is there twice" in capsys.readouterr().err
+    assert "seed 0, 'paper', is there twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("content", "options", "sentence"),
     [
-        (None, ["--arms", "random"], "'random' spends what 'ours' took, which is not known of seed 0"),
-        (json.dumps(row(0, "ours", 1, 0.5)).replace("digits", "cifar10"), [], "is of another preset"),
+        (None, ["--arms", "random"], "'random' spends what 'paper' took, which is not known of seed 0"),
+        (json.dumps(row(0, "paper", 1, 0.5)).replace("digits", "cifar10"), [], "is of another preset"),
         ('{"arm": "mine"}', [], "holds something else than rows of this benchmark"),
         ("{", [], "cannot be read"),
     ],
@@ -391,6 +391,6 @@ def test_one_at_a_time_goes_seed_by_seed(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(runs, "_prepare", lambda: None)
     rows = tmp_path / "rows.jsonl"
     common = ["--scale", "smoke", "--seeds", "2", "--rows", str(rows)]
-    assert main([*common, "--arms", "default", "ours"]) == 0
-    assert main([*common, "--arms", "random", "ours", "default"]) == 0
-    assert order == [(0, "default"), (0, "ours"), (1, "default"), (1, "ours"), (0, "random"), (1, "random")]
+    assert main([*common, "--arms", "default", "paper"]) == 0
+    assert main([*common, "--arms", "random", "paper", "default"]) == 0
+    assert order == [(0, "default"), (0, "paper"), (1, "default"), (1, "paper"), (0, "random"), (1, "random")]

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,11 +23,9 @@ from prunetune.backends.study.trial import Report
 from prunetune.checking.proxy_check import NETWORKS, CheckResult, check
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Event, PhaseStarted
-from prunetune.record.folder import RunFolder
+from prunetune.ladder.rung import Rung
 from prunetune.tuning.configurations import draw_configurations
-from prunetune.tuning.confirmations import PRIOR, grounds
-from prunetune.tuning.fidelity import Fidelity
-from prunetune.tuning.settings import Pruning, Search, Settings
+from prunetune.tuning.settings import Pruning, Search
 from prunetune.tuning.tuner import TuneResult, tune
 from tiny_tune import touch
 
@@ -35,7 +33,7 @@ INPUTS = torch.zeros(2, 6)
 SPACE = SearchSpace({"lr": Float(1e-3, 1.0, log=True), "steps": Int(1, 3)})
 HALF = Pruning(scorer="magnitude", ratio=0.5)
 QUARTER = Pruning(scorer="magnitude", ratio=0.25)
-SEARCH = Search(direction="maximize", n_trials=4, confirm="auto", optimizer="random", trial_pruner="none")
+SEARCH = Search(direction="maximize", n_trials=4, confirm=2, optimizer="random", trial_pruner="none")
 
 
 def net() -> nn.Module:
@@ -135,19 +133,12 @@ def test_the_record_says_what_was_trained(checked: Checked) -> None:
     assert len(set(seeds)) == 24
 
 
-def test_a_run_in_the_same_folder_knows(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:
-    trust = _tune(checked.copy(tmp_path / "run"), Train(clock)).record["trust"]
-    assert trust["basis"] == "the check, in which 8 configurations were trained on both"
-    assert trust["verdict"] == "use"
-    assert trust["missed"] == trust["missed_by_full_network"] < trust["level"] == 0.1
-    stored = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert stored["pruning"]["plan_sha256"] == checked.result.record["plan_sha256"]
-
-
-def test_a_check_of_another_proxy_is_not_believed(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:
-    trust = _tune(checked.copy(tmp_path / "run"), Train(clock), pruning=QUARTER).record["trust"]
-    assert trust["basis"] == "a prior, since the check in check.json was made with another pruning"
-    assert (trust["verdict"], trust["missed_by_full_network"]) == (None, None)
+def test_a_run_in_the_same_folder_has_the_proxy_that_was_checked(
+    checked: Checked, tmp_path: Path, clock: SimpleNamespace
+) -> None:
+    record = _tune(checked.copy(tmp_path / "run"), Train(clock)).record
+    assert record["pruning"]["plan_sha256"] == checked.result.record["plan_sha256"]
+    assert json.loads((tmp_path / "run" / "check.json").read_text()) == checked.result.record
 
 
 def test_a_proxy_that_says_the_opposite_is_not_to_be_used(
@@ -239,24 +230,28 @@ def test_a_check_that_was_stopped_goes_on(tmp_path: Path, clock: SimpleNamespace
     assert record["correlation"]["n"] == 4
 
 
-def test_a_proxy_is_checked_with_the_fidelity_of_its_trials(
+def test_a_rung_is_checked_with_its_share_of_the_epochs(
     checked: Checked, tmp_path: Path, clock: SimpleNamespace
 ) -> None:
-    """Steps take the same time on both networks, so that half of the cost is half of the epochs: 1 of 2."""
-    folder, train, half = checked.copy(tmp_path / "run"), Train(clock), Fidelity.for_budget(0.5)
-    result = _check(folder, train, configurations=4, fidelity=half)
+    """Half of the 2 epochs of a check. The full network was trained before."""
+    folder, train, half = checked.copy(tmp_path / "run"), Train(clock), Rung(None, epochs=0.5)
+    result = _check(folder, train, configurations=4, rung=half)
     assert [width for width, _ in train.calls] == [8] * 4
-    assert result.record["fidelity"] == {"resolution": 1, "epochs": 0.5, "data": 1}
+    assert result.record["rung"] == {"width": None, "epochs": 0.5, "resolution": 1, "data": 1}
     assert (result.record["proxy_epochs"], result.record["check_epochs"]) == (1, 2)
     assert result.cost_ratio == 8  # 2 epochs of 4 s over 1 of 1 s
-    settings = Settings(SPACE, 16, HALF, SEARCH, 0, Fidelity(epochs=0.48))
-    with RunFolder(folder) as opened:
-        assert grounds(settings, opened).basis.startswith("the check, in which 4")
-        other = grounds(replace(settings, fidelity=Fidelity(epochs=0.3)), opened)
-    assert other.basis == "a prior, since the check in check.json was made with another fidelity"
     again = Train(clock)
-    assert _check(folder, again, configurations=4, fidelity=half).record["plan_sha256"] == result.record["plan_sha256"]
+    assert _check(folder, again, configurations=4, rung=half).record["plan_sha256"] == result.record["plan_sha256"]
     assert again.calls == []
+
+
+def test_a_rung_may_have_a_width_of_its_own(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:
+    """A quarter, where the pruning leaves a half; which is then another proxy with the same full network."""
+    folder, train = checked.copy(tmp_path / "run"), Train(clock)
+    record = _check(folder, train, configurations=4, rung=Rung(1 / 4)).record
+    assert [width for width, _ in train.calls] == [4] * 4
+    assert record["rung"]["width"] == record["pruning"]["ratio"] == 0.25
+    assert record["plan_sha256"] != checked.result.record["plan_sha256"]
 
 
 def test_only_what_is_new_is_trained(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:
@@ -281,37 +276,15 @@ def test_configurations_fill_the_space_and_more_begin_with_the_same() -> None:
     assert sorted((point["a"], point["b"]) for point in few) == [(a, b) for a in "xy" for b in (1, 2, 3)]
 
 
-DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "a list": lambda record: [],
-    "nothing": lambda record: {},
-    "null": lambda record: None,
-    "no word": lambda record: {**record, "verdict": {}},
-    "text for a number": lambda record: {**record, "correlation": {**record["correlation"], "value": "high"}},
-    "beyond one": lambda record: {**record, "ceiling": {**record["ceiling"], "high": 1.5}},
-    "no keys": lambda record: {**record, "correlation": {"value": 0.5}},
-}
-
-
-@pytest.mark.parametrize("damage", [*DAMAGES, "not JSON"])
-def test_a_damaged_check_is_a_note(checked: Checked, tmp_path: Path, damage: str) -> None:
-    settings = Settings(SPACE, 16, HALF, SEARCH, 0)
-    record = checked.result.record
-    with RunFolder(tmp_path / "run") as folder:
-        folder.check.write_text(json.dumps(record))
-        assert grounds(settings, folder).basis.startswith("the check")
-        folder.check.write_text(json.dumps(DAMAGES[damage](record)) if damage in DAMAGES else "{")
-        known = grounds(settings, folder)
-    assert (known.proxy, known.ceiling) == (PRIOR, None)
-    assert known.basis == "a prior, since check.json is damaged; `prunetune check` writes it again"
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"configurations": 3}, "configurations is 3, but it must be a whole number of at least 4"),
         ({"check_epochs": 0}, "check_epochs is 0, but it must be a whole number of at least 1"),
         ({"check_epochs": 17}, "check_epochs is 17, but a trial has 16 epochs; check for fewer"),
-        ({"fidelity": "fastt"}, "unknown fidelity 'fastt' (did you mean 'fast'?)"),
+        ({"rung": {"epochs": 0.5}}, "rung is {'epochs': 0.5}, but it must be a prunetune.Rung, such as Rung(width=1/4"),
+        ({"rung": Rung(1 / 4, trials=9)}, "rung has trials, keep or controls, which are of a ladder; leave them out"),
+        ({"rung": Rung(None, resolution=0.5)}, "resolution is 0.5, but the example inputs are not images"),
         ({"seed": -1}, "seed is -1, but it must be"),
         (
             {"search": Search()},

@@ -102,6 +102,17 @@ def test_as_many_confirmations_as_it_took_were_those_that_there_are(make_run: Ma
     assert load_run(folder).rungs == 2
 
 
+@pytest.mark.parametrize("key", ["status", "direction", "time.total", "winner.score", "cost.proxy.step_seconds"])
+def test_a_finished_record_has_all_that_is_said_of_it(make_run: MakeRun, earlier: dict[str, Any], key: str) -> None:
+    *parents, last = key.split(".")
+    place = earlier
+    for name in parents:
+        place = place[name]
+    del place[last]
+    with pytest.raises(InputError, match=rf"is damaged \({re.escape(key)}: Field required\)"):
+        read_record(make_run(earlier) / "result.json")
+
+
 def test_a_record_that_cannot_be_read_as_a_ladder_names_what_is_wrong(
     make_run: MakeRun, earlier: dict[str, Any]
 ) -> None:

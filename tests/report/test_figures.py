@@ -179,8 +179,8 @@ def test_time_by_phase(run: Run) -> None:
     minutes = {trace.name: trace.x[0] for trace in figure.data}
     assert minutes == pytest.approx(
         {
-            "prune": 1.5 / 60,
-            "measure steps": 0.5 / 60,
+            "cut and time networks": 1.5 / 60,
+            "start the energy meter": 0.5 / 60,
             "rung 1": 1,
             "train in full": 28 / 60,
             "everything else": 10 / 60,

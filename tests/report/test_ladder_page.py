@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from synthetic_runs import RESULT, four_trials
-from test_page import page_of
+from test_page import figures_of, page_of
 
 from prunetune.report import load_run
 from prunetune.report.prose import lead
@@ -51,7 +51,10 @@ def text(make_run: Callable[..., Path]) -> str:
 def test_the_cost_stands_beside_the_customary_search(text: str) -> None:
     top = text[text.index("The answer") : text.index("With all digits")]
     assert "Trial 1 won: the only one of 5 configurations that went up the whole ladder, to the full network." in top
-    assert "The search cost 2.5 full trainings (25 s), the winner's own included." in top
+    assert (
+        "The search cost 2.5 full trainings (25 s), the winner's own included; cutting, timing and reports are not counted."
+        in top
+    )
     assert "50 trials of TPE with Hyperband on the full network, would have cost about 24 (4 min)." in top
 
 
@@ -75,3 +78,21 @@ def test_a_ladder_of_one_rung_is_the_full_network(make_run: Callable[..., Path])
     said = lead(load_run(folder)).sentence
     assert said == "Trial 1 won: the best of 5 configurations, all of them trained on the full network."
     assert "There is no rung below to compare with: the search was on the full network itself." in page_of(folder).text
+
+
+@pytest.mark.parametrize("rungs", [3, 1])
+def test_every_figure_has_its_place_on_the_page(make_run: Callable[..., Path], rungs: int) -> None:
+    """The script draws them all, and gives up all where one has none."""
+    page = page_of(make_run(climbed(rungs), four_trials()))
+    places = {attributes.get("id") for attributes in page.all("div")}
+    assert set(figures_of(page)) <= places
+
+
+def test_the_table_has_the_scores_of_those_that_went_up(text: str) -> None:
+    assert "Scores of those that went up trial rung 1 rung 2 rung 3 1" in text
+    table = text[text.index("Scores of those that went up") :]
+    assert table.index(" 0.9 ") < table.index(" 0 ")  # the winner's row is the first
+
+
+def test_it_says_how_it_is_decided_who_goes_on(text: str) -> None:
+    assert "the rank on the rung and half of the rank on the one below" in text

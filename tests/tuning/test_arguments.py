@@ -43,8 +43,6 @@ def call(name: str, run_dir: Path, **given: Any) -> object:
         ),
         ("check", {"pruning": {"flops": 0.1}}, "it must be a Pruning: write pruning=Pruning(flops=0.1)"),
         ("tune", {"pruning": "synflow"}, "pruning is 'synflow', but it must be a Pruning: write pruning=Pruning(…)"),
-        ("check", {"rung": {"epochs": 0.5}}, "rung is {'epochs': 0.5}, but it must be a prunetune.Rung, such as Rung("),
-        ("check", {"rung": prunetune.Rung(trials=4)}, "rung has trials, keep or controls, which are of a ladder; leave"),
         ("tune", {"search": {"trials": 3}}, "it must be a Search: write search=Search(…)"),
         ("compare", {"comparison": {"seeds": 2}}, "it must be a Comparison: write comparison=Comparison(seeds=2)"),
     ],

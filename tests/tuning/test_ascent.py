@@ -13,7 +13,7 @@ from torch import nn
 
 from prunetune import Float, Ladder, Report, Rung, Search, SearchSpace, tune
 from prunetune.events import silent
-from prunetune.tuning import ascent
+from prunetune.tuning import ascent, timetable
 
 LADDER = Ladder(Rung(width=1 / 2, epochs=1 / 3, trials=4, keep=2), Rung(width=1 / 2, keep=1), Rung())
 
@@ -39,7 +39,8 @@ def test_without_a_time_budget_no_rung_reads_its_trials_to_know_how_many_are_lef
 
     def limit(self: ascent.Ascent, place: int, study: optuna.Study) -> int:
         with monkeypatch.context() as within:
-            within.setattr(ascent, "finished_trials", reading(ascent.finished_trials))
+            for module in (ascent, timetable):
+                within.setattr(module, "finished_trials", reading(module.finished_trials))
             return whole(self, place, study)
 
     whole = ascent.Ascent.limit

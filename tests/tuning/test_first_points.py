@@ -14,7 +14,6 @@ from torch import nn
 
 from prunetune.backends import Categorical, Float, Int, SearchSpace
 from prunetune.backends.study.loop import run_trials
-from prunetune.backends.study.shrink_space import narrowed
 from prunetune.backends.study.study import StudySettings, open_study
 from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
@@ -82,16 +81,16 @@ def test_a_search_that_came_to_all_points_is_finished_and_says_why(tmp_path: Pat
     assert run(tmp_path, search=asked).already_finished
 
 
-def test_a_refinement_trains_no_point_of_a_small_space_twice_on_the_full_network(tmp_path: Path) -> None:
+def test_no_point_of_a_small_space_is_trained_twice_on_the_full_network(tmp_path: Path) -> None:
     on_base: Counter[tuple[float, int]] = Counter()
 
     def counted(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         on_base[params["lr"], params["steps"]] += width(model) == 16
         return train(model, params, report)
 
-    run(tmp_path, train=counted, search=replace(SMALL, n_trials=16, confirm=2, refine=16))
-    assert set(on_base.values()) <= {0, 1}
-    assert sum(on_base.values()) > 2
+    run(tmp_path, train=counted, search=replace(SMALL, n_trials=16, confirm=16))
+    assert len(on_base) == 6
+    assert set(on_base.values()) == {1}
 
 
 def test_what_failed_was_tried_and_what_was_stopped_by_hand_was_not(tmp_path: Path) -> None:
@@ -176,10 +175,10 @@ def test_more_may_be_confirmed_later(tmp_path: Path) -> None:
     assert again.record["confirmation"][0]["trial"] == before["confirmation"][0]["trial"]
     assert len(again.record["confirmation"]) == again.record["confirm"] == 3
     assert tiny_tune(tmp_path, search=replace(SMALL, confirm=3)).already_finished
-    with pytest.raises(InputError, match="started with confirm = 3, which can be raised, but now it is 2"):
+    with pytest.raises(InputError, match="started with search.confirm 3, now it is 2; continue it with the same or more"):
         tiny_tune(tmp_path, search=replace(SMALL, confirm=2))
-    with pytest.raises(InputError, match="started with confirm = 3, now it is 'auto'"):
-        tiny_tune(tmp_path, search=replace(SMALL, confirm="auto"))
+    with pytest.raises(InputError, match="started with search.confirm 3, now it is none"):
+        tiny_tune(tmp_path, search=replace(SMALL, confirm=None))
 
 
 def test_a_wider_space_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
@@ -202,13 +201,6 @@ def test_ranges_with_steps() -> None:
     for wrong in ({"step": 0}, {"step": -32}, {"step": 20}, {"step": 32, "log": True}, {"step": 0.5}):
         with pytest.raises(InputError, match="step"):
             Int(32, 128, **wrong)
-
-
-def test_a_narrowed_range_keeps_its_steps() -> None:
-    space = SearchSpace({"n": Int(0, 1000, step=100)})
-    found = narrowed(space, [{"n": n} for n in (300, 400, 500, 500)])
-    # the mean distance of neighbours is 200 / 3, so 300 - 67 to 500 + 67, out to whole steps
-    assert found == SearchSpace({"n": Int(200, 600, step=100)})
 
 
 def test_other_libraries_know_the_values_of_a_stepped_range() -> None:

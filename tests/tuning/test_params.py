@@ -209,12 +209,12 @@ def test_trials_that_failed_say_nothing(tmp_path: Path) -> None:
 
 
 def test_what_a_train_function_does_with_its_params_is_its_own_business(tmp_path: Path) -> None:
-    """Taken out one by one, in every training of a trial that is trained anew for each rung."""
+    """Taken out one by one, in the search as on the full network."""
 
     def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         return score(model, params.pop("lr") + params.pop("dropout"))
 
-    search = Search(direction="maximize", n_trials=3, confirm=1, optimizer="random", rungs="reannealed")
+    search = Search(direction="maximize", n_trials=3, confirm=1, optimizer="random")
     record = run(tmp_path, train, search=search).record
     assert record["search"]["trials"]["failed"] == 0
     assert set(record["winner"]["params"]) == {"lr", "dropout"}

@@ -11,7 +11,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import prunetune.engine
-from prunetune import Fidelity, Ladder, Rung, Search, plan
+from prunetune import Ladder, Pruning, Rung, Search, plan
 from prunetune.cli import app
 from prunetune.errors import InputError
 from prunetune.plugins.base import ChannelScores, Context
@@ -49,9 +49,11 @@ def test_time_is_that_of_so_many_steps() -> None:
 def test_two_rungs_are_the_ladder_that_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TIMES, "None", 0.1)
     search = Search(n_trials=20, confirm=2)
-    made = plan(net, example_inputs=INPUTS, epochs=4, search=search, fidelity=Fidelity(epochs=0.5))
-    assert made.ladder == Ladder(Rung(None, 0.5, trials=20, keep=2), Rung())
-    assert made.total == pytest.approx(20 * 0.1 / 2 + 2)
+    made = plan(net, example_inputs=INPUTS, epochs=4, search=search)
+    assert made.ladder == Ladder(Rung(None, trials=20, keep=2), Rung())
+    assert made.total == pytest.approx(20 * 0.1 + 2)
+    small = plan(net, example_inputs=INPUTS, epochs=4, pruning=Pruning(ratio=0.5), search=Search(n_trials=20))
+    assert small.ladder == Ladder(Rung(None, trials=20, keep=1), Rung())  # whoever sizes the proxy searches on it
 
 
 def test_all_widths_are_cut_by_one_scoring(monkeypatch: pytest.MonkeyPatch) -> None:

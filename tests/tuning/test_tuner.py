@@ -47,7 +47,7 @@ pytestmark = pytest.mark.filterwarnings("error:the train function left the model
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """What other tests are about is left out."""
-    if request.function is not test_a_users_own_network_with_defaults:
+    if request.function not in (test_a_users_own_network_with_defaults, test_trials_on_a_proxy_are_stopped_by_asha):
         make_quick(monkeypatch)
 
 
@@ -384,41 +384,60 @@ def test_inputs_that_do_not_fit_leave_a_folder_that_can_be_used(tmp_path: Path) 
 # The five lines of the issue, with nothing replaced
 
 
+EXAMPLES = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+LABELS = (EXAMPLES.sum(1) > 0).long()
+
+
+def accuracy_of(model: nn.Module) -> float:
+    return (model(EXAMPLES).argmax(1) == LABELS).float().mean().item()
+
+
+def learn(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+    optimizer = torch.optim.SGD(model.parameters(), lr=params["learning_rate"], weight_decay=params["weight_decay"])
+    accuracy = 0.0
+    for epoch in range(1, report.epochs + 1):
+        for rows in torch.arange(64).split(params["batch_size"]):  # type: ignore[no-untyped-call]
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(EXAMPLES[rows]), LABELS[rows])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        accuracy = accuracy_of(model)
+        report(accuracy, epoch)
+    return accuracy
+
+
 def test_a_users_own_network_with_defaults(tmp_path: Path) -> None:
-    inputs = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
-    labels = (inputs.sum(1) > 0).long()
-
-    def learn(model: nn.Module, params: dict[str, Any], report: Report) -> float:
-        optimizer = torch.optim.SGD(model.parameters(), lr=params["learning_rate"], weight_decay=params["weight_decay"])
-        accuracy = 0.0
-        for epoch in range(1, report.epochs + 1):
-            for rows in torch.arange(64).split(params["batch_size"]):  # type: ignore[no-untyped-call]
-                optimizer.zero_grad()
-                loss = nn.functional.cross_entropy(model(inputs[rows]), labels[rows])
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            accuracy = (model(inputs).argmax(1) == labels).float().mean().item()
-            report(accuracy, epoch)
-        return accuracy
-
+    """Which widths are worth a rung is up to the machine; that there are shorter trainings than full ones is not."""
     result = prunetune.tune(
         net,
         learn,
-        example_inputs=inputs[:1],
+        example_inputs=EXAMPLES[:1],
         epochs=3,
         run_dir=tmp_path,
         search=Search(direction="maximize", n_trials=12),
     )
     record = result.record
     assert record["status"] == "finished"
+    assert record["ladder"]["asked"]["ladder"] == "default"
+    first, *_, last = record["ladder"]["rungs"]
+    assert (first["entrants"], last["network"]) == (12, "the full network")
+    assert record["search"]["trials"]["complete"] == record["search"]["epochs"] == 12  # of one epoch each
+    assert record["confirmation"][0]["epochs"] == 3
+    assert record["cost"]["base"]["step_seconds"] > 0
+    assert 0.4 < result.score <= 1
+    model = net()
+    result.load_weights(model)
+    assert accuracy_of(model) == pytest.approx(result.score)
+    assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_trials_on_a_proxy_are_stopped_by_asha(tmp_path: Path) -> None:
+    search = Search(direction="maximize", n_trials=12)
+    record = prunetune.tune(
+        net, learn, example_inputs=EXAMPLES[:1], epochs=3, run_dir=tmp_path, search=search, ladder="paper"
+    ).record
     assert record["search"]["trials"]["pruned"] > 0
     note, *_, transfer = record["search"]["notes"]
     assert "never called report.param_groups" in transfer
     assert note.startswith("asha: 1 bracket, one trial in 3 goes on, stops after epoch: 1; expected ")
     assert note in (tmp_path / "report.html").read_text()
-    assert record["cost"]["base"]["step_seconds"] > 0
-    assert 0.4 < result.score <= 1
-    model = net()
-    result.load_weights(model)
-    assert (model(inputs).argmax(1) == labels).float().mean().item() == pytest.approx(result.score)
-    assert (tmp_path / "report.html").stat().st_size > 1000

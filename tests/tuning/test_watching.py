@@ -82,7 +82,7 @@ def test_whoever_watches_hears_of_every_wait_for_the_storage(tmp_path: Path, mon
         make(self, storage, name, observer=observer, **options)
 
     monkeypatch.setattr(PatientStorage, "__init__", noting)
-    tiny_tune(tmp_path / "run", search=replace(SMALL, refine=1))
+    tiny_tune(tmp_path / "run")
     shared = replace(SMALL, storage=f"sqlite:///{tmp_path}/shared.db")
     tiny_tune(tmp_path / "shared", search=shared)
     assert len(heard) > 4

@@ -18,7 +18,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import prunetune
-import prunetune.cli.launch
+import prunetune.cli.actions
 import prunetune.engine
 import prunetune.report
 from prunetune import Float, Int, Pruning, Search, SearchSpace, tune, work
@@ -26,9 +26,14 @@ from prunetune.backends.study.attributes import PLAN
 from prunetune.backends.study.study import open_study
 from prunetune.backends.study.trial import Report
 from prunetune.cli.app import app
+from prunetune.cli.config import parse_config
+from prunetune.cli.job import prepare
+from prunetune.cli.launch import _config_of
 from prunetune.errors import InputError, PlanError, SearchError
 from prunetune.events import Event, Notice
+from prunetune.training import ImageClassification
 from tests.cli.test_app import CONFIG
+from tests.cli.test_config import changed
 from tiny_tune import touch
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -204,6 +209,18 @@ def test_a_storage_of_no_kind_is_refused_before_anything_runs(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
+def test_workers_train_on_the_same_images_as_the_run() -> None:
+    """A tenth of the data is drawn by the seed of the search."""
+    config = parse_config(changed("search = {seed = 7}"))
+    job = config.model_dump(mode="json", exclude={"run"})
+    of_run, of_worker = prepare(config).train, prepare(_config_of(job, "cpu", None)).train
+    assert isinstance(of_run, ImageClassification)
+    assert isinstance(of_worker, ImageClassification)
+    one, other = of_run.data_at(1.0, 0.1).train_images, of_worker.data_at(1.0, 0.1).train_images
+    assert torch.equal(one, other)
+    assert of_worker.seed == 7
+
+
 # The command
 
 
@@ -247,7 +264,7 @@ def test_a_worker_that_is_stopped_records_its_trial_and_says_so(
         raise AssertionError("a signal is handled at once")
 
     monkeypatch.setattr(
-        prunetune.cli.launch, "join", lambda storage, study, **_: work(net, stopped, storage, resume="anyway")
+        prunetune.cli.actions, "join", lambda storage, study, **_: work(net, stopped, storage, resume="anyway")
     )
     ended = CliRunner().invoke(app, ["worker", "--study", url])
     assert ended.exit_code == status, ended.output

@@ -150,6 +150,7 @@ def check(
     check_resolution(problem.model_fn(), example_inputs, rung.resolution)
     cut = at_width(pruning, rung.width)
     settings = Settings(problem.space, problem.epochs, cut, search, problem.seed)
+    settings.study()  # raises InputError for unknown names
     wanted = whole_number("configurations", configurations, minimum=FEWEST)
     short = _check_epochs(check_epochs, problem.epochs)
     check_resume(resume)

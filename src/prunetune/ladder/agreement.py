@@ -77,7 +77,8 @@ def agreement(
     both = [id for id in below if id in above]
     watched = len(set(both) & set(controls))
     if len(both) < FEWEST or not watched:
-        why = f"{len(both)} configurations and {watched} controls on both rungs are too few to say how they agree."
+        controls_there = f"{watched} of them a control" if watched == 1 else f"{watched} of them controls"
+        why = f"{len(both)} configurations on both rungs, {controls_there}, are too few to say how these agree."
         return Agreement(len(both), watched, Estimate(None), "unknown", why)
     judged, truth = (np.array([scores[id] for id in both]) for scores in (below, above))
     spearman = rank_correlation(judged[None], truth)

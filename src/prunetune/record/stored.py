@@ -31,7 +31,10 @@ BEGUN: Final = (
 """What a run has written once it has begun. What stands before a question mark may be missing; a star is each entry."""
 LATER: Final = ("search", "winner")
 """What is in every record, null until it is known."""
-FINISHED: Final = (*BEGUN, "search", "winner")
+FINISHED: Final = (
+    *(*BEGUN, "search", "winner.trial", "direction"),
+    *(f"time.{phase}" for phase in ("search", "confirm", "total")),
+)
 
 
 def read_record(path: Path) -> Record | None:
@@ -49,7 +52,7 @@ def read_record(path: Path) -> Record | None:
     for name in LATER:
         if name not in stored:
             raise _damaged(path, name, "Field required")
-    for need in FINISHED if stored["status"] == "finished" else BEGUN:
+    for need in FINISHED if stored.get("status") == "finished" else BEGUN:
         for missing in _missing(stored, need.split(".")):
             raise _damaged(path, missing, "Field required")
     if wrong:

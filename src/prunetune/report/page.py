@@ -177,7 +177,7 @@ def _pictures(run: Run, album: Album) -> dict[str, Picture]:
     asked = {
         "ladder": (
             figures.ladder,
-            None,
+            tables.went_up(run),
             "Line plot: the score of each configuration on every rung that it came to, the winner marked.",
         ),
         "proxy_cost": (

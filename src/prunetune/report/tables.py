@@ -81,6 +81,21 @@ def ladder(run: Run) -> Table:
     return Table("The ladder", head, tuple(rows), note=note)
 
 
+def went_up(run: Run) -> Table:
+    """The score of every configuration on every rung that it came to, if that is more than the first."""
+    rungs = climbs(run)
+    up = dict.fromkeys(trial for each in reversed(rungs[1:]) for trial in each.scores)
+    controls = {row.trial for each in run.result.climbs for row in each.trained if row.control}
+    winner = run.result.winner.trial if run.result.winner else None
+    rows = tuple(
+        (f"{trial}{' (control)' if trial in controls else ''}", *(number(each.scores.get(trial)) for each in rungs))
+        for trial in up
+    )
+    head = ("trial", *(f"rung {place}" for place in range(1, len(rungs) + 1)))
+    marked = next((place for place, trial in enumerate(up) if trial == winner), None)
+    return limited(Table("Scores of those that went up", head, rows, marked=marked))
+
+
 def groups(run: Run) -> Table:
     """Channels before and after, by group."""
     found = run.result.pruning.groups if run.result.pruning else ()

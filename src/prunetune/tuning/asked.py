@@ -51,6 +51,13 @@ def settings_of(
     return settings
 
 
+def may_cut(settings: Settings) -> bool:
+    """Whether any rung may be of a network that is narrower than the full one."""
+    asked = settings.ladder
+    widths = {rung.width for rung in asked.rungs} if isinstance(asked, Ladder) else {*networks_of(asked)}
+    return bool(widths - {1.0, None}) or (None in widths and settings.pruning.ratio != 1)
+
+
 def _check_own(ladder: Ladder, search: Search, budget: float | str | None) -> None:
     if late := [n for n, rung in enumerate(ladder.rungs, 1) if n > 1 and rung.trials]:
         raise InputError(

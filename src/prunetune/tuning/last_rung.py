@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,7 @@ def train_in_full(run: TuningRun, ascent: Ascent) -> None:
 
     def update() -> None:
         run.journal.lap("confirm")
-        before = [each for each in run.record["confirmation"] if each["trial"] not in known]
-        run.record["confirmation"] = [*parts.confirmation_part(study, run.settings.space), *before]
+        run.record["confirmation"] = [*parts.confirmation_part(study, run.settings.space), *others]
         best = next(iter(top_trials(study, 1)), None)
         run.folder.drop_weights(best.number if best else None)
 
@@ -45,7 +45,7 @@ def train_in_full(run: TuningRun, ascent: Ascent) -> None:
     with open_study(run.folder.storage, CONFIRM_STUDY, settings, observer=run.observer, needs=CAME_UP) as study:
         run.journal.set_status("confirming")
         total = enqueue(study, coming)
-        known = {trial.user_attrs["search_trial"] for trial in study.get_trials(deepcopy=False)}
+        others = _of_elsewhere(run.record["confirmation"], parts.confirmation_part(study, run.settings.space))
         try:
             run_trials(
                 study,
@@ -67,7 +67,7 @@ def train_in_full(run: TuningRun, ascent: Ascent) -> None:
         run.journal.lap("confirm")
     chosen = plain(parts.choice(best.user_attrs["search_trial"], best, run.settings.space))
     winner = run.record["winner"]
-    if winner is None or winner["trial"] in known or _is_better(run, chosen, winner):
+    if winner is None or _is_same(chosen, winner) or _is_better(run, chosen, winner):
         _promote(run, chosen, run.folder.trial_weights(best.number))
     run.folder.drop_weights()
 
@@ -107,6 +107,17 @@ def _sum_up(run: TuningRun, trained: optuna.Study) -> None:
         "with Hyperband on the full network and the training of their winner take"
     )
     run.record["time"].update(search_on_base_estimate=customary * full, estimate_basis=basis)
+
+
+def _of_elsewhere(recorded: Sequence[Record], there: Sequence[Record]) -> list[Record]:
+    """Entries of trainings that are not in the study: what version 0.1 refined, whose numbers another may have now."""
+    known = {(each["trial"], each["base_score"]) for each in there}
+    return [each for each in recorded if (each["trial"], each["base_score"]) not in known]
+
+
+def _is_same(new: Record, old: Record) -> bool:
+    """Whether it is the same training; older records do not say its seed."""
+    return bool((new["trial"], new["score"]) == (old["trial"], old["score"]))
 
 
 def _is_better(run: TuningRun, new: Record, old: Record) -> bool:

@@ -18,7 +18,7 @@ from prunetune.events import Observer, Warned
 from prunetune.ladder.rung import Ladder
 from prunetune.pruning.checks import check_unmasked
 from prunetune.record.folder import RunFolder
-from prunetune.tuning.asked import settings_of
+from prunetune.tuning.asked import may_cut, settings_of
 from prunetune.tuning.energy import Meter
 from prunetune.tuning.fingerprint import Resume, check_resume
 from prunetune.tuning.problem import Problem
@@ -151,7 +151,7 @@ def tune(
     check_resume(resume)
     points = check_points("first", first, problem.space)
     base, pretrained = problem.full_network()
-    remarks = (pretrained,) if pretrained and pruning.ratio != 1 else ()
+    remarks = (pretrained,) if pretrained and may_cut(settings) else ()
     if pruning.weights != "sliced":
         check_unmasked(base)
     goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"

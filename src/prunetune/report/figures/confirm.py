@@ -39,8 +39,8 @@ def rank_correlation(run: Run) -> float | None:
 def confirmation(run: Run) -> go.Figure:
     """Score on the rung below against score on the full network, one point for each training, the winner a star."""
     rows = confirmed(run)
-    if not rows:
-        raise NothingToShow(_why_not(run))
+    if len(rows) < 2:
+        raise NothingToShow("One configuration came to a score on the full network." if rows else _why_not(run))
     figure = blank(
         f"Score on {run.below} against score on the full network",
         height=400,

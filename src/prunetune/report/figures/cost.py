@@ -102,8 +102,8 @@ def phase_seconds(run: Run) -> list[tuple[str, float, str]]:
     if time is None:
         return []
     named = [
-        ("prune", time.prune, LIGHT["prune"]),
-        ("measure steps", time.measure, LIGHT["pruned"]),
+        ("cut and time networks", time.prune, LIGHT["prune"]),
+        ("start the energy meter", time.measure, LIGHT["pruned"]),
         ("rung 1", time.search, LIGHT["kept"]),
         ("the rungs between", time.climb, LIGHT["pruned"]),
         ("train in full", time.confirm, LIGHT["best"]),

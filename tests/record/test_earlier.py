@@ -1,4 +1,4 @@
-"""Records of version 0.1, which knew no ladders: read as two rungs, and gone on with. Numbers are worked out by hand."""
+"""Records of version 0.1, which knew no ladders: read as two rungs, and gone on with. Numbers by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from prunetune.tuning.retraining import retrain
 from prunetune.tuning.settings import Pruning, Search, Settings
 from prunetune.tuning.tuner import TuneResult
 from tiny_ladder import Trainings
-from tiny_tune import HALF, SMALL, SPACE, make_quick, net, never, read_record as written, tiny_tune, width
+from tiny_tune import HALF, SMALL, SPACE, make_quick, net, never, tiny_tune, width
+from tiny_tune import read_record as written
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -55,8 +56,16 @@ def earlier(*, fidelity: float = 1.0, **options: Any) -> dict[str, Any]:
     return {
         "format": 1,
         "status": "finished",
-        **{"seed": 0, "epochs": 9, "n_trials": 20, "confirm": 2, "race": True, "refine": 0, "rungs": "truncated"},
-        **{"optimizer": "optuna:cmaes", "trial_pruner": "asha", "direction": "maximize"},
+        "seed": 0,
+        "epochs": 9,
+        "n_trials": 20,
+        "confirm": 2,
+        "race": True,
+        "refine": 0,
+        "rungs": "truncated",
+        "optimizer": "optuna:cmaes",
+        "trial_pruner": "asha",
+        "direction": "maximize",
         "space": {"lr": {"type": "float", "low": 0.001, "high": 1.0, "log": True}},
         "fidelity": shares,
         "pruning": {"plan_sha256": "0" * 64},
@@ -111,7 +120,9 @@ def _refined_winner(number: int, score: float) -> dict[str, Any]:
 
 def test_numbers_of_refined_trials_are_free_where_trials_were_interrupted() -> None:
     """A confirmed trial has number 23 of 20, since some were interrupted and came again."""
-    record = with_ladder(earlier(confirmation=[training(23)], refinement=refined(0.95), winner=_refined_winner(1, 0.95)))
+    record = with_ladder(
+        earlier(confirmation=[training(23)], refinement=refined(0.95), winner=_refined_winner(1, 0.95))
+    )
     assert [each["trial"] for each in record["confirmation"]] == [23, 24]
     assert record["winner"]["trial"] == 24
 
@@ -165,7 +176,8 @@ def test_a_record_with_a_ladder_and_one_that_has_not_begun_are_as_they_are() -> 
 
 
 @pytest.mark.parametrize(
-    "options", [{"cost": None}, {"refinement": 3}, {"time": None}, {"confirmation": [{"params": {}}]}, {"n_trials": "é"}]
+    "options",
+    [{"cost": None}, {"refinement": 3}, {"time": None}, {"confirmation": [{"params": {}}]}, {"n_trials": "é"}],
 )
 def test_a_damaged_one_is_one_sentence(options: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(earlier(**options)))

@@ -1,4 +1,4 @@
-"""Records of version 0.1, which knew no ladders, in the report and on the terminal: two rungs, the refined ones last."""
+"""Records of version 0.1, which knew no ladders, in the report and on the terminal: two rungs, the refined last."""
 
 from __future__ import annotations
 

@@ -96,3 +96,13 @@ def test_the_table_has_the_scores_of_those_that_went_up(text: str) -> None:
 
 def test_it_says_how_it_is_decided_who_goes_on(text: str) -> None:
     assert "the rank on the rung and half of the rank on the one below" in text
+
+
+def test_the_task_of_a_configuration_is_named(make_run: Callable[..., Path]) -> None:
+    folder = make_run(climbed(), four_trials())
+    (folder / "config.json").write_text('{"model": {"name": "resnet8"}, "data": {"name": "digits"}}')
+    text = page_of(folder).text
+    assert "Trial 1 won for resnet8 on digits: the only one of 5 configurations" in text
+    for damaged in ("[]", '{"model": 3}', "{"):
+        (folder / "config.json").write_text(damaged)
+        assert "Trial 1 won: the only one of 5" in page_of(folder).text

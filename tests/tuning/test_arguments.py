@@ -62,7 +62,10 @@ def test_an_argument_in_another_form_is_a_sentence(
         (lambda: Search(trials=5), "Search: unknown argument 'trials' (did you mean 'n_trials'?); known: confirm, "),
         (lambda: prunetune.Pruning(flop=0.1), "Pruning: unknown argument 'flop' (did you mean 'flops'?); known: depth"),
         (lambda: Comparison(seed=1), "Comparison: unknown argument 'seed' (did you mean 'seeds'?); known: config"),
-        (lambda: Search(refine=2), "Search: unknown argument 'refine'; known: confirm, direction, n_trials, optimizer, "),
+        (
+            lambda: Search(refine=2),
+            "Search: unknown argument 'refine'; known: confirm, direction, n_trials, optimizer, ",
+        ),
     ],
 )
 def test_an_option_that_there_is_not_is_a_sentence(make: Callable[[], object], message: str) -> None:

@@ -175,7 +175,9 @@ def test_more_may_be_confirmed_later(tmp_path: Path) -> None:
     assert again.record["confirmation"][0]["trial"] == before["confirmation"][0]["trial"]
     assert len(again.record["confirmation"]) == again.record["confirm"] == 3
     assert tiny_tune(tmp_path, search=replace(SMALL, confirm=3)).already_finished
-    with pytest.raises(InputError, match="started with search.confirm 3, now it is 2; continue it with the same or more"):
+    with pytest.raises(
+        InputError, match="started with search.confirm 3, now it is 2; continue it with the same or more"
+    ):
         tiny_tune(tmp_path, search=replace(SMALL, confirm=2))
     with pytest.raises(InputError, match="started with search.confirm 3, now it is none"):
         tiny_tune(tmp_path, search=replace(SMALL, confirm=None))

@@ -114,7 +114,10 @@ def test_a_larger_budget_goes_on_and_adds(tmp_path: Path) -> None:
         ({"ladder": "paper", "budget": 3}, "started with the ladder 'default', now it is 'paper'"),
         ({"ladder": SMALL, "search": MAXIMIZE}, "now it is 4 × 1/8 of the width, 1/3 of the epochs → 2 × 1/4 of the"),
         ({"budget": 3, "search": Search(**{**vars(MAXIMIZE), "n_trials": 7})}, "started with search.n_trials 8, now i"),
-        ({"search": Search(**{**vars(MAXIMIZE), "confirm": 2})}, "started with the ladder 'default', now it is 'paper'"),
+        (
+            {"search": Search(**{**vars(MAXIMIZE), "confirm": 2})},
+            "started with the ladder 'default', now it is 'paper'",
+        ),
         ({"budget": 3, "search": search, "epochs": 4}, "started with epochs = 3, now it is 4"),
     ):
         with pytest.raises(InputError, match=sentence):
@@ -272,7 +275,8 @@ def test_where_nobody_knows_the_steps_a_full_training_may_take_a_quarter_of_what
 ) -> None:
     """A trial takes 2.67 s, by which a full training takes 100 s, and 25 s at the least.
 
-    A tenth of 20 s is over after the first. With another trial and a full training it is (2.67 + .667 + 25) / .97 = 29.2.
+    A tenth of 20 s is over after the first. With another trial and a full training it is (2.67 + .667 + 25) / .97, which
+    is 29.2.
     """
     clock = Clock(monkeypatch)
     calls = Trainings()

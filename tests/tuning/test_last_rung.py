@@ -1,4 +1,4 @@
-"""The last rung, with learning curves that are written down: all are trained to their end, and the best of them wins."""
+"""The last rung, with learning curves that are written down: all are trained to their end, and the best wins."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_what_was_interrupted_is_trained_again_and_nothing_else(tmp_path: Path) 
 def test_one_killed_between_the_record_and_the_weights_finds_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, moves = prunetune.tuning.last_rung.os.replace, []
+    moves: list[str] = []
 
     def killed(source: Path, target: Path) -> None:
         moves.append(Path(source).name)
@@ -130,7 +130,7 @@ def test_one_killed_between_the_record_and_the_weights_finds_them(
         with pytest.raises(KeyboardInterrupt):
             tiny_tune(tmp_path, train=train)
     (moved,) = moves
-    assert (tmp_path / moved).exists() and real is prunetune.tuning.last_rung.os.replace
+    assert (tmp_path / moved).exists()
     result = tiny_tune(tmp_path, train=train)
     assert float(load_file(result.weights)["0.bias"][0]) == np.float32(result.params["lr"])
     assert not list(tmp_path.glob("weights-*-*"))

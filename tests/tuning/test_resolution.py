@@ -26,9 +26,7 @@ def test_a_network_runs_on_images_from_some_size_on() -> None:
     check_resolution(model, torch.randn(1, 3, 16, 16), 0.5)
     with pytest.raises(InputError) as caught:
         check_resolution(model, torch.randn(1, 3, 16, 16), 0.25)
-    assert str(caught.value).startswith(
-        "resolution is 0.25, but the network does not run on images of 4 pixels ("
-    )
+    assert str(caught.value).startswith("resolution is 0.25, but the network does not run on images of 4 pixels (")
     assert str(caught.value).endswith("; the smallest possible is 0.5 (8 pixels)")
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -83,7 +83,9 @@ def test_other_settings_on_the_same_folder_are_refused(options: dict[str, Any], 
 
 def test_fewer_trials_than_before_are_refused(tmp_path: Path) -> None:
     tiny_tune(tmp_path)
-    with pytest.raises(InputError, match="started with search.n_trials 4, now it is 3; continue it with the same or more"):
+    with pytest.raises(
+        InputError, match="started with search.n_trials 4, now it is 3; continue it with the same or more"
+    ):
         tiny_tune(tmp_path, search=replace(SMALL, n_trials=3))
 
 

@@ -1,4 +1,4 @@
-"""Rungs with a share of the images, the epochs and the data: who is told what, and what becomes of who does not heed it."""
+"""Rungs with a share of the images, the epochs and the data: who is told what, and what of who does not heed it."""
 
 from __future__ import annotations
 
@@ -175,7 +175,14 @@ def test_the_built_in_loop_heeds_all_three(digits: ImageData, tmp_path: Path) ->
 
 def _objective(train: Watched, rung: Any = LESS, **options: Any) -> Any:
     return prunetune.proxy_objective(
-        net, train, SPACE, example_inputs=IMAGES, epochs=4, rung=rung, direction="maximize", **{"pruning": HALF, **options}
+        net,
+        train,
+        SPACE,
+        example_inputs=IMAGES,
+        epochs=4,
+        rung=rung,
+        direction="maximize",
+        **{"pruning": HALF, **options},
     )
 
 

@@ -59,11 +59,12 @@ def _sentence(run: Run) -> str:
         return f"{name} is the best on {run.first} so far; nothing has been decided on the full network."
     if run.rungs == 1:
         return f"{name} won: the best of {len(run.trials)} configurations, all of them trained on the full network."
+    name += f" won for {clip(run.task, 80)}" if run.task else " won"
     trained = [row for row in run.result.confirmation or () if row.base_score is not None]
     first = run.result.ladder.rungs[0].entrants if run.result.ladder else len(run.trials)
     if len(trained) == 1:
-        return f"{name} won: the only one of {first} configurations that went up the whole ladder, to the full network."
-    return f"{name} won: the best of {len(trained)} on the full network, which went up from {first} configurations."
+        return f"{name}: the only one of {first} configurations that went up the whole ladder, to the full network."
+    return f"{name}: the best of {len(trained)} on the full network, which went up from {first} configurations."
 
 
 def _transfer(run: Run) -> str:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from prunetune.errors import InputError
 from prunetune.record.earlier import with_ladder
-from prunetune.record.folder import whole_path
+from prunetune.record.folder import read_json, whole_path
 from prunetune.record.schema import Choice, Confirmation, Params, Result
 from prunetune.record.sentences import compared_with, energy_sentence, first_network
 from prunetune.report.trials import Trial, read_trials
@@ -31,6 +31,8 @@ class Run:
     trials: tuple[Trial, ...] = ()
     confirm_trials: tuple[Trial, ...] = ()
     problems: tuple[str, ...] = ()
+    task: str = ""
+    """The names of model and data, where it was started from a configuration."""
 
     @property
     def finished(self) -> bool:
@@ -125,7 +127,7 @@ def load_run(run_dir: str | Path, *, storage: str | None = None) -> Run:
     confirm_trials: tuple[Trial, ...] = ()
     if not problem and result.confirmation:
         confirm_trials, _ = read_trials(folder / "study.db", CONFIRM_STUDY, storage=storage)
-    return Run(folder.resolve().name, result, trials, confirm_trials, tuple(problems))
+    return Run(folder.resolve().name, result, trials, confirm_trials, tuple(problems), _task(folder / "config.json"))
 
 
 def read_result(path: Path) -> Result:
@@ -154,3 +156,13 @@ def _with_ladder(stored: Any) -> Any:
         return with_ladder(stored)
     except (TypeError, ValueError, LookupError, AttributeError):
         return stored
+
+
+def _task(path: Path) -> str:
+    """Such as "resnet8 on digits", as far as a run's configuration says it."""
+    try:
+        stored = read_json(path) if path.stat().st_size <= MAX_RESULT_BYTES else None
+        named = [stored[table]["name"] for table in ("model", "data") if stored.get(table)] if stored else []
+    except (OSError, InputError, TypeError, LookupError, AttributeError):
+        return ""
+    return " on ".join(map(str, named))

@@ -252,12 +252,16 @@ def times(run: Run) -> Table:
 def settings(run: Run) -> Table:
     """What the run was asked to do."""
     result = run.result
-    pruning = result.pruning
+    pruning, asked = result.pruning, result.ladder.asked if result.ladder else None
     pairs: list[tuple[str, Any]] = [
+        ("task", clip(run.task) or None),
         ("seed", result.seed),
         ("score", BETTER[result.direction]),
         ("optimizer", result.optimizer),
         ("trial pruner", result.trial_pruner),
+        ("ladder", (asked.ladder if isinstance(asked.ladder, str) else "by hand") if asked else None),
+        ("budget, in full trainings", asked.trainings if asked else None),
+        ("budget, in seconds", asked.seconds if asked else None),
         ("trials on rung 1", result.n_trials),
         ("epochs of a full training", result.epochs),
         ("score that is good enough", result.target),

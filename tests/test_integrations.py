@@ -121,6 +121,6 @@ def test_mlflow_and_tensorboard_have_every_epoch(tmp_path: Path) -> None:
     assert full.data.tags["outcome"] == "complete"
     board = EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()
-    curve = board.Scalars("confirm/0")
+    curve = board.Scalars("train/0")
     assert [point.step for point in curve] == [1, 2]
     assert curve[-1].value == pytest.approx(full.data.metrics["score"])

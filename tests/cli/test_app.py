@@ -78,7 +78,7 @@ def test_a_run_shows_its_progress_in_plain_lines(finished: tuple[Path, str]) -> 
     lines = printed.splitlines()
     assert "Cutting and timing" in lines
     assert "Searching: 3 trials; higher is better" in lines
-    assert "Confirming on the full network: 2 trials; higher is better" in lines
+    assert "Training the best on the full network: 2 trials; higher is better" in lines
     assert re.search(r"^  trial \d+ \(3 of 3\): ", printed, re.MULTILINE)
     assert re.search(r"^  training 2 of 2: complete ", printed, re.MULTILINE)
 

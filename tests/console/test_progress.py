@@ -171,7 +171,7 @@ def test_a_log_tells_of_an_epoch_when_nothing_else_happened_for_long() -> None:
 
     lines = printed(events(), terminal=False, clock=clock).splitlines()
     assert lines == [
-        "Confirming on the full network: 2 trials",
+        "Training the best on the full network: 2 trials",
         "  training 1 of 2: 0.5 after epoch 2 of 9; about 2 min 00 s left",  # 15 s for 2/9 of 2 trainings: 16/9 left
     ]
 

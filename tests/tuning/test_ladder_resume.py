@@ -275,8 +275,8 @@ def test_where_nobody_knows_the_steps_a_full_training_may_take_a_quarter_of_what
 ) -> None:
     """A trial takes 2.67 s, by which a full training takes 100 s, and 25 s at the least.
 
-    A tenth of 20 s is over after the first. With another trial and a full training it is (2.67 + .667 + 25) / .97, which
-    is 29.2.
+    A tenth of 20 s is over after the first. With another trial and a full training it is (2.67 + .667 + 25) / .97,
+    which is 29.2.
     """
     clock = Clock(monkeypatch)
     calls = Trainings()

@@ -38,7 +38,7 @@ TITLES: Final[dict[Phase, str]] = {
     "check-again": "Checking: the full network with another seed",
     "search": "Searching",
     "climb": "Climbing: the best again, with more",
-    "confirm": "Confirming on the full network",
+    "confirm": "Training the best on the full network",
     "train": "Training the full network",
     "compare": "Comparing",
     "report": "Writing the report",

@@ -53,9 +53,9 @@ def cost_sentence(run: Run) -> str:
     would = run.result.time.search_on_base_estimate if run.result.time else None
     took = None if would is None else would * ladder.total / ladder.customary
     return (
-        f"The search cost {ladder.total:.3g} full trainings ({duration(took)}), the winner's own included; cutting, timing "
-        f"and reports are not counted. The customary search, {CUSTOMARY} on the full network, would have cost about "
-        f"{ladder.customary:.0f} ({duration(would)})."
+        f"The search cost {ladder.total:.3g} full trainings ({duration(took)}), the winner's own included; cutting, "
+        f"timing and reports are not counted. The customary search, {CUSTOMARY} on the full network, would have cost "
+        f"about {ladder.customary:.0f} ({duration(would)})."
     )
 
 

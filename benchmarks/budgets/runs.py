@@ -30,7 +30,7 @@ folder, budget, seed = sys.argv[1:]
 search = prunetune.Search(direction="maximize")
 budget = budget if budget[-1].isalpha() else float(budget)
 prunetune.tune(
-    own.MyNet, own.train, own.SPACE, example_inputs=own.IMAGES[:64], epochs=9, steps_per_epoch=19, search=search,
+    own.MyNet, own.train, own.SPACE, example_inputs=own.IMAGES[:64], epochs=36, steps_per_epoch=19, search=search,
     run_dir=folder, budget=budget, seed=int(seed), observer=prunetune.silent,
 )
 """

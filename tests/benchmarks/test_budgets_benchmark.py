@@ -13,7 +13,7 @@ from benchmarks.common import lines
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "SEARCH", runs.SEARCH.replace("epochs=9", "epochs=1"))
+    monkeypatch.setattr(runs, "SEARCH", runs.SEARCH.replace("epochs=36", "epochs=1"))
 
 
 def test_a_budget_in_full_trainings_is_killed_on_the_way_and_kept(tmp_path: Path) -> None:

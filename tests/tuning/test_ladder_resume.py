@@ -288,6 +288,32 @@ def test_where_nobody_knows_the_steps_a_full_training_may_take_a_quarter_of_what
     assert record["winner"]["score"] > 16
 
 
+def test_time_that_is_left_buys_a_larger_ladder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings take ten times as long until the first of the full network, and 100 s of a full one from then on.
+
+    By the first trials a full training takes 1,000 s, so that 1,300 s are a plan for little more than one. It ends long
+    before, and the rest pays for far more than the default ladder with its 64, which costs 4.2 of 100 s each.
+    """
+    clock = Clock(monkeypatch)
+    calls, heard = Trainings(), []
+
+    def busy_at_first(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        share = {2: STEPS["0.125"], 4: STEPS["0.25"], 8: STEPS["0.5"], 16: 1.0}[width(model)] * report.epochs / 3
+        wide = any(each == 16 for each, _, _ in calls.made) or width(model) == 16
+        clock.now += 100.0 * share * (1 if wide else 10)
+        return calls(model, params, report)
+
+    record = climb(tmp_path, busy_at_first, budget="1300s", observer=heard.append).record
+    first = [wide for wide, _, _ in calls.made].index(16)
+    assert first < 20
+    assert len(calls.rates(2)) > 64
+    assert 0.7 * 1300 < clock.now <= 1300
+    assert any(" s are left, since trainings took less than it seemed" in str(event) for event in heard)
+    assert record["winner"]["score"] == max(each["base_score"] for each in record["confirmation"])
+    again = climb(tmp_path, never, budget="1300s")
+    assert again.already_finished
+
+
 def test_a_first_trial_without_a_score_says_nothing_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,6 +231,8 @@ class LadderPart:
     costs: dict[str, Any] = field(default_factory=dict)
     networks: tuple[NetworkFile, ...] = ()
     full_seconds: float | None = None
+    reached: int | None = None
+    """The place of the highest rung that was begun; those below are as they are."""
     customary: float | None = None
     total: float | None = None
     """What all trainings came to, in trainings of the winner."""

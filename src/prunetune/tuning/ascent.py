@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from statistics import mean
 from typing import TYPE_CHECKING, Any, Final
 
 from prunetune.backends.study.loop import run_trials
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 SEARCH_STUDY: Final = "search"  # in the run folder
 CONFIRM_STUDY: Final = "confirm"
+SPENT: Final = 0.7
+"""A run that ends when less of its time budget is spent goes on with a larger plan."""
 
 
 class Ascent:
@@ -55,8 +58,7 @@ class Ascent:
         self._timetable = Timetable(run, made, costs, full_seconds, self._trained, self._write)
         self._written = made
         self._told: set[int] = set()  # rungs of which it was said that they end early
-        places = [place for place in range(1, self.last + 1) if begun and self._trained(place)]
-        self._reached = max(places, default=0)  # the highest rung that was begun: those below are as they are
+        self._reached = self._begun() if begun else 0  # the highest rung that was begun: those below are as they are
 
     @property
     def plan(self) -> Plan:
@@ -124,8 +126,13 @@ class Ascent:
 
     def among(self, place: int, study: optuna.Study, coming: Sequence[Climber], total: int) -> Callable[[], int]:
         """How many trials of the study there are to be, of the ``total`` that there would be with all who come up."""
-        self._reached = max(self._reached, place)
+        self._reached = self.run.record["ladder"]["reached"] = max(self._reached, place)
         return lambda: total - max(0, len(coming) - self.limit(place, study))
+
+    def _begun(self) -> int:
+        """The highest rung that an earlier start had begun."""
+        known: int | None = self.run.record["ladder"].get("reached")
+        return max((at for at in range(1, self.last + 1) if self._trained(at)), default=0) if known is None else known
 
     def climb(self) -> None:
         """Train on each rung between the first and the last those who come up to it."""
@@ -167,7 +174,8 @@ class Ascent:
             for place, (rung, entrants, price) in enumerate(zip(ladder.rungs, ladder.entrants, prices, strict=True))
         ]
         told = {"rungs": rungs, "reasons": [*self.plan.reasons]}
-        return {"plan": self.plan.to_record(), **told, "full_seconds": self._timetable.full_seconds}
+        known = {"full_seconds": self._timetable.full_seconds, "reached": self._reached}
+        return {"plan": self.plan.to_record(), **told, **known}
 
     def objective(self, place: int) -> Objective:
         """What trains on a rung below the last."""
@@ -283,14 +291,36 @@ def resumed_ascent(run: TuningRun) -> Ascent:
     (made, costs), asked = stored_plan(part, run.folder.path), run.settings.asked()
     if asked == part["asked"]:
         return Ascent(run, made, costs, networks, part["full_seconds"], begun=True)
-    budget, known = run.settings.budget, part["full_seconds"]
-    trainings = budget.trainings if known is None else budget.in_trainings(known * (1 + RESERVE))
+    return _larger(run, costs, networks, part["full_seconds"])
+
+
+def quicker_ascent(run: TuningRun) -> Ascent | None:
+    """A larger plan where much of a time budget is left, since trainings took less than they seemed to; else None."""
+    part, seconds = run.record["ladder"], run.settings.budget.seconds
+    full = [each["seconds"] for each in run.record["confirmation"] if each["outcome"] == "complete" and each["seconds"]]
+    if seconds is None or not full or run.journal.elapsed() > SPENT * seconds:
+        return None
+    costs, networks = stored_plan(part, run.folder.path)[1], run.ascent.networks
+    larger = _larger(run, costs, networks, mean(full))
+    if larger.plan.ladder.entrants[0] <= sum(run.record["search"]["trials"].values()):
+        return None
+    left = seconds - run.journal.elapsed()
+    run.observer(Notice(f"{left:.0f} s are left, since trainings took less than it seemed: {larger.plan}"))
+    return larger
+
+
+def _larger(
+    run: TuningRun, costs: Costs, networks: Mapping[float | None, PruningPlan], full_seconds: float | None
+) -> Ascent:
+    """The plan for the whole budget, judged anew on the way."""
+    budget, part = run.settings.budget, run.record["ladder"]
+    trainings = budget.trainings if full_seconds is None else budget.in_trainings(full_seconds * (1 + RESERVE))
     made = planned(run.settings, costs, trainings=trainings, steps_per_epoch=run.problem.steps)
     run.settings = run.settings.on(made.ladder)
     for each in run.record.get("climbs", ()):
         each["agreement"] = None
-    ascent = Ascent(run, made, costs, networks, known)
-    part.update(asked=asked, **ascent.record())
+    ascent = Ascent(run, made, costs, networks, full_seconds)
+    part.update(asked=run.settings.asked(), **ascent.record())
     return ascent
 
 

@@ -28,7 +28,7 @@ from prunetune.record.provenance import Record
 from prunetune.record.schema import CostPart, Result
 from prunetune.record.stored import read_record
 from prunetune.tuning import parts
-from prunetune.tuning.ascent import SEARCH_STUDY, Ascent, begun_ascent, read_plan, resumed_ascent
+from prunetune.tuning.ascent import SEARCH_STUDY, Ascent, begun_ascent, quicker_ascent, read_plan, resumed_ascent
 from prunetune.tuning.asked import resumed
 from prunetune.tuning.energy import Meter
 from prunetune.tuning.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
@@ -102,15 +102,23 @@ class TuningRun:
         self._note_differences(different)
         self.record.setdefault("id", uuid.uuid4().hex)
         with self.journal.recording():
-            with self.journal.metered("search"):
-                self._search(plan)
-                self.ascent.climb()
-            with self.journal.metered("confirm"):
-                self._train_in_full()
+            self._climb_all(plan)
+            while (larger := quicker_ascent(self)) is not None:
+                self._ascent, before = larger, self.record["search"]["trials"]
+                self._climb_all(plan)
+                if self.record["search"]["trials"] == before:
+                    break
             self._test()
             self.record["status"] = "finished"
         self._write_report()
         return self._result(already_finished=False)
+
+    def _climb_all(self, plan: PruningPlan) -> None:
+        with self.journal.metered("search"):
+            self._search(plan)
+            self.ascent.climb()
+        with self.journal.metered("confirm"):
+            self._train_in_full()
 
     def _train_in_full(self) -> None:
         if self._searched_in_full() and crown(self):

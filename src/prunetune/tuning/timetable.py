@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from prunetune.ladder.plan import Plan
     from prunetune.tuning.run import TuningRun
 
+RECENT: Final = 8
+"""So many trainings say what one takes now: the machine may have been busier, or less, before."""
 SURE: Final = 3
 """So many trials are waited for before a time budget is planned or refused,"""
 EARLY: Final = 0.1
@@ -52,6 +54,9 @@ class Timetable:
         self._costs = costs
         self._trained = trained
         self._changed = changed
+        self._is_known = full_seconds is not None  # from before this plan
+        self._before: dict[int, int] = {}
+        """How many trainings there were on a rung when this plan came to it: the machine may be another now."""
 
     def keep(self, place: int, study: optuna.Study) -> None:
         """Shrink what is to come to the time that is left, by the pace of the trainings on the rung."""
@@ -63,7 +68,7 @@ class Timetable:
         spent = self._spent(place, trained)
         if first and place == 0:
             self._made = self._planned(spent)
-        self.plan = self._made.shrunk(place, trained, spent=spent, left=self._left(place))
+        self.plan = self._made.shrunk(place, trained, spent=spent, left=self._left())
         self._changed()
 
     def settle(self, place: int) -> None:
@@ -72,7 +77,7 @@ class Timetable:
             return
         trained = self._trained(place)
         spent = self._spent(place, trained)
-        self.plan = self._made = self.plan.shrunk(place, trained, spent=spent, left=self._left(place))
+        self.plan = self._made = self.plan.shrunk(place, trained, spent=spent, left=self._left())
         self._changed()
 
     def widen(self, place: int) -> None:
@@ -93,7 +98,7 @@ class Timetable:
         """What there is for the rungs above, in full trainings."""
         budget = self._run.settings.budget
         if budget.seconds is not None:
-            return self._left(place)
+            return self._left()
         return math.inf if budget.trainings is None else budget.trainings - sum(self.plan.spending[: place + 1])
 
     def _planned(self, spent: float) -> Plan:
@@ -106,12 +111,12 @@ class Timetable:
         run = self._run
         made = partial(planned, run.settings, self._costs, steps_per_epoch=run.problem.steps)
         try:
-            return made(trainings=spent + self._left(0))
+            return made(trainings=spent + self._left())
         except InputError:
             asked, full, least = run.settings.budget.seconds or 0.0, self._surely(), least_budget(made)
             needed = (run.journal.elapsed() + (least - spent) * full) / (1 - RESERVE)
             if needed <= asked:
-                return made(trainings=max(least, spent + self._left(0) * (self.full_seconds or full) / full))
+                return made(trainings=max(least, spent + self._left() * (self.full_seconds or full) / full))
             raise InputError(
                 f"the budget is {asked:.4g} s, but a full training of the full network takes at least {full:.3g} s by "
                 f"the first trials, so the least is about {math.ceil(needed)} s; give more, and the run goes on, or "
@@ -127,26 +132,25 @@ class Timetable:
         return min(alone, predicted)
 
     def _seconds(self, place: int, study: optuna.Study) -> float | None:
-        """What a full training takes by the trainings of this rung; those that were stopped had fewer epochs.
+        """What a full training takes by the trainings of this rung since the plan was made; some were stopped early.
 
         Before one has come to a score it is what it was by the rung below; None on the first, of which the very first
         training is left out: in it much is done that is done once.
         """
         epochs = self.plan.ladder.rungs[place].of_epochs(self._run.settings.epochs)
         ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) in ("complete", "pruned")]
-        ended = ended[1:] if place == 0 and len(ended) > 1 else ended
+        ended = ended[self._before.setdefault(place, len(ended) if self._is_known else 0) :]
+        ended = (ended[1:] if place == 0 and len(ended) > 1 else ended)[-RECENT:]
         shares = sum((trial.user_attrs["epochs"] or epochs) / epochs for trial in ended) * self.plan.prices[place]
         if not shares:
             return self.full_seconds
         return sum(parts.train_seconds(trial) for trial in ended) / shares  # all else takes no longer on wider networks
 
-    def _left(self, place: int) -> float:
-        """What there is for a rung and those above, in full trainings: the time that is left and what is done above.
+    def _left(self) -> float:
+        """What there is time for, in full trainings; what is not training has its reserve.
 
-        What is not training has its reserve.
+        What an earlier, smaller plan has trained above is not counted: others may come up there now.
         """
         assert self.full_seconds is not None
         seconds = (self._run.settings.budget.seconds or 0.0) * (1 - RESERVE) - self._run.journal.elapsed()
-        entrants, prices = self.plan.ladder.entrants, self.plan.prices
-        above = (min(entrants[each], self._trained(each)) * prices[each] for each in range(place + 1, len(prices)))
-        return max(0.0, seconds / self.full_seconds) + sum(above)
+        return max(0.0, seconds / self.full_seconds)

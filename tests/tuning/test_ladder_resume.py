@@ -314,6 +314,20 @@ def test_time_that_is_left_buys_a_larger_ladder(tmp_path: Path, monkeypatch: pyt
     assert again.already_finished
 
 
+def test_time_that_buys_nothing_leaves_the_record_as_it_was_climbed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is trained for which the planner sees a use, and most of the time is left."""
+    clock = Clock(monkeypatch, full=1e-2)
+    record = climb(
+        tmp_path, clock.training(), budget="9999s", search=Search(**{**vars(MAXIMIZE), "n_trials": 9})
+    ).record
+    rungs, climbs = record["ladder"]["rungs"], record["climbs"]
+    trained = [sum(record["search"]["trials"].values()), *(len(each["trained"]) for each in climbs)]
+    assert [rung["entrants"] for rung in rungs[:-1]] == trained
+    assert all(each["agreement"] is not None for each in climbs)
+
+
 def test_a_first_trial_without_a_score_says_nothing_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

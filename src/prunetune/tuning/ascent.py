@@ -291,36 +291,43 @@ def resumed_ascent(run: TuningRun) -> Ascent:
     (made, costs), asked = stored_plan(part, run.folder.path), run.settings.asked()
     if asked == part["asked"]:
         return Ascent(run, made, costs, networks, part["full_seconds"], begun=True)
-    return _larger(run, costs, networks, part["full_seconds"])
+    return _gone_on(run, _whole_plan(run, costs, part["full_seconds"]), costs, networks, part["full_seconds"])
 
 
 def quicker_ascent(run: TuningRun) -> Ascent | None:
     """A larger plan where much of a time budget is left, since trainings took less than they seemed to; else None."""
-    part, seconds = run.record["ladder"], run.settings.budget.seconds
+    seconds, elapsed = run.settings.budget.seconds, run.journal.elapsed()
     full = [each["seconds"] for each in run.record["confirmation"] if each["outcome"] == "complete" and each["seconds"]]
-    if seconds is None or not full or run.journal.elapsed() > SPENT * seconds:
+    if seconds is None or not full or elapsed > SPENT * seconds:
         return None
-    costs, networks = stored_plan(part, run.folder.path)[1], run.ascent.networks
-    larger = _larger(run, costs, networks, mean(full))
-    if larger.plan.ladder.entrants[0] <= sum(run.record["search"]["trials"].values()):
+    costs = stored_plan(run.record["ladder"], run.folder.path)[1]
+    made = _whole_plan(run, costs, mean(full))
+    if made.ladder.entrants[0] <= sum(run.record["search"]["trials"].values()):
         return None
-    left = seconds - run.journal.elapsed()
-    run.observer(Notice(f"{left:.0f} s are left, since trainings took less than it seemed: {larger.plan}"))
-    return larger
+    run.observer(Notice(f"{seconds - elapsed:.0f} s are left, since trainings took less than it seemed: {made}"))
+    return _gone_on(run, made, costs, run.ascent.networks, mean(full))
 
 
-def _larger(
-    run: TuningRun, costs: Costs, networks: Mapping[float | None, PruningPlan], full_seconds: float | None
-) -> Ascent:
-    """The plan for the whole budget, judged anew on the way."""
-    budget, part = run.settings.budget, run.record["ladder"]
+def _whole_plan(run: TuningRun, costs: Costs, full_seconds: float | None) -> Plan:
+    """The plan for the whole budget, given what a full training takes, if that is known."""
+    budget = run.settings.budget
     trainings = budget.trainings if full_seconds is None else budget.in_trainings(full_seconds * (1 + RESERVE))
-    made = planned(run.settings, costs, trainings=trainings, steps_per_epoch=run.problem.steps)
+    return planned(run.settings, costs, trainings=trainings, steps_per_epoch=run.problem.steps)
+
+
+def _gone_on(
+    run: TuningRun,
+    made: Plan,
+    costs: Costs,
+    networks: Mapping[float | None, PruningPlan],
+    full_seconds: float | None,
+) -> Ascent:
+    """The way up a larger plan from the first rung on; its rungs are judged anew."""
     run.settings = run.settings.on(made.ladder)
     for each in run.record.get("climbs", ()):
         each["agreement"] = None
     ascent = Ascent(run, made, costs, networks, full_seconds)
-    part.update(asked=run.settings.asked(), **ascent.record())
+    run.record["ladder"].update(asked=run.settings.asked(), **ascent.record())
     return ascent
 
 

@@ -15,6 +15,8 @@ import prunetune.tuning.last_rung
 from prunetune.backends import Categorical
 from prunetune.backends.study.trial import Report
 from prunetune.events import Event, PhaseEnded, PhaseStarted, TrialEnded
+from prunetune.tuning.retraining import retrain
+from prunetune.tuning.settings import Pruning
 from prunetune.tuning.tuner import Search, TuneResult, tune
 from tiny_tune import HALF, INPUTS, make_quick, net, tiny_tune, touch, train, width
 
@@ -142,3 +144,18 @@ def test_the_best_of_a_confirmation_has_its_number_in_the_search(tmp_path: Path)
     (said,) = [event.message for event in events if isinstance(event, PhaseEnded) and event.phase == "confirm"]
     assert f"(trial {record['winner']['trial']})" in said
     assert record["winner"]["trial"] > 1  # else this shows nothing: two are confirmed
+
+
+def test_the_winner_of_a_search_on_the_full_network_is_trained_again(tmp_path: Path) -> None:
+    """There is no training besides the search's own, whose number and seed the winner has."""
+
+    def by_seed(model: nn.Module, params: dict[str, Any], report: Report) -> float:
+        score = params["lr"] + 0 * params["steps"] + report.seed / 2**40
+        report(score, report.epochs)
+        touch(model)
+        return float(score)
+
+    search = Search(direction="maximize", n_trials=3, optimizer="random", trial_pruner="none")
+    result = tiny_tune(tmp_path, by_seed, ladder="full", search=search, pruning=Pruning())
+    assert retrain(tmp_path, net, by_seed).score == result.score
+    assert retrain(tmp_path, net, by_seed, seed=7).score == result.params["lr"] + 7 / 2**40

@@ -89,7 +89,9 @@ def _training_of(record: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The training of the full network that won. Raises InputError for a damaged record."""
     try:
         winner = record["winner"]
-        trained = record["confirmation"]
+        if winner.get("seed") is not None:
+            return {"params": dict(winner["params"]), "seed": int(winner["seed"])}
+        trained = record["confirmation"]  # records of version 0.1 do not say it of the winner
         found = [e for e in trained if e["trial"] == winner["trial"] and e["base_score"] == winner["score"]]
         return {"params": dict(found[-1]["params"]), "seed": int(found[-1]["seed"])}
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:

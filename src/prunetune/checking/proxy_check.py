@@ -147,7 +147,6 @@ def check(
         write="search=prunetune.Search({})",
     )
     check_one("rung", rung)
-    check_resolution(problem.model_fn(), example_inputs, rung.resolution)
     cut = at_width(pruning, rung.width)
     settings = Settings(problem.space, problem.epochs, cut, search, problem.seed)
     settings.study()  # raises InputError for unknown names
@@ -155,6 +154,7 @@ def check(
     short = _check_epochs(check_epochs, problem.epochs)
     check_resume(resume)
     base, pretrained = problem.full_network()
+    check_resolution(base, example_inputs, rung.resolution)
     goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         if pretrained:

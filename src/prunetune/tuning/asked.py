@@ -29,10 +29,8 @@ def settings_of(
 ) -> Settings:
     """The settings of a run. Raises InputError for what does not go together, and for unknown names."""
     sizes = [f"pruning.{name}" for name in BUDGETS if getattr(pruning, name) is not None]
-    sizes += ["pruning.depth"] if pruning.depth else []
-    proxy = [*sizes, *(["search.confirm"] if search.confirm is not None else [])]
     if ladder is None:
-        ladder = "paper" if proxy else "default"
+        ladder = "paper" if sizes or search.confirm is not None else "default"
     elif isinstance(ladder, str):
         ladders.check(ladder)
     elif not isinstance(ladder, Ladder):

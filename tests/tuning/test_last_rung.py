@@ -159,3 +159,11 @@ def test_the_winner_of_a_search_on_the_full_network_is_trained_again(tmp_path: P
     result = tiny_tune(tmp_path, by_seed, ladder="full", search=search, pruning=Pruning())
     assert retrain(tmp_path, net, by_seed).score == result.score
     assert retrain(tmp_path, net, by_seed, seed=7).score == result.params["lr"] + 7 / 2**40
+
+
+@pytest.mark.parametrize(("ladder", "noted"), [("full", False), ("paper", True)])
+def test_the_transfer_is_a_matter_of_narrower_networks(tmp_path: Path, ladder: str, noted: bool) -> None:
+    search = Search(direction="maximize", n_trials=2, optimizer="random", trial_pruner="none")
+    pruning = HALF if ladder == "paper" else Pruning()
+    record = tiny_tune(tmp_path, ladder=ladder, search=search, pruning=pruning).record
+    assert any("transfer" in note for note in record["search"]["notes"]) == noted

@@ -71,7 +71,7 @@ def _transfer(run: Run) -> str:
     """By which rule the proxy took the hyperparameters; nothing of records that do not say it."""
     search = run.result.search
     rule = run.result.pruning.transfer if run.result.pruning else None
-    if rule is None or search is None or search.param_groups is None:
+    if rule is None or search is None or search.param_groups is None or run.rungs == 1:
         return ""
     said = transfer_sentence(clip(rule), search.param_groups, search.trials.get("complete", 0))
     return f"{said[:1].upper()}{said[1:]}." if said else ""

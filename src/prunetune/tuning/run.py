@@ -196,7 +196,9 @@ class TuningRun:
         def update() -> None:
             self.journal.lap("search")
             mistakes = (not_read_note(parts.not_read(study)), *unread_notes(study))
-            extra = (transfer_note(study, pruning.transfer), *mistakes, *self.record.get("anyway", ()))
+            narrower = self.ascent.plan.ladder.rungs[0].width != 1
+            transfer = transfer_note(study, pruning.transfer) if narrower else ""
+            extra = (transfer, *mistakes, *self.record.get("anyway", ()))
             before = (*study_notes(study, settings, self.settings.trials), *self.remarks)
             notes = (*before, *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])

@@ -115,7 +115,7 @@ def test_what_was_refined_follows_what_was_confirmed_and_is_counted_on_from_the_
 
 
 def _refined_winner(number: int, score: float) -> dict[str, Any]:
-    return {"trial": None, "refine_trial": number, "params": {"lr": 0.1}, "score": score, "seed": 1}
+    return {"trial": None, "refine_trial": number, "params": {"lr": 0.1}, "score": score}
 
 
 def test_numbers_of_refined_trials_are_free_where_trials_were_interrupted() -> None:

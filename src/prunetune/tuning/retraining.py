@@ -89,11 +89,11 @@ def _training_of(record: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The training of the full network that won. Raises InputError for a damaged record."""
     try:
         winner = record["winner"]
-        if winner.get("seed") is not None:
-            return {"params": dict(winner["params"]), "seed": int(winner["seed"])}
-        trained = record["confirmation"]  # records of version 0.1 do not say it of the winner
-        found = [e for e in trained if e["trial"] == winner["trial"] and e["base_score"] == winner["score"]]
-        return {"params": dict(found[-1]["params"]), "seed": int(found[-1]["seed"])}
+        training = winner
+        if trained := record["confirmation"]:  # else the search was of the full network, with the winner among its own
+            won = (winner["trial"], winner["score"])
+            training = [each for each in trained if (each["trial"], each["base_score"]) == won][-1]
+        return {"params": dict(training["params"]), "seed": int(training["seed"])}
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{folder / 'result.json'} is damaged ({error!r}); choose another run folder") from None
 

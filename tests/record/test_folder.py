@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from prunetune.errors import InputError
-from prunetune.record.folder import RunFolder, load_weights, save_weights
+from prunetune.record.folder import RunFolder, load_weights, save_weights, write_weights
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -278,14 +278,14 @@ def test_weights_go_into_modules_that_ask_for_the_version_of_their_format(tmp_pa
 
 def test_weights_are_replaced_as_a_whole(tmp_path: Path) -> None:
     with RunFolder(tmp_path) as folder:
-        folder.write_weights(nn.Linear(2, 2), folder.weights)
+        write_weights(nn.Linear(2, 2), folder.weights)
         before = folder.weights.read_bytes()
         broken = nn.Linear(2, 2)
         broken.register_buffer("sparse", torch.eye(2).to_sparse())
         with pytest.raises(
             InputError, match=r"the model's state 'sparse' is a torch.sparse_coo cpu; only dense tensors"
         ):
-            folder.write_weights(broken, folder.weights)
+            write_weights(broken, folder.weights)
         assert folder.weights.read_bytes() == before
         assert oct(folder.weights.stat().st_mode) == oct(folder.study.parent.joinpath("run.json").stat().st_mode)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from prunetune.data import ImageData, datasets
 from prunetune.errors import InputError
-from prunetune.record.folder import RunFolder
+from prunetune.record.folder import RunFolder, write_weights
 from prunetune.training import Execution, ImageClassification
 from prunetune.training.execution import deterministic
 from prunetune.training.image_classification import accuracy
@@ -82,7 +82,7 @@ def test_weights_are_as_anybody_expects_them_afterwards(digits: ImageData, stop:
         assert stop
     assert all(parameter.stride() == torch.empty(parameter.shape).stride() for parameter in model.parameters())
     with RunFolder(tmp_path / "run") as folder:
-        folder.write_weights(model, folder.trial_weights(0))
+        write_weights(model, folder.trial_weights(0))
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -249,7 +249,7 @@ def test_less_than_a_training_is_refused_after_the_first_trials_and_the_least_is
 
     By it alone a full training would take 212 s. After three 11 s are over, and two of them would have done, so the
     least is 11 - 2.67 + 100 and the 3 % that are kept: 108.3 / .97 = 111.7. That a full training takes its 100 s is
-    sure, since its 3 x 100 steps of 1 s would take longer.
+    sure, since its 3 x 10^9 steps of 1 s would take longer.
     """
     clock = Clock(monkeypatch)
     calls = Trainings()
@@ -261,10 +261,10 @@ def test_less_than_a_training_is_refused_after_the_first_trials_and_the_least_is
     with pytest.raises(
         InputError, match="the budget is 100 s, but a full training .* at least 100 s .* the least is about 112 s"
     ):
-        climb(tmp_path, clock.training(warming_up), budget="100s", steps_per_epoch=100)
+        climb(tmp_path, clock.training(warming_up), budget="100s", steps_per_epoch=10**9)
     assert calls.rates(2) == [rate for _, _, rate in calls.made]
     assert len(calls.made) == 3
-    result = climb(tmp_path, clock.training(warming_up), budget="112s", steps_per_epoch=100)
+    result = climb(tmp_path, clock.training(warming_up), budget="112s", steps_per_epoch=10**9)
     assert clock.now < 112
     assert len(calls.rates(2)) == 3
     assert result.record["winner"]["score"] > 16

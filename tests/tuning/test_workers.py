@@ -283,14 +283,14 @@ def test_a_run_with_two_processes_in_a_shared_storage(tmp_path: Path, url: str) 
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     log = (tmp_path / "run" / "worker-1.log").read_text()
-    assert "The search has all its trials; " in log, log
+    assert "There is nothing left to train; " in log, log
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     counts = record["search"]["trials"]
     assert counts["complete"] + counts["pruned"] + counts["diverged"] == 8
     for source in (path, tmp_path / "run"):  # on another machine, or later: nothing is left to do
         joined = CliRunner().invoke(app, ["worker", str(source), "--device", "cpu"])
         assert joined.exit_code == 0, joined.output
-        assert joined.stdout.endswith("The search has all its trials; 0 of them were run here.\n")
+        assert joined.stdout.endswith("There is nothing left to train; 0 were trained here.\n")
 
 
 def test_a_run_that_has_not_begun_is_one_sentence_and_leaves_its_folder_alone(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from prunetune.backends import Distribution
 from prunetune.backends.study.attributes import CONFIGURATION, PLAN
 from prunetune.backends.study.chunked_attributes import read_text, write_text
 from prunetune.backends.study.loop import run_trials
-from prunetune.backends.study.study import finished_trials, open_study, outcome
+from prunetune.backends.study.study import open_study, outcome
 from prunetune.checking.verdict import Verdict, too_few, verdict
 from prunetune.engine import PruningPlan, fresh_proxy
 from prunetune.errors import InputError, SearchError
@@ -34,16 +34,16 @@ from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record
 from prunetune.stats.ranks import RankCorrelation, spearman
 from prunetune.tuning import parts
-from prunetune.tuning.configurations import draw_configurations
+from prunetune.tuning.configurations import draw_configurations, queue, tried
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.objective import Objective, unread_notes
+from prunetune.tuning.order import digest
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.resolution import check_resolution
 from prunetune.tuning.settings import Pruning, Search, Settings, at_width
 from prunetune.tuning.transfer_notes import transfer_note
 from prunetune.tuning.types import ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
-from prunetune.tuning.worker import digest
 
 if TYPE_CHECKING:
     import optuna
@@ -260,12 +260,12 @@ class _Check:
         )
 
     def _train(self, study: optuna.Study, objective: Objective, settings: StudySettings, phase: Phase) -> None:
-        total = _enqueue(study, self.points)
+        total = queue(study, dict(enumerate(self.points)))
         run_trials(study, objective, settings, n_trials=total, phase=phase, observer=self.observer, retries=0)
 
     def _by_place(self, study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
         """The trial of each configuration that has a score or diverged, by its place in the sequence."""
-        return {place: trial for place, trial in _tried(study).items() if place < len(self.points)}
+        return {place: trial for place, trial in tried(study).items() if place < len(self.points)}
 
     def _judge(self, trials: Mapping[str, Mapping[int, optuna.trial.FrozenTrial]], known: Record) -> CheckResult:
         places = range(len(self.points))
@@ -297,7 +297,7 @@ class _Check:
         """A score of which more is better, -inf if the trial diverged, None if it has none."""
         if trial is None:
             return None
-        if _outcome(trial) == "diverged":
+        if outcome(trial) == "diverged":
             return -math.inf
         assert trial.value is not None
         return trial.value if self.settings.search.direction == "maximize" else -trial.value
@@ -326,31 +326,6 @@ def _digest(settings: Mapping[str, Any]) -> str:
     return digest(json.dumps(settings, sort_keys=True))[:12]
 
 
-def _outcome(trial: optuna.trial.FrozenTrial) -> str | None:
-    return outcome(trial)
-
-
-def _tried(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
-    """The last trial of each configuration that came to a score or diverged."""
-    trials = study.get_trials(deepcopy=False)
-    return {each.user_attrs[CONFIGURATION]: each for each in trials if _outcome(each) in ("complete", "diverged")}
-
-
-def _enqueue(study: optuna.Study, points: Sequence[dict[str, Any]]) -> int:
-    """Queue the configurations that have neither a score nor diverged; how many trials there will be in all.
-
-    One that failed is tried again at the next start, with another seed.
-    """
-    from optuna.trial import TrialState
-
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    known = {*_tried(study), *(trial.user_attrs[CONFIGURATION] for trial in waiting)}
-    queued = [place for place in range(len(points)) if place not in known]
-    for place in queued:
-        study.enqueue_trial(points[place], user_attrs={CONFIGURATION: place})
-    return len(finished_trials(study)) + len(waiting) + len(queued)
-
-
 def _correlation(first: Sequence[float | None], second: Sequence[float | None]) -> RankCorrelation | None:
     both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     return spearman([a for a, _ in both], [b for _, b in both])
@@ -369,7 +344,7 @@ def _cost_ratio(
 
 
 def _complete(trial: optuna.trial.FrozenTrial) -> bool:
-    return _outcome(trial) == "complete"
+    return outcome(trial) == "complete"
 
 
 def _entry(trial: optuna.trial.FrozenTrial | None) -> Record | None:
@@ -377,7 +352,7 @@ def _entry(trial: optuna.trial.FrozenTrial | None) -> Record | None:
         return None
     return {
         "score": trial.value if _complete(trial) else None,
-        "outcome": _outcome(trial),
+        "outcome": outcome(trial),
         "train_seconds": trial.user_attrs.get("train_seconds"),
         "epochs": trial.user_attrs.get("epochs"),
         "seed": trial.user_attrs.get("seed"),

@@ -92,7 +92,7 @@ def worker(source: Path | None, study: str | None, name: str | None, shown: Show
     url, called = search_of(source, study, name)
     with show_progress(console) as progress:
         ran = join(url, called, resume=shown.resume, source=source, observer=progress, **options)
-    _say(console, f"The search has all its trials; {ran} of them were run here.")
+    _say(console, f"There is nothing left to train; {ran} were trained here.")
 
 
 def _done(shown: Shown, job: Callable[..., R]) -> tuple[R, Console]:

@@ -211,10 +211,10 @@ def worker(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the search to begin.")] = 600.0,
     anyway: Anyway = False,
 ) -> None:
-    """Join the search of a run as one more process, on this or another machine, until the search has all its trials.
+    """Join the search of a run as one more process, on this or another machine, until there is nothing left to train.
 
-    Everything but the data comes out of the storage. Trials of workers that die are run again; the run itself trains
-    the best in full.
+    Everything but the data comes out of the storage. What workers that die were training is trained again; a
+    winner that is trained alone is trained by the run itself.
 
     Example: prunetune worker examples/run.toml
     """

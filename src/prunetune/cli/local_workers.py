@@ -1,4 +1,4 @@
-"""The other processes of ``prunetune run --workers``: started when the search begins, ended with it."""
+"""The other processes of ``prunetune run --workers``: they live while several configurations are trained."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ import torch
 from prunetune._utils.interrupts import OWNER
 from prunetune.cli.tables import Config
 from prunetune.errors import InputError
-from prunetune.events import Event, Notice, Observer, PhaseEnded, PhaseStarted
+from prunetune.events import Event, Notice, Observer, PhaseStarted
 from prunetune.record.folder import sqlite_url, whole_path
 from prunetune.training.devices import share_devices
 from prunetune.tuning.settings import Search
 
+SHARED: Final = ("search", "climb", "confirm")
+"""The phases that workers take part in."""
 GRACE_SECONDS: Final = 20.0  # to record the trial that a worker is in
 
 
 class LocalWorkers:
-    """The observer of a run that hands everything on to ``observer``, and has ``count`` workers during the search.
+    """Hands everything on to ``observer``, and has ``count`` workers while several are trained.
 
     What they print goes to ``worker-1.log``, … in the run folder. The cores are shared among them and this process,
     and so are the GPUs.
@@ -38,6 +40,7 @@ class LocalWorkers:
         self._count = count
         self._config = config
         self._observer = observer
+        self._threads = torch.get_num_threads()
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -47,25 +50,28 @@ class LocalWorkers:
         self._stop()
 
     def __call__(self, event: Event) -> None:
-        """Hand ``event`` on, and start or end the workers with the search."""
-        if (
-            isinstance(event, PhaseStarted)
-            and event.phase == "search"
-            and self._count
-            and event.done < (event.total or 0)
-        ):
-            self._start()
+        """Hand ``event`` on, and start or end the workers with what they share."""
+        if isinstance(event, PhaseStarted) and self._count:
+            if event.phase not in SHARED:
+                self._end()
+            elif not self._processes and event.done < (event.total or 0):
+                self._start()
         self._observer(event)
-        if isinstance(event, PhaseEnded) and event.phase == "search":
-            for number, process in enumerate(self._processes, 1):
-                with contextlib.suppress(subprocess.TimeoutExpired):  # it sees by itself that the search is over
-                    process.wait(GRACE_SECONDS)
-                if process.returncode:
-                    self._observer(Notice(f"worker {number} ended with status {process.returncode}, see its log"))
-            self._stop()
+
+    def _end(self) -> None:
+        """Wait until the workers have seen that there is nothing for them, and take their cores."""
+        if not self._processes:
+            return
+        for number, process in enumerate(self._processes, 1):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
+            if process.returncode:
+                self._observer(Notice(f"worker {number} ended with status {process.returncode}, see its log"))
+        self._stop()
+        torch.set_num_threads(self._threads)
 
     def _start(self) -> None:
-        threads = max(1, torch.get_num_threads() // (self._count + 1))
+        threads = max(1, self._threads // (self._count + 1))
         torch.set_num_threads(threads)
         config = self._config
         folder = whole_path("run.folder", config.run.folder)

@@ -41,10 +41,10 @@ from prunetune.record.provenance import Record
 from prunetune.report.comparison import write_comparison
 from prunetune.tuning.configurations import draw_configurations
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
+from prunetune.tuning.order import digest
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
-from prunetune.tuning.worker import digest
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs

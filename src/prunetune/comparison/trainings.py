@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from prunetune._utils.seeds import derive_seed
-from prunetune.backends.study.attributes import COMPARE_SECONDS, CONFIGURATION, TEST
+from prunetune.backends.study.attributes import COMPARE_SECONDS, TEST
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import finished_trials, open_study, outcome
 from prunetune.comparison.settings import Way
@@ -21,10 +21,12 @@ from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer
 from prunetune.record.folder import RunFolder
 from prunetune.tuning import parts
+from prunetune.tuning.configurations import queue, tried
 from prunetune.tuning.objective import Objective
+from prunetune.tuning.order import digest
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.types import TrainFunction
-from prunetune.tuning.worker import digest, kept_plan
+from prunetune.tuning.worker import kept_plan
 
 if TYPE_CHECKING:
     import optuna
@@ -96,16 +98,10 @@ class Trainings:
         """
         wanted = {key(point): dict(point) for point in points}
         with self._study(way, seed, "random") as (study, settings):
-            from optuna.trial import TrialState
-
-            waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-            known = {*_usable(study), *(trial.user_attrs[CONFIGURATION] for trial in waiting)}
-            new = [name for name in wanted if name not in known]
-            for name in new:
-                study.enqueue_trial(wanted[name], user_attrs={CONFIGURATION: name})
-            if new or waiting:
-                self._run(study, settings, way, seed, len(finished_trials(study)) + len(waiting) + len(new))
-            found = {**_failed(study), **_usable(study)}
+            total = queue(study, wanted)
+            if len(finished_trials(study)) < total:
+                self._run(study, settings, way, seed, total)
+            found = {**tried(study, ("failed",)), **tried(study)}
         return [self._trained(wanted[key(point)], found.get(key(point))) for point in points]
 
     def search(self, way: Way, seed: str, optimizer: str, trials: int) -> list[Trained]:
@@ -218,17 +214,3 @@ def _first(returned: object) -> float:
     for value in parts.tested(returned).values():
         return math.nan if value is None else value
     raise InputError("evaluate returned no value; it must return at least one, of which the first is taken")
-
-
-def _usable(study: optuna.Study) -> dict[str, optuna.trial.FrozenTrial]:
-    """The last trial of each configuration that came to a score or diverged."""
-    return _with(study, ("complete", "diverged"))
-
-
-def _failed(study: optuna.Study) -> dict[str, optuna.trial.FrozenTrial]:
-    return _with(study, ("failed",))
-
-
-def _with(study: optuna.Study, outcomes: Sequence[str]) -> dict[str, optuna.trial.FrozenTrial]:
-    trials = study.get_trials(deepcopy=False)
-    return {t.user_attrs[CONFIGURATION]: t for t in trials if CONFIGURATION in t.user_attrs and outcome(t) in outcomes}

@@ -19,17 +19,20 @@ FULL = (1.0, 1.0)
 class Costs:
     """Step times that were measured, as shares of the full network's, by width and resolution.
 
-    A training costs: its step's share x whole epochs / epochs of the full network x its share of the data.
+    A training costs: its step's share x whole epochs / epochs of the full network x its share of the data, and what
+    every trial takes besides. A full training of the full network costs 1.
 
-    >>> costs = Costs({(1 / 4, 1.0): 1 / 7}, epochs=9)
-    >>> round(costs.of(Rung(width=1 / 4, epochs=1 / 3)), 4)  # 1/7 x 3/9
-    0.0476
+    >>> costs = Costs({(1 / 4, 1.0): 1 / 7}, epochs=9, trial=0.001)
+    >>> round(costs.of(Rung(width=1 / 4, epochs=1 / 3)), 4)  # 1/7 x 3/9 + 0.001
+    0.0486
     """
 
     steps: Mapping[tuple[float | None, float], float]
     """(width, resolution) → share; the width None is the proxy of the run's ``pruning``."""
     epochs: int
     """Of the full network."""
+    trial: float = 0.0
+    """What a trial takes besides its training, storage above all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", whole_number("epochs", self.epochs, minimum=1))
@@ -62,6 +65,10 @@ class Costs:
 
     def of(self, rung: Rung) -> float:
         """What one training on ``rung`` costs."""
+        return self.of_training(rung) + (0.0 if rung.is_full else self.trial)
+
+    def of_training(self, rung: Rung) -> float:
+        """The same without what is no training."""
         return self.step(rung.width, rung.resolution) * rung.of_epochs(self.epochs) / self.epochs * rung.data
 
     def total(self, ladder: Ladder) -> float:
@@ -71,13 +78,13 @@ class Costs:
     def to_record(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
         steps = [{"width": w, "resolution": r, "ratio": ratio} for (w, r), ratio in self.steps.items()]
-        return {"epochs": self.epochs, "steps": steps}
+        return {"epochs": self.epochs, "steps": steps, "trial": self.trial}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """What ``to_record`` wrote."""
         steps = {(step["width"], step["resolution"]): step["ratio"] for step in record["steps"]}
-        return cls(steps, record["epochs"])
+        return cls(steps, record["epochs"], record.get("trial", 0.0))
 
 
 def _where(width: float | None, resolution: float) -> str:

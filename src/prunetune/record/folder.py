@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -133,13 +133,13 @@ class RunFolder:
 
     def trial_weights(self, number: int) -> Path:
         """Weights of one trial on the full network, while it may still win."""
-        return self.path / f"weights-trial-{number}.safetensors"
+        return trial_weights(self.path, number)
 
-    def drop_weights(self, keep: int | None = None) -> None:
-        """Delete the files of ``trial_weights``, but for that of the trial ``keep``."""
-        for path in self.path.glob("weights-trial-*.safetensors"):
-            if keep is None or path != self.trial_weights(keep):
-                path.unlink()
+    def drop_weights(self, numbers: Iterable[int] | None = None) -> None:
+        """Delete the files of ``trial_weights`` of these trials, or of all; workers may be writing others."""
+        every = self.path.glob("weights-trial-*.safetensors")
+        for path in every if numbers is None else map(self.trial_weights, numbers):
+            path.unlink(missing_ok=True)
 
     @property
     def storage(self) -> str:
@@ -158,11 +158,6 @@ class RunFolder:
     def read_json(self, path: Path) -> Any:
         """What ``write_json`` wrote; None if there is no such file. Raises InputError if it is damaged."""
         return read_json(path)
-
-    def write_weights(self, model: nn.Module, path: Path) -> None:
-        """``save_weights`` as a whole, like ``write_text``."""
-        with _clear_errors(self.path), _replacing(path) as temporary:
-            save_weights(model, temporary)
 
     def close(self) -> None:
         """Let other processes have the folder."""
@@ -191,6 +186,17 @@ class RunFolder:
             raise InputError(
                 f"{self.path} has format {marker.get('format')!r}; this prunetune reads and writes format {FORMAT}"
             )
+
+
+def trial_weights(folder: Path, number: int) -> Path:
+    """Where the weights of one trial on the full network are, in a run folder that others may have locked."""
+    return folder / f"weights-trial-{number}.safetensors"
+
+
+def write_weights(model: nn.Module, path: Path) -> None:
+    """``save_weights`` into a run folder as a whole: after a kill there is the old file or the new one."""
+    with _clear_errors(path.parent), _replacing(path) as temporary:
+        save_weights(model, temporary)
 
 
 def whole_path(what: str, path: object) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import finished_trials, open_study, outcome
 from prunetune.engine import PruningPlan
-from prunetune.errors import InputError, SearchError
+from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Notice
 from prunetune.ladder.agreement import agreement, axes_between, choose_controls
 from prunetune.ladder.costs import Costs
@@ -21,10 +22,10 @@ from prunetune.record.schema import AskedPart, LadderPart, NetworkFile, RungPart
 from prunetune.tuning import parts
 from prunetune.tuning.asked import stored_plan
 from prunetune.tuning.climbers import CAME_UP, Climber, climbers, enqueue, fates, in_order
-from prunetune.tuning.objective import Objective
+from prunetune.tuning.order import Order, digest
+from prunetune.tuning.rung_study import CONFIRM_STUDY, SEARCH_STUDY, nothing_at_work, published, rung_study
 from prunetune.tuning.survey import Survey, planned
 from prunetune.tuning.timetable import RESERVE, Timetable
-from prunetune.tuning.worker import digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +33,9 @@ if TYPE_CHECKING:
     import optuna
 
     from prunetune.backends.study.study import StudySettings
+    from prunetune.events import Phase
     from prunetune.tuning.run import TuningRun
 
-SEARCH_STUDY: Final = "search"  # in the run folder
-CONFIRM_STUDY: Final = "confirm"
 SPENT: Final = 0.7
 """A run that ends when less of its time budget is spent goes on with a larger plan."""
 
@@ -124,10 +124,11 @@ class Ascent:
             self.run.observer(Notice(f"rung {place + 1} ends after {len(trained)}: {why}"))
         return len(trained) if why else math.inf
 
-    def among(self, place: int, study: optuna.Study, coming: Sequence[Climber], total: int) -> Callable[[], int]:
-        """How many trials of the study there are to be, of the ``total`` that there would be with all who come up."""
+    def among(self, place: int, study: optuna.Study, coming: Sequence[Climber]) -> Callable[[], int]:
+        """Queue those who come up to a rung; how many trials of its study there are to be, asked before each."""
         self._reached = self.run.record["ladder"]["reached"] = max(self._reached, place)
-        return lambda: total - max(0, len(coming) - self.limit(place, study))
+        enqueue(study, coming, start=True)
+        return lambda: enqueue(study, coming) - max(0, len(coming) - self.limit(place, study))
 
     def _begun(self) -> int:
         """The highest rung that an earlier start had begun."""
@@ -177,52 +178,63 @@ class Ascent:
         known = {"full_seconds": self._timetable.full_seconds, "reached": self._reached}
         return {"plan": self.plan.to_record(), **told, **known}
 
-    def objective(self, place: int) -> Objective:
-        """What trains on a rung below the last."""
-        rung, problem, pruning = self.plan.ladder.rungs[place], self.run.problem, self.run.settings.pruning
-        if rung.width == 1:
-            return Objective(problem.model_fn, problem.train, resolution=rung.resolution, data=rung.data)
-        objective = Objective.on_proxy(
-            problem.model_fn,
-            problem.train,
-            self.networks[rung.width],
-            pruning.weights,
-            pruning.transfer,
-            resolution=rung.resolution,
-            data=rung.data,
-            observer=self.run.observer,
-        )
-        return replace(objective, unasked="") if place else objective  # the search has told it
+    def order(self, place: int, n_trials: int) -> Order:
+        """How to train on a rung."""
+        rung, pruning = self.plan.ladder.rungs[place], self.run.settings.pruning
+        plan = None if rung.width == 1 else self.networks[rung.width].to_json()
+        job = None if place else self.run.folder.read_json(self.run.folder.config)
+        shares = {"resolution": rung.resolution, "data": rung.data}
+        return Order(n_trials, pruning.weights, plan, pruning.transfer, job, **shares, keeps=rung.is_full)
+
+    def train_on(
+        self,
+        place: int,
+        study: optuna.Study,
+        settings: StudySettings,
+        wanted: Callable[[], int],
+        update: Callable[[], None],
+        phase: Phase,
+        *,
+        alone: bool = False,
+    ) -> None:
+        """Train on a rung until it has as many as are ``wanted``, with the workers that there are, unless ``alone``."""
+        run, order = self.run, self.order(place, wanted())
+        objective = order.objective(run.problem.model_fn, run.problem.train, run.observer, folder=run.folder.path)
+        if place:
+            objective = replace(objective, unasked="")  # the search has told it
+        if alone:
+            nothing_at_work(run, study)
+        try:
+            run_trials(
+                study,
+                objective,
+                settings,
+                n_trials=wanted if alone else published(run, study, order, wanted),
+                phase=phase,
+                observer=run.journal.after_trials(update),
+                after=self.after(place),
+                distinct=phase == "search",
+            )
+        finally:
+            with contextlib.suppress(StorageError):  # the record has what was known before it was gone
+                update()
 
     def _climb(self, place: int) -> None:
         def update() -> None:
             run.journal.lap("climb")
-            summary = plain(parts.climb_part(study, rung.describe(), controls, run.settings.space))
+            summary = plain(parts.climb_part(study, name, rung.describe(), controls, run.settings.space))
             known = {each["study"]: each for each in run.record.get("climbs", ())}
-            said = known.get(study.study_name, summary)["agreement"]
-            run.record["climbs"] = [*{**known, study.study_name: {**summary, "agreement": said}}.values()]
+            said = known.get(name, summary)["agreement"]
+            run.record["climbs"] = [*{**known, name: {**summary, "agreement": said}}.values()]
 
-        run, rung, settings = self.run, self.plan.ladder.rungs[place], self.settings(place)
+        run, rung = self.run, self.plan.ladder.rungs[place]
+        settings, name = self.settings(place), self.study_name(place)
         coming = self.coming(place)
         controls = [each.number for each in coming[self.plan.ladder.rungs[place - 1].keep :]]
-        storage, name = run.folder.storage, self.study_name(place)
-        with open_study(storage, name, settings, observer=run.observer, needs=CAME_UP) as study:
+        with rung_study(run, name, settings) as study:
             run.journal.set_status("climbing")
             run.observer(Notice(f"rung {place + 1} of {self.last + 1}: {rung.describe()}"))
-            total = enqueue(study, coming)
-            try:
-                run_trials(
-                    study,
-                    self.objective(place),
-                    settings,
-                    n_trials=self.among(place, study, coming, total),
-                    phase="climb",
-                    observer=run.journal.after_trials(update),
-                    retries=0,  # what was interrupted is queued above, at the next start
-                    after=self.after(place),
-                )
-            finally:
-                update()
+            self.train_on(place, study, settings, self.among(place, study, coming), update, "climb")
             there = climbers(study)
         if not any(each.result.may_go_on for each in there):
             raise SearchError(f"no training on the rung with {rung.describe()} came to a score; {fates(there)}")

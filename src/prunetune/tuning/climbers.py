@@ -7,18 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from optuna.trial import TrialState
-
+from prunetune.backends.samplers.history import unrepeated
+from prunetune.backends.study.attributes import GIVEN_UP, PROXY_SCORE, SEARCH_TRIAL
+from prunetune.backends.study.claims import may_be_repeated
 from prunetune.backends.study.study import finished_trials, outcome, top_trials
 from prunetune.events import outcome_in_words
 from prunetune.ladder.promotion import RungResult, ranked
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
     from prunetune._utils.checks import Direction
 
-CAME_UP: Final = {"search_trial": int, "proxy_score": float}
+CAME_UP: Final = {SEARCH_TRIAL: int, PROXY_SCORE: float}
 """User attributes of every trial above the first rung: its number there, and its score on the rung below."""
 
 
@@ -38,7 +40,7 @@ def climbers(study: optuna.Study) -> list[Climber]:
     for trial in study.get_trials(deepcopy=False):
         ended = outcome(trial)
         if ended in ("complete", "pruned", "diverged", "failed") and trial.params:
-            number = trial.user_attrs.get("search_trial", trial.number)
+            number = trial.user_attrs.get(SEARCH_TRIAL, trial.number)
             reported = trial.intermediate_values
             last = reported[max(reported)] if reported else None
             score = trial.value if ended == "complete" else last
@@ -56,21 +58,33 @@ def in_order(here: Iterable[Climber], below: Iterable[Climber], direction: Direc
     return list(found.values())
 
 
-def enqueue(study: optuna.Study, coming: Sequence[Climber]) -> int:
+def enqueue(study: optuna.Study, coming: Sequence[Climber], *, start: bool = False) -> int:
     """Queue those that were not trained in ``study`` yet; returns how many trials there will be in all.
 
-    Where all were tried and none came to a score, all are queued again, with new seeds: this is another start, and the
-    search is worth more than what failed.
+    At the ``start`` also those whose workers died too often. Where all were tried and none came to a score, all are
+    queued again, with new seeds: this is another start, and the search is worth more than what failed.
     """
-    finished = finished_trials(study)
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    tried = {trial.user_attrs["search_trial"] for trial in (*finished, *waiting)}
-    again = not waiting and not top_trials(study, 1) and tried.issuperset(each.number for each in coming)
+    finished, going = finished_trials(study), _on_their_way(study)
+    gone = [] if start else [trial for trial in study.get_trials(deepcopy=False) if trial.user_attrs.get(GIVEN_UP)]
+    tried = {trial.user_attrs[SEARCH_TRIAL] for trial in (*finished, *going, *gone)}
+    again = start and not going and not top_trials(study, 1) and tried.issuperset(each.number for each in coming)
     queued = [each for each in coming if again or each.number not in tried]
     for each in queued:
-        notes = {"search_trial": each.number, "proxy_score": each.result.score}
+        notes = {SEARCH_TRIAL: each.number, PROXY_SCORE: each.result.score}
         study.enqueue_trial(dict(each.params), user_attrs=notes)
-    return len(finished) + len(waiting) + len(queued)
+    return len(finished) + len(going) + len(queued)
+
+
+def expected(study: optuna.Study) -> int:
+    """How many trials of a rung above the first there will be of those that its study knows of."""
+    return len(finished_trials(study)) + len(_on_their_way(study))
+
+
+def _on_their_way(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that came up and wait or run, or whose worker died and that are tried again."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if SEARCH_TRIAL in trial.user_attrs]
+    again = [trial for trial in unrepeated(trials) if may_be_repeated(trial)]
+    return [trial for trial in trials if not trial.state.is_finished()] + again
 
 
 def fates(there: Sequence[Climber]) -> str:

@@ -5,27 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from prunetune.backends.study.loop import run_trials
-from prunetune.backends.study.study import open_study, outcome, top_trials
+from prunetune.backends.study.attributes import SEARCH_TRIAL
+from prunetune.backends.study.study import outcome, top_trials
 from prunetune.errors import SearchError
 from prunetune.events import outcome_in_words
 from prunetune.record.schema import plain
 from prunetune.tuning import parts
-from prunetune.tuning.ascent import CONFIRM_STUDY, SEARCH_STUDY, Ascent
-from prunetune.tuning.climbers import CAME_UP, enqueue
+from prunetune.tuning.ascent import Ascent
+from prunetune.tuning.climbers import enqueue
 from prunetune.tuning.customary import CUSTOMARY_TRIALS, customary_trainings
-from prunetune.tuning.objective import Objective
+from prunetune.tuning.rung_study import CONFIRM_STUDY, SEARCH_STUDY, nothing_at_work, rung_study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import optuna
-    from torch import nn
 
-    from prunetune.backends.study.trial import Report
-    from prunetune.events import Phase
     from prunetune.record.provenance import Record
     from prunetune.tuning.run import TuningRun
 
@@ -37,35 +35,27 @@ def train_in_full(run: TuningRun, ascent: Ascent) -> None:
         run.journal.lap("confirm")
         run.record["confirmation"] = [*parts.confirmation_part(study, run.settings.space), *others]
         best = next(iter(top_trials(study, 1)), None)
-        run.folder.drop_weights(best.number if best else None)
+        drop_losers(run, study, best)
 
-    settings = replace(ascent.settings(ascent.last), optimizer="random", trial_pruner="none")
-    coming = ascent.coming(ascent.last)
-    phase: Phase = "train" if len(coming) == 1 else "confirm"
-    with open_study(run.folder.storage, CONFIRM_STUDY, settings, observer=run.observer, needs=CAME_UP) as study:
+    last = ascent.last
+    settings = replace(ascent.settings(last), optimizer="random", trial_pruner="none")
+    coming = ascent.coming(last)
+    alone = len(coming) == 1
+    with rung_study(run, CONFIRM_STUDY, settings) as study:
         run.journal.set_status("confirming")
-        total = enqueue(study, coming)
         others = _of_elsewhere(run.record["confirmation"], parts.confirmation_part(study, run.settings.space))
-        try:
-            run_trials(
-                study,
-                on_base(run),
-                settings,
-                n_trials=ascent.among(ascent.last, study, coming, total) if ascent.last else total,
-                phase=phase,
-                observer=run.journal.after_trials(update),
-                retries=0,  # what was interrupted is queued above, at the next start
-            )
-        finally:
-            update()
+        wanted = ascent.among(last, study, coming) if last else partial(enqueue, study, coming)
+        ascent.train_on(last, study, settings, wanted, update, "train" if alone else "confirm", alone=alone)
+        nothing_at_work(run, study)
         best = next(iter(top_trials(study, 1)), None)
-        if best is None:
-            ends = ((x["trial"], outcome_in_words(x["outcome"]), x["message"]) for x in run.record["confirmation"])
-            fates = "; ".join(f"trial {number} {end}: {message}" for number, end, message in ends)
-            raise SearchError(f"no training of the full network came to a score ({fates})")
-        _sum_up(run, study)
+        if best is not None:
+            _sum_up(run, study)
         run.journal.lap("confirm")
-    chosen = plain(parts.choice(best.user_attrs["search_trial"], best, run.settings.space))
+    if best is None:
+        ends = ((x["trial"], outcome_in_words(x["outcome"]), x["message"]) for x in run.record["confirmation"])
+        fates = "; ".join(f"trial {number} {end}: {message}" for number, end, message in ends)
+        raise SearchError(f"no training of the full network came to a score ({fates})")
+    chosen = plain(parts.choice(best.user_attrs[SEARCH_TRIAL], best, run.settings.space))
     winner = run.record["winner"]
     if winner is None or _is_same(chosen, winner) or _is_better(run, chosen, winner):
         _promote(run, chosen, run.folder.trial_weights(best.number))
@@ -74,7 +64,8 @@ def train_in_full(run: TuningRun, ascent: Ascent) -> None:
 
 def crown(run: TuningRun) -> bool:
     """Make the best of a search on the full network the winner; False where its weights were not kept in the folder."""
-    with open_study(run.folder.storage, SEARCH_STUDY, run.settings.study(), observer=run.observer) as study:
+    with rung_study(run, SEARCH_STUDY, run.settings.study()) as study:
+        nothing_at_work(run, study)
         best = top_trials(study, 1)[0]
         chosen = plain(parts.choice(best.number, best, run.settings.space))
         if not run.folder.trial_weights(best.number).exists() and run.record["winner"] != chosen:
@@ -85,13 +76,10 @@ def crown(run: TuningRun) -> bool:
     return True
 
 
-def on_base(run: TuningRun) -> Objective:
-    """The objective on the full network, which keeps the weights of every trial."""
-
-    def keep(model: nn.Module, report: Report) -> None:
-        run.folder.write_weights(model, run.folder.trial_weights(report.number))
-
-    return Objective(run.problem.model_fn, run.problem.train, keep=keep)
+def drop_losers(run: TuningRun, study: optuna.Study, best: optuna.trial.FrozenTrial | None) -> None:
+    """Delete the weights of trials that have ended and are not the best; those of others may just be written."""
+    ended = [trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    run.folder.drop_weights(number for number in ended if best is None or number != best.number)
 
 
 def _sum_up(run: TuningRun, trained: optuna.Study) -> None:

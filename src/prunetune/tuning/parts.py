@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from prunetune._utils.checks import real_number
-from prunetune.backends.study.attributes import NOT_READ
+from prunetune.backends.study.attributes import NOT_READ, PROXY_SCORE, SEARCH_TRIAL
 from prunetune.backends.study.study import count_outcomes, outcome, top_trials
 from prunetune.errors import InputError
 from prunetune.record.provenance import Record, finite
@@ -103,17 +103,17 @@ def _trained(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
     }
 
 
-def climb_part(study: optuna.Study, network: str, controls: Sequence[int], space: SearchSpace) -> ClimbPart:
-    """What was trained on a rung between the first and the last."""
+def climb_part(study: optuna.Study, name: str, network: str, controls: Sequence[int], space: SearchSpace) -> ClimbPart:
+    """What was trained on a rung between the first and the last, whose study the folder has by that name."""
     climbed = []
     for trial in study.get_trials(deepcopy=False):
         ended = outcome(trial)
         if ended is not None:
-            number = trial.user_attrs["search_trial"]
+            number = trial.user_attrs[SEARCH_TRIAL]
             known = _trained(trial, space)
-            score, below = known.pop("base_score"), trial.user_attrs["proxy_score"]
+            score, below = known.pop("base_score"), trial.user_attrs[PROXY_SCORE]
             climbed.append(Climbed(number, score=score, score_below=below, control=number in controls, **known))
-    return ClimbPart(study.study_name, network, sum(each.seconds or 0.0 for each in climbed), tuple(climbed))
+    return ClimbPart(name, network, sum(each.seconds or 0.0 for each in climbed), tuple(climbed))
 
 
 def agreement_part(found: Agreement) -> AgreementPart:
@@ -133,8 +133,8 @@ def confirmation_part(study: optuna.Study, space: SearchSpace) -> list[Record]:
     return [
         plain(
             Confirmation(
-                trial=trial.user_attrs["search_trial"],
-                proxy_score=trial.user_attrs["proxy_score"],
+                trial=trial.user_attrs[SEARCH_TRIAL],
+                proxy_score=trial.user_attrs[PROXY_SCORE],
                 **_trained(trial, space),
             )
         )

@@ -12,7 +12,7 @@ from prunetune.errors import SearchError
 from prunetune.record.folder import load_weights
 from prunetune.record.provenance import Record
 from prunetune.record.sentences import spent
-from prunetune.tuning.ascent import SEARCH_STUDY
+from prunetune.tuning.rung_study import SEARCH_STUDY
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,10 @@ from torch import nn
 
 from prunetune import report
 from prunetune.backends.study.attributes import FIRST
-from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.notes import direction_warning, study_notes
-from prunetune.backends.study.study import copy_study, open_study, top_trials
-from prunetune.engine import PruningPlan, fresh_proxy
-from prunetune.errors import InputError, SearchError, StorageError
+from prunetune.backends.study.study import top_trials
+from prunetune.engine import fresh_proxy
+from prunetune.errors import InputError, SearchError
 from prunetune.events import (
     Notice,
     Observer,
@@ -28,20 +26,21 @@ from prunetune.record.provenance import Record
 from prunetune.record.schema import CostPart, Result
 from prunetune.record.stored import read_record
 from prunetune.tuning import parts
-from prunetune.tuning.ascent import SEARCH_STUDY, Ascent, begun_ascent, quicker_ascent, read_plan, resumed_ascent
+from prunetune.tuning.ascent import Ascent, begun_ascent, quicker_ascent, read_plan, resumed_ascent
 from prunetune.tuning.asked import resumed
 from prunetune.tuning.energy import Meter
 from prunetune.tuning.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
 from prunetune.tuning.journal import Journal
-from prunetune.tuning.last_rung import crown, on_base, train_in_full
+from prunetune.tuning.last_rung import crown, drop_losers, train_in_full
 from prunetune.tuning.objective import unread_notes
+from prunetune.tuning.order import digest
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.result import TuneResult
+from prunetune.tuning.rung_study import SEARCH_STUDY, rung_study
 from prunetune.tuning.settings import Settings
 from prunetune.tuning.survey import planned, survey, whole
 from prunetune.tuning.train_checks import not_read_note
 from prunetune.tuning.transfer_notes import transfer_note
-from prunetune.tuning.worker import Order, digest, owner_of, publish, publish_trials
 
 if TYPE_CHECKING:
     import optuna
@@ -94,18 +93,18 @@ class TuningRun:
         if self.record.get("status") == "finished" and self._asks_no_more():
             return self._finished_before(different)
         if self.record:
-            plan = self._stored_plan()
+            self._check_plan()
             self._ascent = resumed_ascent(self)
         else:
-            plan = self._survey(base)
+            self._survey(base)
         self.record.update(self.settings.numbers())
         self._note_differences(different)
         self.record.setdefault("id", uuid.uuid4().hex)
         with self.journal.recording():
-            self._climb_all(plan)
+            self._climb_all()
             while (larger := quicker_ascent(self)) is not None:
                 self._ascent, before = larger, self.record["search"]["trials"]
-                self._climb_all(plan)
+                self._climb_all()
                 if self.record["search"]["trials"] == before:
                     break
             self._test()
@@ -113,9 +112,9 @@ class TuningRun:
         self._write_report()
         return self._result(already_finished=False)
 
-    def _climb_all(self, plan: PruningPlan) -> None:
+    def _climb_all(self) -> None:
         with self.journal.metered("search"):
-            self._search(plan)
+            self._search()
             self.ascent.climb()
         with self.journal.metered("confirm"):
             self._train_in_full()
@@ -146,7 +145,7 @@ class TuningRun:
         """Whether the only rung is the full network's, so that nothing needs to be trained again."""
         return not self.ascent.last
 
-    def _survey(self, base: nn.Module) -> PruningPlan:
+    def _survey(self, base: nn.Module) -> None:
         """Cut and time the networks that the ladder may use, and plan it."""
         with self.journal.phase("prune") as say:
             found = survey(self.problem, self.settings, base, self.observer)
@@ -162,7 +161,6 @@ class TuningRun:
         steps = {"base": found.seconds[1.0], "proxy": found.seconds.get(first.width, found.seconds[1.0])}
         self._begin(base, result, parts.cost_part(result, steps))
         self._ascent = begun_ascent(self, made, found)
-        return result.plan
 
     def _begin(self, base: nn.Module, result: PruneResult, cost: CostPart) -> None:
         """Write down how the run begins."""
@@ -184,14 +182,12 @@ class TuningRun:
         self.folder.write_text(self.folder.plan, plan_text)
         self.journal.save()
 
-    def _stored_plan(self) -> PruningPlan:
-        plan = read_plan(self.folder.plan, self.record["pruning"]["plan_sha256"])
-        fresh_proxy(self.problem.model_fn, plan)  # raises PlanError here and now if it is another network
-        return plan
+    def _check_plan(self) -> None:
+        """Raise PlanError here and now if it is another network than the run was started with."""
+        fresh_proxy(self.problem.model_fn, read_plan(self.folder.plan, self.record["pruning"]["plan_sha256"]))
 
-    def _search(self, plan: PruningPlan) -> None:
-        asked, settings, pruning = self.settings.search, self.settings.study(), self.settings.pruning
-        published = self.settings.trials
+    def _search(self) -> None:
+        pruning, settings = self.settings.pruning, self.settings.study()
 
         def update() -> None:
             self.journal.lap("search")
@@ -202,47 +198,18 @@ class TuningRun:
             before = (*study_notes(study, settings, self.settings.trials), *self.remarks)
             notes = (*before, *extra, direction_warning(study))
             self.record["search"] = parts.search_part(study, self.settings.space, [note for note in notes if note])
-            if self._searched_in_full() and (best := self.record["search"]["best"]):
-                self.folder.drop_weights(best["trial"])
+            if self._searched_in_full():
+                drop_losers(self, study, next(iter(top_trials(study, 1)), None))
 
-        def limit() -> int:
-            nonlocal published
-            wanted = self.ascent.limit(0, study)
-            if wanted != published:  # the plan has shrunk or grown, and workers go by what was published
-                published = wanted
-                publish_trials(study, wanted)
-            return wanted
-
-        name = asked.study_name(self.folder.path)
-        owner = owner_of(self.record["id"], str(self.folder.path.absolute()))
-        storage = asked.storage or self.folder.storage
-        order = self._order(plan)
-        objective = on_base(self) if self._searched_in_full() else self.ascent.objective(0)
-        with open_study(storage, name, settings, owner=owner, observer=self.observer) as study:
+        with rung_study(self, SEARCH_STUDY, settings) as study:
             self._check_not_lost(study)
-            publish(study, order)
             publish_given(study, self.given)
             self._enqueue_first(study)
             self.journal.set_status("searching")
-            observer = self.journal.after_trials(update)
-            try:
-                run_trials(
-                    study,
-                    objective,
-                    settings,
-                    n_trials=limit,
-                    observer=observer,
-                    after=self.ascent.after(0),
-                    distinct=True,
-                )
-            finally:
-                with contextlib.suppress(StorageError):  # the record has what was known before it was gone
-                    update()
-            if asked.storage is not None:  # so that the folder holds all that the report and the confirmation need
-                copy_study(study, self.folder.storage, SEARCH_STUDY, settings, observer=self.observer)
-            if not top_trials(study, 1):
-                counts = counts_in_words(self.record["search"]["trials"])
-                raise SearchError(f"no training on the first rung came to a score; {counts}")
+            self.ascent.train_on(0, study, settings, lambda: self.ascent.limit(0, study), update, "search")
+        if self.record["search"]["best"] is None:
+            counts = counts_in_words(self.record["search"]["trials"])
+            raise SearchError(f"no training on the first rung came to a score; {counts}")
         self.journal.write_best("proxy", self.record["search"]["best"])
 
     def _enqueue_first(self, study: optuna.Study) -> None:
@@ -251,20 +218,6 @@ class TuningRun:
         for point in self.first:
             if point not in there:
                 study.enqueue_trial(point, user_attrs={FIRST: point})
-
-    def _order(self, plan: PruningPlan) -> Order:
-        """What workers need; the job is there if the run was started from a configuration."""
-        job = self.folder.read_json(self.folder.config)
-        settings, pruning, first = self.settings, self.settings.pruning, self.ascent.plan.ladder.rungs[0]
-        return Order(
-            settings.trials,
-            pruning.weights,
-            plan.to_json(),
-            pruning.transfer,
-            job,
-            resolution=first.resolution,
-            data=first.data,
-        )
 
     def _check_not_lost(self, study: optuna.Study) -> None:
         """Raise SearchError if the record knows of trials and the study, which may be new, does not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from prunetune.tuning.problem import Problem
     from prunetune.tuning.settings import Settings
 
+TRIAL_SECONDS: Final = 0.05
+"""What a trial takes besides its training: storage, record, reports. It counts where trainings take seconds."""
 MOST_TRAININGS: Final = 1e6
 """A ladder that needs more is for nobody."""
 
@@ -67,7 +70,8 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
             check_resolution(base, problem.example_inputs, rung.resolution)
             ratio = step_ratio(base, models[rung.width], problem.example_inputs, rung.resolution)
             steps[rung.width, rung.resolution] = ratio
-    return Survey(networks, seconds, Costs(steps, settings.epochs))
+    full_seconds = seconds[1.0] * (problem.steps or math.inf) * settings.epochs
+    return Survey(networks, seconds, Costs(steps, settings.epochs, TRIAL_SECONDS / full_seconds))
 
 
 def _scores_once(name: str) -> Scorer:

@@ -137,11 +137,12 @@ class Timetable:
         Before one has come to a score it is what it was by the rung below; None on the first, of which the very first
         training is left out: in it much is done that is done once.
         """
-        epochs = self.plan.ladder.rungs[place].of_epochs(self._run.settings.epochs)
+        rung = self.plan.ladder.rungs[place]
+        epochs = rung.of_epochs(self._run.settings.epochs)
         ended = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) in ("complete", "pruned")]
         ended = ended[self._before.setdefault(place, len(ended) if self._is_known else 0) :]
         ended = (ended[1:] if place == 0 and len(ended) > 1 else ended)[-RECENT:]
-        shares = sum((trial.user_attrs["epochs"] or epochs) / epochs for trial in ended) * self.plan.prices[place]
+        shares = sum((trial.user_attrs["epochs"] or epochs) / epochs for trial in ended) * self._costs.of_training(rung)
         if not shares:
             return self.full_seconds
         return sum(parts.train_seconds(trial) for trial in ended) / shares  # all else takes no longer on wider networks

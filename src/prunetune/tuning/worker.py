@@ -1,32 +1,26 @@
-"""Joining a search: what a run's owner leaves in its study for others, and ``work``, which is one of them."""
+"""Joining a search: ``work``, which trains on each rung as the run comes to it."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import signal
-import socket
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING, Final
 
 from prunetune._utils.caller import given_back, seed_all
-from prunetune._utils.interrupts import interruptible
+from prunetune._utils.interrupts import check_interrupted, interruptible
 from prunetune._utils.malloc import freed_memory_kept
-from prunetune.backends.study.attributes import JOB, ORDER, PLAN
+from prunetune.backends.study.attributes import ORDER, PLAN, RUNG_ORDER
 from prunetune.backends.study.chunked_attributes import read_text, write_text
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import join_study
 from prunetune.engine import PruningPlan, fresh_proxy
-from prunetune.errors import SearchError
-from prunetune.events import Observer
+from prunetune.events import Notice, Observer
 from prunetune.pruning.checks import check_model_fn, check_train
+from prunetune.tuning.climbers import expected
 from prunetune.tuning.fingerprint import Fingerprint, Resume, check_given, check_resume
-from prunetune.tuning.objective import Objective
-from prunetune.tuning.settings import Weights
+from prunetune.tuning.order import Order, at_work, folder_of, published_trials, read_order
 from prunetune.tuning.types import ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
 
@@ -34,60 +28,12 @@ if TYPE_CHECKING:
     import optuna
 
     from prunetune.backends.study.study import StudySettings
+    from prunetune.events import Phase
 
 WAIT_SECONDS: Final = 600.0
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a worker has to know besides the settings of the study."""
-
-    n_trials: int
-    weights: Weights
-    """What every trial begins with, see ``prunetune.engine.fresh_proxy``."""
-    plan: str
-    """The pruning plan as JSON."""
-    transfer: str
-    """The rule by which proxies take hyperparameters, see ``prunetune.transfer``."""
-    job: dict[str, Any] | None
-    """The configuration that model and training come from; None where they are functions of somebody's own."""
-    resolution: float = 1.0
-    data: float = 1.0
-    """What the train function is told, see ``Report``."""
-
-
-def owner_of(run: str, folder: str) -> dict[str, str]:
-    """Who a study belongs to, as ``open_study`` takes it; ``run`` is the identity of the run in ``folder``."""
-    return {"id": run, "folder": folder, "host": socket.gethostname()}
-
-
-def publish(study: optuna.Study, order: Order) -> None:
-    """Let workers join ``study``, or tell those that have that there are more trials to run."""
-    for key, text in ((PLAN, order.plan), (JOB, json.dumps(order.job))):
-        if read_text(study, key) != text:
-            write_text(study, key, text)
-    plain = {name: getattr(order, name) for name in ("n_trials", "weights", "transfer", "resolution", "data")}
-    study.set_user_attr(ORDER, {**plain, "plan": digest(order.plan)})
-
-
-def publish_trials(study: optuna.Study, n_trials: int) -> None:
-    """Tell workers how many trials there are to be now."""
-    study.set_user_attr(ORDER, {**study.user_attrs[ORDER], "n_trials": n_trials})
-
-
-def read_order(study: optuna.Study) -> Order:
-    """What ``publish`` left. Raises SearchError if that is not all there."""
-    order, plan, job = study.user_attrs[ORDER], read_text(study, PLAN), read_text(study, JOB)
-    try:
-        if plan is None or job is None or digest(plan) != order["plan"]:
-            raise ValueError("its pruning plan is not all there")
-        old = {"transfer": "identity"}  # earlier versions had no other
-        return TypeAdapter(Order).validate_python({**old, **order, "plan": plan, "job": json.loads(job)})
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SearchError(
-            f"what the study {study.study_name!r} says to workers is damaged ({reason}); start another study"
-        ) from None
+NEXT_SECONDS: Final = 60.0
+"""So long a worker waits for the next rung; a run that takes longer between two is gone."""
+PAUSE_SECONDS: Final = 0.5
 
 
 @contextlib.contextmanager
@@ -111,11 +57,12 @@ def work(
     resume: Resume = "same",
     observer: Observer | None = None,
 ) -> int:
-    """Run trials of a search that ``prunetune.tune`` has started in ``storage``; returns how many.
+    """Train configurations of a run that ``prunetune.tune`` has started in ``storage``; returns how many.
 
-    Returns when the search has all its trials. What is searched, on which proxy, by which optimizer and how often comes
-    from the study, so that a worker needs no folder in common with the run: it may be on another machine. Start as many
-    as you like, whenever you like; the run itself confirms and trains the best.
+    Returns when the run has nothing more to train. What is trained on which rung and how often comes from the storage,
+    so a worker needs no folder in common with the run: it may be on another machine. Start as many as you like,
+    whenever you like. On the last rung, where several are trained in full, only those help who reach the run's folder:
+    the winner's weights are kept there.
 
     Parameters
     ----------
@@ -155,28 +102,58 @@ def work(
     with (
         freed_memory_kept(),
         Watching(observer, goes_on) as watching,
-        joined(storage, study, watching, wait) as (found, settings, order),
+        joined(storage, study, watching, wait) as (first, settings, order),
     ):
-        plan = PruningPlan.from_json(order.plan)
-        fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
+        if order.plan is not None:
+            fresh_proxy(model_fn, PruningPlan.from_json(order.plan))  # raises PlanError for another network
         seed_all(settings.seed)
         now = Fingerprint.of({"network": model_fn()}, {"model_fn": model_fn, "train": train})
-        check_given(found, now, resume=resume, observer=watching)
+        check_given(first, now, resume=resume, observer=watching)
+        ran, done, waits_until = 0, None, 0.0
+        while (at := at_work(first)).study is not None:
+            if at != done:
+                ran += _train_on(at.study, first, settings, storage, model_fn, train, watching)
+                done, waits_until = at, time.monotonic() + NEXT_SECONDS
+            elif at.over or time.monotonic() > waits_until:
+                break
+            else:
+                check_interrupted()
+                time.sleep(PAUSE_SECONDS)
+        return ran
 
-        def n_trials() -> int:
-            return int(found.user_attrs[ORDER]["n_trials"])
 
-        objective = Objective.on_proxy(
-            model_fn,
-            train,
-            plan,
-            order.weights,
-            order.transfer,
-            resolution=order.resolution,
-            data=order.data,
-            observer=watching,
-        )
-        return run_trials(found, objective, settings, n_trials=n_trials, observer=watching, distinct=True)
+def _train_on(
+    name: str,
+    first: optuna.Study,
+    settings: StudySettings,
+    storage: str,
+    model_fn: ModelFunction,
+    train: TrainFunction,
+    observer: Observer,
+) -> int:
+    """Train on the rung whose study is called ``name`` until it has all its trials; how many were trained here."""
+    if name == first.study_name:
+        objective = read_order(first).objective(model_fn, train, observer, folder=folder_of(first))
+        total = _total(first)
+        return run_trials(first, objective, settings, n_trials=total, observer=observer, distinct=True)
+    with join_study(storage, name, marker=RUNG_ORDER, observer=observer) as (study, settings):
+        order, folder = read_order(study), folder_of(first)
+        if order.keeps and folder is None:
+            observer(Notice("the last rung is trained by those who reach the run's folder, where weights are kept"))
+            return 0
+        objective, phase = order.objective(model_fn, train, observer, folder=folder), _phase(order)
+        return run_trials(study, objective, settings, n_trials=_total(study), phase=phase, observer=observer)
+
+
+def _total(study: optuna.Study) -> Callable[[], int]:
+    """How many trials there are to be: above the first rung nobody proposes, so no more than came up."""
+    if ORDER in study.user_attrs:
+        return lambda: published_trials(study)
+    return lambda: min(published_trials(study), expected(study))
+
+
+def _phase(order: Order) -> Phase:
+    return "confirm" if order.keeps else "climb"
 
 
 def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
@@ -192,8 +169,3 @@ def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: Mod
     plan = PruningPlan.from_json(kept)
     fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
     return plan
-
-
-def digest(text: str) -> str:
-    """The SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()

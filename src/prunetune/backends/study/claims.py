@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -14,7 +14,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends.samplers.finite import Finite
 from prunetune.backends.samplers.history import unrepeated
-from prunetune.backends.study.attributes import FIXED, GIVEN_UP, INSTEAD_OF, OWNER, RETRY, RETRY_OF, WITHDRAWN
+from prunetune.backends.study.attributes import (
+    FIXED,
+    GIVEN_UP,
+    INSTEAD_OF,
+    OWNER,
+    QUEUED_WITH,
+    RETRY,
+    RETRY_OF,
+    WITHDRAWN,
+)
 from prunetune.backends.study.heartbeat import HeartbeatMonitor, describe, this_process
 from prunetune.backends.study.study import discounted, outcome, tally, top_trials
 from prunetune.events import Notice, Observer, OthersEnded, Phase
@@ -122,8 +131,7 @@ class Claims:
                 self.observer(Notice(f"trial {trial.number} is given up, for {owner} is gone; {what}"))
 
     def _may_be_repeated(self, trial: FrozenTrial) -> bool:
-        retries: int = trial.user_attrs.get(RETRY, 0)
-        return retries < self.retries
+        return may_be_repeated(trial, self.retries)
 
     def _queue_again(self, trial: FrozenTrial) -> None:
         """Queue its hyperparameters; of one that died before it had them all those that were given, if any were.
@@ -133,7 +141,8 @@ class Claims:
         whole = trial.params.keys() >= self.space.keys()
         params = trial.params if whole else trial.system_attrs.get(FIXED, {})
         retry = trial.user_attrs.get(RETRY, 0) + 1
-        self.study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number, RETRY: retry})
+        known: dict[str, Any] = {name: trial.user_attrs[name] for name in QUEUED_WITH if name in trial.user_attrs}
+        self.study.enqueue_trial(params, user_attrs={**known, RETRY_OF: trial.number, RETRY: retry})
 
     def _tell_of_others(self, trials: Sequence[FrozenTrial]) -> None:
         news = [trial for trial in trials if is_finished(trial) and trial.number not in self.known]
@@ -141,6 +150,11 @@ class Claims:
             self.known |= {trial.number for trial in news}
             best = top_trials(self.study, 1)
             self.observer(OthersEnded(self.phase, len(news), best[0].value if best else None, tally(news)))
+
+
+def may_be_repeated(trial: FrozenTrial, retries: int = RETRIES) -> bool:
+    """Whether the hyperparameters of a trial whose worker died are tried once more."""
+    return bool(trial.user_attrs.get(RETRY, 0) < retries)
 
 
 def is_finished(trial: FrozenTrial) -> bool:

@@ -17,7 +17,7 @@ from prunetune._utils.checks import whole_number
 from prunetune._utils.interrupts import check_interrupted, uninterrupted
 from prunetune._utils.seeds import derive_seed
 from prunetune.backends.samplers.finite import Finite, size
-from prunetune.backends.study.attributes import FIXED, WITHDRAWN
+from prunetune.backends.study.attributes import FIXED, SEARCH_TRIAL, WITHDRAWN
 from prunetune.backends.study.claims import RETRIES, Claims, is_finished
 from prunetune.backends.study.heartbeat import Heartbeat, HeartbeatMonitor, beating
 from prunetune.backends.study.notes import direction_warning, study_notes
@@ -295,5 +295,5 @@ def _summary(study: optuna.Study) -> str:
     best = next(iter(top_trials(study, 1)), None)
     if best is None:
         return f"no score; {counts}"
-    number = best.user_attrs.get("search_trial", best.number)  # a confirmed one is known by its number in the search
+    number = best.user_attrs.get(SEARCH_TRIAL, best.number)  # a confirmed one is known by its number in the search
     return f"best {best.value:.6g} (trial {number}); {counts}"

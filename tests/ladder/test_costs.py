@@ -68,5 +68,21 @@ def test_the_full_network_is_what_all_are_shares_of() -> None:
         Costs({(1.0, 1.0): 0.2}, epochs=9)
 
 
-def test_a_record_comes_back() -> None:
-    assert Costs.from_record(json.loads(json.dumps(SEVENTH.to_record()))) == SEVENTH
+def test_a_trial_costs_something_besides_its_training_but_a_full_one_is_the_measure() -> None:
+    """1/7 x 3/9 of a training and .01 besides; 64 of them and one in full."""
+    costs = Costs({(0.25, 1.0): 1 / 7}, epochs=9, trial=0.01)
+    rung = Rung(width=0.25, epochs=1 / 3)
+    assert (costs.of(rung), costs.of_training(rung)) == (pytest.approx(1 / 21 + 0.01), pytest.approx(1 / 21))
+    assert costs.of(Rung()) == 1
+    ladder = Ladder(Rung(width=0.25, epochs=1 / 3, trials=64, keep=1), Rung())
+    assert costs.total(ladder) == pytest.approx(64 / 21 + 0.64 + 1)
+
+
+@pytest.mark.parametrize("costs", [SEVENTH, Costs({(0.25, 1.0): 1 / 7}, epochs=9, trial=0.01)])
+def test_a_record_comes_back(costs: Costs) -> None:
+    assert Costs.from_record(json.loads(json.dumps(costs.to_record()))) == costs
+
+
+def test_the_record_of_an_earlier_run_has_nothing_besides_trainings() -> None:
+    record = {name: each for name, each in SEVENTH.to_record().items() if name != "trial"}
+    assert Costs.from_record(record) == SEVENTH

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -252,6 +252,17 @@ def test_a_rung_may_have_a_width_of_its_own(checked: Checked, tmp_path: Path, cl
     assert [width for width, _ in train.calls] == [4] * 4
     assert record["rung"]["width"] == record["pruning"]["ratio"] == 0.25
     assert record["plan_sha256"] != checked.result.record["plan_sha256"]
+
+
+def test_what_the_default_ladder_trains_on_is_checked(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:
+    """A quarter of the width, where neither the size of a proxy nor confirmations ask for the ladder "paper"."""
+    folder, train = checked.copy(tmp_path / "run"), Train(clock)
+    asked = {"pruning": Pruning(scorer="magnitude"), "search": replace(SEARCH, confirm=None)}
+    record = _check(folder, train, configurations=4, **asked).record
+    assert record["rung"] == {"width": 0.25, "epochs": 1, "resolution": 1, "data": 1}
+    assert [width for width, _ in train.calls] == [4] * 4
+    paper = _check(folder, train, configurations=4, **{**asked, "search": SEARCH}).record
+    assert paper["rung"]["width"] is None
 
 
 def test_only_what_is_new_is_trained(checked: Checked, tmp_path: Path, clock: SimpleNamespace) -> None:

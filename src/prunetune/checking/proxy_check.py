@@ -28,12 +28,14 @@ from prunetune.engine import PruningPlan, fresh_proxy
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer, Phase, Warned
 from prunetune.ladder.named import PROXY
+from prunetune.ladder.planner import MIDDLE
 from prunetune.ladder.rung import SHARES, Rung, check_one
 from prunetune.record import provenance
 from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record
 from prunetune.stats.ranks import RankCorrelation, spearman
 from prunetune.tuning import parts
+from prunetune.tuning.asked import sizes
 from prunetune.tuning.configurations import draw_configurations, queue, tried
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.objective import Objective, unread_notes
@@ -92,7 +94,7 @@ def check(
     resume: Resume = "same",
     pruning: Pruning = Pruning(),  # noqa: B008  # frozen
     search: Search = Search(),  # noqa: B008  # frozen
-    rung: Rung = PROXY,
+    rung: Rung | None = None,
     seed: int = 0,
     data: Iterable[Batch] | None = None,
     loss: Loss | None = None,
@@ -110,8 +112,9 @@ def check(
     Parameters
     ----------
     rung
-        What is checked: a share of the width, or as narrow a proxy as ``pruning`` says (None), with a share of the
-        epochs, the resolution and the data.
+        What is checked: a share of the width (or None, as narrow a proxy as ``pruning`` says), with a share of the
+        epochs, the resolution and the data. By default the network of the search's ladder: a quarter of the width, or
+        the proxy where ``pruning`` says how small it is.
     configurations
         How many, at least 4. With 8, only a proxy whose rank correlation comes out near 0.9 is recognised as good.
     check_epochs
@@ -146,6 +149,8 @@ def check(
         loss=loss,
         write="search=prunetune.Search({})",
     )
+    if rung is None:
+        rung = PROXY if sizes(pruning) or search.confirm is not None else Rung(width=MIDDLE)
     check_one("rung", rung)
     cut = at_width(pruning, rung.width)
     settings = Settings(problem.space, problem.epochs, cut, search, problem.seed)

@@ -18,7 +18,7 @@ from prunetune.comparison.settings import Comparison
 from prunetune.data._files import Say, silently
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
-from prunetune.ladder.named import PROXY
+from prunetune.ladder.named import PROXY, networks_of
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.rung import Ladder, Rung
 from prunetune.record.folder import RunFolder, read_tables, sqlite_url, whole_path
@@ -128,10 +128,12 @@ def launch_compare(
     )
 
 
-def _checked_rung(config: Config) -> Rung:
-    """The first rung, where the configuration has rungs; the proxy of ``[pruning]`` otherwise."""
+def _checked_rung(config: Config) -> Rung | None:
+    """The first rung, where the configuration has rungs; by name, what ``check`` takes, or the proxy that it needs."""
     ladder = config.ladder.asked
-    return replace(ladder.rungs[0], trials=0, keep=None, controls=0) if isinstance(ladder, Ladder) else PROXY
+    if isinstance(ladder, Ladder):
+        return replace(ladder.rungs[0], trials=0, keep=None, controls=0)
+    return PROXY if ladder is not None and None in networks_of(ladder) else None
 
 
 def _problem(config: Config, job: Job) -> dict[str, Any]:

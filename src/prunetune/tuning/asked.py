@@ -28,9 +28,9 @@ def settings_of(
     problem: Problem, pruning: Pruning, search: Search, ladder: Ladder | str | None, budget: float | str | None
 ) -> Settings:
     """The settings of a run. Raises InputError for what does not go together, and for unknown names."""
-    sizes = [f"pruning.{name}" for name in BUDGETS if getattr(pruning, name) is not None]
+    given = sizes(pruning)
     if ladder is None:
-        ladder = "paper" if sizes or search.confirm is not None else "default"
+        ladder = "paper" if given or search.confirm is not None else "default"
     elif isinstance(ladder, str):
         ladders.check(ladder)
     elif not isinstance(ladder, Ladder):
@@ -40,13 +40,18 @@ def settings_of(
     elif search.confirm is not None and ladder != "paper":
         raise InputError(f"search.confirm is given, but the ladder {ladder!r} says how many go up to the end; drop it")
     has_proxy = _has_proxy(ladder) if isinstance(ladder, Ladder) else None in networks_of(ladder)
-    if sizes and not has_proxy:
+    if given and not has_proxy:
         what = "the rungs of the ladder say that" if isinstance(ladder, Ladder) else "the planner chooses widths"
-        raise InputError(f"{sizes[0]} is given, but {what}; drop it, or take ladder='paper'")
+        raise InputError(f"{given[0]} is given, but {what}; drop it, or take ladder='paper'")
     spent = NO_BUDGET if budget is None else read_budget(budget)
     settings = Settings(problem.space, problem.epochs, pruning, search, problem.seed, ladder, spent)
     settings.study()  # raises InputError for unknown names
     return settings
+
+
+def sizes(pruning: Pruning) -> list[str]:
+    """The options that say how small the proxy is, as a user writes them, where any is given."""
+    return [f"pruning.{name}" for name in BUDGETS if getattr(pruning, name) is not None]
 
 
 def may_cut(settings: Settings) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunetune.ladder.promotion import RungOutcome, RungResult, promoted, ranked
+from prunetune.ladder.promotion import RungOutcome, RungResult, ranked
 
 OUTCOMES: tuple[RungOutcome, ...] = ("complete", "pruned", "diverged", "failed")
 
@@ -54,9 +54,9 @@ def test_a_stopped_one_is_a_candidate_and_a_lost_one_never() -> None:
         RungResult("nan", math.nan),
         RungResult("infinite", math.inf),
     ]
-    assert promoted(here, keep=9, direction="maximize") == ["stopped", "complete"]
-    assert promoted(here, keep=1, direction="maximize") == ["stopped"]
-    assert promoted(here[2:], keep=1, direction="maximize") == []
+    assert ranked(here, direction="maximize") == ["stopped", "complete"]
+    assert ranked(here, direction="maximize")[:1] == ["stopped"]
+    assert ranked(here[2:], direction="maximize") == []
 
 
 def test_a_new_one_counts_as_if_it_had_come_as_high_below() -> None:
@@ -73,12 +73,12 @@ RESULTS = st.lists(
 
 @given(RESULTS, RESULTS, st.integers(0, 12), st.sampled_from(["maximize", "minimize"]))
 def test_only_candidates_go_on_each_once_and_the_best_alone_is_among_them(here, below, keep, direction) -> None:  # type: ignore[no-untyped-def]
-    up = promoted(here, below, keep=keep, direction=direction)
+    up = ranked(here, below, direction=direction)[:keep]
     candidates = [r for r in here if r.outcome in ("complete", "pruned") and r.score is not None and r.score == r.score]
     assert len(up) == len(set(up)) == min(keep, len(candidates))
     assert set(up) <= {r.id for r in candidates}
     sign = 1 if direction == "maximize" else -1
-    alone = promoted(here, keep=1, direction=direction)
+    alone = ranked(here, direction=direction)[:1]
     assert [sign * here[id].score for id in alone] == sorted(sign * r.score for r in candidates)[-1:]
 
 

@@ -55,13 +55,6 @@ def ranked(here: Sequence[RungResult[Id]], below: Iterable[RungResult[Id]] = (),
     return sorted(by, key=by.__getitem__)  # stable: of equal ones the first of `here`
 
 
-def promoted(
-    here: Sequence[RungResult[Id]], below: Iterable[RungResult[Id]] = (), *, keep: int, direction: Direction
-) -> list[Id]:
-    """The first ``keep`` of ``ranked``; fewer where fewer may go on."""
-    return ranked(here, below, direction=direction)[:keep]
-
-
 def _standing(results: Sequence[RungResult[Id]], direction: Direction) -> dict[Id, float]:
     """The rank of each among ``results`` as a share of their number, the best next to 0."""
     sign = -1.0 if direction == "maximize" else 1.0

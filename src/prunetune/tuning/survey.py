@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from prunetune.tuning.problem import Problem
     from prunetune.tuning.settings import Settings
 
-TRIAL_SECONDS: Final = 0.05
-"""What a trial takes besides its training: storage, record, reports. It counts where trainings take seconds."""
+TRIAL_SECONDS: Final = 0.08
+"""What a trial takes besides its training: its place in the storage, the record, its share of survey and report. It
+counts where trainings take seconds."""
 MOST_TRAININGS: Final = 1e6
 """A ladder that needs more is for nobody."""
 

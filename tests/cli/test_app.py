@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -87,7 +88,10 @@ def test_the_printed_table_agrees_with_result_json(finished: tuple[Path, str]) -
     folder, printed = finished
     record = json.loads((folder / "run" / "result.json").read_text())
     share = record["cost"]["proxy"]["step_seconds"] / record["cost"]["base"]["step_seconds"]
-    assert re.search(rf"^1\. the proxy +3 +{re.escape(f'{share:.3g}')} ", printed, re.MULTILINE)
+    price = record["ladder"]["plan"]["prices"][0]
+    steps = math.ceil(1079 / math.sqrt(64 * 128)) * 2  # the images in batches of the middle size, two epochs
+    assert price == pytest.approx(share + 0.08 / (steps * record["cost"]["base"]["step_seconds"]))
+    assert re.search(rf"^1\. the proxy +3 +{re.escape(f'{price:.3g}')} ", printed, re.MULTILINE)
     assert re.search(r"^2\. the full network +2 +1 ", printed, re.MULTILINE)
     total = f"{record['ladder']['total']:.3g}"
     assert re.search(rf"^cost +{re.escape(total)} full trainings ", printed, re.MULTILINE)

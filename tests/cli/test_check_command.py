@@ -104,12 +104,12 @@ def test_a_run_with_another_search_afterwards_leaves_it_as_it_is(config: Path, p
         ("[[ladder.rung]]\nwidth = 0.5\ndata = 0.9\ntrials = 4\nkeep = 1\ncontrols = 1\n[[ladder.rung]]\n",
          Rung(width=0.5, data=0.9)),
         ('[ladder]\nname = "paper"\n', Rung(width=None)),
-        ("", Rung(width=None)),
+        ("", None),  # that is said by ``check``
     ],
     ids=["rungs", "a name", "nothing"],
 )  # fmt: skip
 def test_what_is_checked_is_the_first_rung_where_there_are_rungs(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ladder: str, checked: Rung
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ladder: str, checked: Rung | None
 ) -> None:
     asked: list[Rung] = []
     monkeypatch.setattr(launch, "check", lambda **given: asked.append(given["rung"]))

@@ -24,7 +24,9 @@ RECENT: Final = 8
 SURE: Final = 3
 """So many trials are waited for before a time budget is planned or refused,"""
 EARLY: Final = 0.1
-"""unless this share of it is over."""
+"""unless this share of it is over,"""
+WARM: Final = 2
+"""but never by the first alone: in it much is done that is done once, and the more the busier the machine is."""
 OVERESTIMATED: Final = 4
 """A full training that seems so many times too long by the first trials may be short enough after all."""
 RESERVE: Final = 0.03
@@ -92,7 +94,7 @@ class Timetable:
         """Whether the plan for the time waits for another trial: by the first alone a full training seems too long."""
         budget = self._run.settings.budget.seconds or 0.0
         unknown = self.full_seconds is None and trained < min(SURE, self.plan.ladder.entrants[0])
-        return unknown and self._run.journal.elapsed() < EARLY * budget
+        return unknown and (trained < WARM or self._run.journal.elapsed() < EARLY * budget)
 
     def _left_above(self, place: int) -> float:
         """What there is for the rungs above, in full trainings."""

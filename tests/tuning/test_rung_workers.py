@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,28 @@ def test_a_worker_that_does_not_reach_the_folder_leaves_the_last_rung(
     assert work(net, never, url, resume="anyway", observer=events.append) == 0
     said = "the last rung is trained by those who reach the run's folder, where weights are kept"
     assert Notice(said) in events
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_search_on_the_full_network_may_be_won_by_a_worker(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, reached: bool
+) -> None:
+    """It trains 0.9; where it does not reach the folder, its weights are lost and the run trains that once more."""
+    asked = shared(url, ladder="full", **points(0.3, 0.1, 0.2, 0.9))
+    asked["search"] = replace(asked["search"], n_trials=4)
+    with pytest.raises(KeyboardInterrupt):
+        climb(tmp_path / "run", Trainings(stop_before=3), **asked)
+    if not reached:
+        monkeypatch.setattr(prunetune.tuning.worker, "folder_of", lambda study: None)
+    helped, rest, events = Trainings(), Trainings(), list[Event]()
+    assert work(net, helped, url, resume="anyway") == 2
+    assert 0.9 in helped.rates(16)
+    result = climb(tmp_path / "run", rest, **asked, observer=events.append)
+    assert rest.made == ([] if reached else [(16, 3, 0.9)])
+    again = Notice("the best was trained by a worker, who keeps no weights: it is trained again")
+    assert (again in events) is not reached
+    assert (result.params["lr"], result.score) == (0.9, 16.9)
+    assert float(load_file(result.weights)["0.bias"][0]) == np.float32(0.9)
 
 
 def test_who_trains_it_makes_no_difference(tmp_path: Path, url: str) -> None:

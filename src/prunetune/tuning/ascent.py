@@ -128,6 +128,8 @@ class Ascent:
         """Queue those who come up to a rung; how many trials of its study there are to be, asked before each."""
         self._reached = self.run.record["ladder"]["reached"] = max(self._reached, place)
         enqueue(study, coming, start=True)
+        if not place:  # the best of the only rung, once more
+            return lambda: enqueue(study, coming)
         return lambda: enqueue(study, coming) - max(0, len(coming) - self.limit(place, study))
 
     def _begun(self) -> int:

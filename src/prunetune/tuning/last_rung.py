@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from prunetune.backends.study.attributes import SEARCH_TRIAL
@@ -15,7 +14,6 @@ from prunetune.events import outcome_in_words
 from prunetune.record.schema import plain
 from prunetune.tuning import parts
 from prunetune.tuning.ascent import Ascent
-from prunetune.tuning.climbers import enqueue
 from prunetune.tuning.customary import CUSTOMARY_TRIALS, customary_trainings
 from prunetune.tuning.rung_study import CONFIRM_STUDY, SEARCH_STUDY, nothing_at_work, rung_study
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
     import optuna
 
+    from prunetune.events import Phase
     from prunetune.record.provenance import Record
     from prunetune.tuning.run import TuningRun
 
@@ -44,8 +43,8 @@ def train_in_full(run: TuningRun, ascent: Ascent) -> None:
     with rung_study(run, CONFIRM_STUDY, settings) as study:
         run.journal.set_status("confirming")
         others = _of_elsewhere(run.record["confirmation"], parts.confirmation_part(study, run.settings.space))
-        wanted = ascent.among(last, study, coming) if last else partial(enqueue, study, coming)
-        ascent.train_on(last, study, settings, wanted, update, "train" if alone else "confirm", alone=alone)
+        phase: Phase = "train" if alone else "confirm"
+        ascent.train_on(last, study, settings, ascent.among(last, study, coming), update, phase, alone=alone)
         nothing_at_work(run, study)
         best = next(iter(top_trials(study, 1)), None)
         if best is not None:

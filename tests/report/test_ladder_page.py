@@ -52,8 +52,8 @@ def test_the_cost_stands_beside_the_customary_search(text: str) -> None:
     top = text[text.index("The answer") : text.index("With all digits")]
     assert "Trial 1 won: the only one of 5 configurations that went up the whole ladder, to the full network." in top
     assert (
-        "The search cost 2.5 full trainings (25 s), the winner's own included; "
-        "cutting, timing and reports are not counted." in top
+        "The search cost 2.5 full trainings (25 s) as measured, the winner's own included; "
+        "what is no training (cutting, timing, storage, reports) is not counted." in top
     )
     assert "50 trials of TPE with Hyperband on the full network, would have cost about 24 (4 min)." in top
 

@@ -12,7 +12,7 @@ from synthetic_runs import four_trials, numbered
 
 from prunetune.report import figures, load_run, tables
 from prunetune.report.figures.base import NothingToShow
-from prunetune.report.ladder import cost_sentence, ladder_sentences
+from prunetune.report.ladder import cost_sentence, ladder_sentences, passed_over
 from prunetune.report.run import Run
 
 MakeRun = Callable[..., Path]
@@ -81,7 +81,7 @@ def test_the_table_says_what_each_rung_cost(run: Run) -> None:
 
 
 def test_sentences_say_what_it_cost_and_why_it_has_this_shape(run: Run) -> None:
-    assert "cost 2.47 full trainings (24 s), the winner's own included" in cost_sentence(run)
+    assert "cost 2.47 full trainings (24 s) as measured, the winner's own included" in cost_sentence(run)
     assert "about 25 (4 min)." in cost_sentence(run)  # 240 s are 24.6 full trainings
     assert ladder_sentences(run) == (
         "No rung has 1/2 of the width: a step takes 0.9 of the full network's, and 1 at 1.",
@@ -92,3 +92,24 @@ def test_sentences_say_what_it_cost_and_why_it_has_this_shape(run: Run) -> None:
 def test_a_run_that_is_not_at_its_end_says_no_cost(make_run: MakeRun, climbed: dict[str, Any]) -> None:
     climbed["ladder"].update(total=None, customary=None)
     assert cost_sentence(load_run(make_run(climbed))) == ""
+
+
+def test_it_says_why_a_better_score_stayed_behind(make_run: MakeRun, climbed: dict[str, Any]) -> None:
+    """On rung 1 they had 0.8, 0.7, 0.2. On rung 2 trial 2 was first, but by both ranks it is level with trial 0."""
+    scores = {0: 0.75, 1: 0.7, 2: 0.8}
+    climbed["climbs"][0]["trained"] = [
+        {"trial": trial, "score": score, "seconds": 3.0} for trial, score in scores.items()
+    ]
+    climbed["confirmation"][0]["trial"] = 0
+    run = replace(load_run(make_run(climbed)), trials=numbered(four_trials()))
+    said = (
+        "From rung 2 trial 0 went up and trial 2 did not, whose score there was better (0.8 against 0.75): the ranks "
+        "on the rung and below make trial 0 2 + 1/2 = 2.5, trial 2 1 + 3/2 = 2.5; of equal sums the better on the rung "
+        "below goes."
+    )
+    assert passed_over(run) == [said]
+    assert said in ladder_sentences(run)
+
+
+def test_where_the_best_went_up_nothing_is_to_be_explained(run: Run) -> None:
+    assert passed_over(run) == []

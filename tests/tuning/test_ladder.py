@@ -218,7 +218,7 @@ def test_a_rung_that_ranks_badly_lets_more_go_on_once(tmp_path: Path) -> None:
     assert (between["agreement"]["spearman"], between["agreement"]["decision"]) == (-1.0, "widen")
     assert between["agreement"]["configurations"] == 6
     assert between["agreement"]["sentence"].startswith(
-        "Rungs 1 and 2: The rung ranks 6 configurations, 1 of them contr"
+        "Rungs 1 and 2: The rung ranks 6 configurations, one of them a control"
     )
     assert not [each for each in events if isinstance(each, Notice) and "Spearman" in each.message]
 

@@ -76,9 +76,9 @@ def agreement(
     below, above = _scores(lower, direction), _scores(upper, direction)
     both = [id for id in below if id in above]
     watched = len(set(both) & set(controls))
+    of_them = "one of them a control" if watched == 1 else f"{watched} of them controls"
     if len(both) < FEWEST or not watched:
-        controls_there = f"{watched} of them a control" if watched == 1 else f"{watched} of them controls"
-        why = f"{len(both)} configurations on both rungs, {controls_there}, are too few to say how these agree."
+        why = f"{len(both)} configurations on both rungs, {of_them}, are too few to say how these agree."
         return Agreement(len(both), watched, Estimate(None), "unknown", why)
     judged, truth = (np.array([scores[id] for id in both]) for scores in (below, above))
     spearman = rank_correlation(judged[None], truth)
@@ -89,12 +89,13 @@ def agreement(
     bad: Decision = "leave" if widened else "widen"
     decision: Decision = "fine" if spearman.mean >= GOOD else bad if spearman.high < EXPECTED else "unknown"
     found = (
-        f"The rung ranks {len(both)} configurations, {watched} of them controls, as the one above it does with a "
-        f"Spearman correlation of {spearman.mean:.2f} [{spearman.low:.2f}, {spearman.high:.2f}]"
+        f"The rung ranks {len(both)} configurations, {of_them}, as the one above it does with a "
+        f"Spearman correlation of {spearman.mean:.2f} [{spearman.low:.2f}, {spearman.high:.2f}] (95 %)"
     )
     less = listed([f"less {axis}" for axis in axes])
+    weak = spearman.low is not None and spearman.low <= 0
     follows = {
-        "fine": ".",
+        "fine": "; so few may agree by chance." if weak else ".",
         "unknown": f", below {GOOD}, which may be chance.",
         "widen": f", below {GOOD}: twice as many should go on from the next rung, as far as the budget allows it.",
         "leave": f", again below {GOOD}: {less} cannot be trusted here, and a search without it is the better choice.",

@@ -8,7 +8,7 @@ from typing import Final
 
 from prunetune.record.schema import RungPart
 from prunetune.report.run import Run
-from prunetune.report.words import clip, duration
+from prunetune.report.words import clip, duration, number
 
 CUSTOMARY: Final = "50 trials of TPE with Hyperband"
 
@@ -53,8 +53,9 @@ def cost_sentence(run: Run) -> str:
     would = run.result.time.search_on_base_estimate if run.result.time else None
     took = None if would is None else would * ladder.total / ladder.customary
     return (
-        f"The search cost {ladder.total:.3g} full trainings ({duration(took)}), the winner's own included; cutting, "
-        f"timing and reports are not counted. The customary search, {CUSTOMARY} on the full network, would have cost "
+        f"The search cost {ladder.total:.3g} full trainings ({duration(took)}) as measured, the winner's own included; "
+        "what is no training (cutting, timing, storage, reports) is not counted. The customary search, "
+        f"{CUSTOMARY} on the full network, would have cost "
         f"about {ladder.customary:.0f} ({duration(would)})."
     )
 
@@ -65,4 +66,41 @@ def ladder_sentences(run: Run) -> tuple[str, ...]:
     if ladder is None:
         return ()
     told = [each.agreement.sentence for each in run.result.climbs if each.agreement is not None]
-    return tuple(clip(sentence, 400) for sentence in (*ladder.reasons, *told))
+    return tuple(clip(sentence, 400) for sentence in (*ladder.reasons, *told, *passed_over(run)))
+
+
+def passed_over(run: Run) -> list[str]:
+    """Why one went up from a rung though another, which stayed, had a better score there."""
+    rungs, said = climbs(run), []
+    controls = {row.trial for each in run.result.climbs for row in each.trained if row.control}
+    for place, (below, here, above) in enumerate(zip(rungs, rungs[1:], rungs[2:], strict=False), 2):
+        scores = {trial: score for trial, score in here.scores.items() if score is not None}
+        before = {trial: score for trial in scores if (score := below.scores.get(trial)) is not None}
+        went = [trial for trial in scores if trial in above.scores and trial not in controls]
+        stayed = [trial for trial in scores if trial not in above.scores]
+        if not went or not stayed or before.keys() != scores.keys():
+            continue
+        last, first = (
+            max(went, key=lambda it: run.rank_key(scores[it])),
+            min(stayed, key=lambda it: run.rank_key(scores[it])),
+        )
+        if run.rank_key(scores[first]) >= run.rank_key(scores[last]):
+            continue
+        ranks, ranks_below = _ranks(run, scores), _ranks(run, before)
+        sums = {trial: ranks[trial] + ranks_below[trial] / 2 for trial in scores}
+        each = [f"trial {t} {ranks[t]:g} + {ranks_below[t]:g}/2 = {sums[t]:g}" for t in (last, first)]
+        tie = "; of equal sums the better on the rung below goes" if sums[last] == sums[first] else ""
+        said.append(
+            f"From rung {place} trial {last} went up and trial {first} did not, whose score there was better "
+            f"({number(scores[first])} against {number(scores[last])}): the ranks on the rung and below make "
+            f"{each[0]}, {each[1]}{tie}."
+        )
+    return said
+
+
+def _ranks(run: Run, scores: Mapping[int, float]) -> dict[int, float]:
+    """By trial, its place among these scores, 1 for the best; equal ones share theirs."""
+    from scipy.stats import rankdata  # loaded for few pages only
+
+    ranks = rankdata([run.rank_key(score) for score in scores.values()])
+    return dict(zip(scores, map(float, ranks), strict=True))

@@ -76,7 +76,10 @@ def ladder(run: Run) -> Table:
         best = number(scores[0]) if scores else NONE
         cells = (f"{trained:,}", f"{price:.3g}", f"{trained * price:.3g}", duration(each.seconds), best)
         rows.append((f"{place}. {clip(each.rung.network)}", *cells))
-    note = "Costs are predicted by the time of a step, in full trainings of the full network."
+    note = (
+        "Costs are predicted by the time of a step, of trainings that nobody stops, in full trainings of the full "
+        "network. The time is that of the trainings as they were."
+    )
     head = ("rung", "configurations", "cost of one", "of all", "time", "best score")
     return Table("The ladder", head, tuple(rows), note=note)
 

@@ -215,6 +215,25 @@ def test_one_that_a_worker_was_stopped_in_is_queued_again_by_the_owner(tmp_path:
         assert enqueue(study, [climber(7), climber(8)]) == 2
 
 
+def test_what_a_worker_ends_while_the_owner_looks_is_not_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs when the study is read first, and has ended when it is read again."""
+    settings = StudySettings(SPACE, 1, optimizer="random", trial_pruner="none")
+    with open_study(f"sqlite:///{tmp_path}/s.db", "rung", settings) as study:
+        enqueue(study, [climber(7)], start=True)
+        running, read = study.ask(SPACE.to_optuna()), study.get_trials
+
+        def ends_after_one_look(**options: Any) -> list[optuna.trial.FrozenTrial]:
+            seen = read(**options)
+            study.tell(running, 0.5, skip_if_finished=True)
+            return seen
+
+        monkeypatch.setattr(study, "get_trials", ends_after_one_look)
+        assert enqueue(study, [climber(7)]) == 1
+        assert len(read()) == 1
+
+
 # At work together
 
 OWNER = """

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prunetune.backends.samplers.history import unrepeated
 from prunetune.backends.study.attributes import GIVEN_UP, PROXY_SCORE, SEARCH_TRIAL
-from prunetune.backends.study.claims import may_be_repeated
-from prunetune.backends.study.study import finished_trials, outcome, top_trials
+from prunetune.backends.study.claims import is_finished, may_be_repeated
+from prunetune.backends.study.study import discounted, outcome, top_trials
 from prunetune.events import outcome_in_words
 from prunetune.ladder.promotion import RungResult, ranked
 
@@ -64,8 +64,8 @@ def enqueue(study: optuna.Study, coming: Sequence[Climber], *, start: bool = Fal
     At the ``start`` also those whose workers died too often. Where all were tried and none came to a score, all are
     queued again, with new seeds: this is another start, and the search is worth more than what failed.
     """
-    finished, going = finished_trials(study), _on_their_way(study)
-    gone = [] if start else [trial for trial in study.get_trials(deepcopy=False) if trial.user_attrs.get(GIVEN_UP)]
+    finished, going, given_up = _read(study)
+    gone = [] if start else given_up
     tried = {trial.user_attrs[SEARCH_TRIAL] for trial in (*finished, *going, *gone)}
     again = start and not going and not top_trials(study, 1) and tried.issuperset(each.number for each in coming)
     queued = [each for each in coming if again or each.number not in tried]
@@ -77,14 +77,21 @@ def enqueue(study: optuna.Study, coming: Sequence[Climber], *, start: bool = Fal
 
 def expected(study: optuna.Study) -> int:
     """How many trials of a rung above the first there will be of those that its study knows of."""
-    return len(finished_trials(study)) + len(_on_their_way(study))
+    finished, going, _ = _read(study)
+    return len(finished) + len(going)
 
 
-def _on_their_way(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that came up and wait or run, or whose worker died and that are tried again."""
+def _read(study: optuna.Study) -> tuple[list[FrozenTrial], list[FrozenTrial], list[FrozenTrial]]:
+    """Trials that count as ended; that wait, run, or are tried again since their worker died; whose worker died.
+
+    All from one reading: what ended between two of them would be in neither list, and be trained again.
+    """
+    free = discounted(study)
     trials = [trial for trial in study.get_trials(deepcopy=False) if SEARCH_TRIAL in trial.user_attrs]
+    finished = [trial for trial in trials if is_finished(trial) and trial.number not in free]
     again = [trial for trial in unrepeated(trials) if may_be_repeated(trial)]
-    return [trial for trial in trials if not trial.state.is_finished()] + again
+    going = [trial for trial in trials if not trial.state.is_finished()] + again
+    return finished, going, [trial for trial in trials if trial.user_attrs.get(GIVEN_UP)]
 
 
 def fates(there: Sequence[Climber]) -> str:

@@ -86,7 +86,8 @@ def folder_of(study: optuna.Study) -> Path | None:
         record = read_json(path / "result.json")
     except (InputError, OSError):
         return None
-    return path if isinstance(record, dict) and record.get("id") == owner.get("id") else None
+    known = owner.get("id") is not None and isinstance(record, dict) and record.get("id") == owner["id"]
+    return path if known else None
 
 
 def publish(study: optuna.Study, order: Order, *, first: bool) -> None:

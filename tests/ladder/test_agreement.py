@@ -70,7 +70,7 @@ def test_good_bad_and_still_bad(direction) -> None:  # type: ignore[no-untyped-d
 
     good, said = decided([2.0, 1, 4, 3, 6, 5, 8, 7])
     assert good == "fine" and "8 configurations, one of them a control" in said and "0.90" in said
-    assert decided(UP[::-1])[0] == "widen" and "twice as many should go on from the next rung" in decided(UP[::-1])[1]
+    assert decided(UP[::-1])[0] == "widen" and "twice as many go on from the next rung" in decided(UP[::-1])[1]
     left, said = decided(UP[::-1], widened=True)
     assert left == "leave" and "less width and less epochs cannot be trusted here" in said
     assert decided(UP, widened=True)[0] == "fine"

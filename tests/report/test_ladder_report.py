@@ -111,5 +111,19 @@ def test_it_says_why_a_better_score_stayed_behind(make_run: MakeRun, climbed: di
     assert said in ladder_sentences(run)
 
 
+@pytest.mark.parametrize(("decision", "sentences"), [("fine", 1), ("unknown", 1), ("widen", 0), ("leave", 0)])
+def test_ranks_of_a_rung_that_was_left_explain_nothing(
+    make_run: MakeRun, climbed: dict[str, Any], decision: str, sentences: int
+) -> None:
+    scores = {0: 0.75, 1: 0.7, 2: 0.8}
+    climbed["climbs"][0]["trained"] = [
+        {"trial": trial, "score": score, "seconds": 3.0} for trial, score in scores.items()
+    ]
+    climbed["climbs"][0]["agreement"]["decision"] = decision
+    climbed["confirmation"][0]["trial"] = 0
+    run = replace(load_run(make_run(climbed)), trials=numbered(four_trials()))
+    assert len(passed_over(run)) == sentences
+
+
 def test_where_the_best_went_up_nothing_is_to_be_explained(run: Run) -> None:
     assert passed_over(run) == []

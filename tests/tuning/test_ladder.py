@@ -224,6 +224,33 @@ def test_a_rung_that_ranks_badly_lets_more_go_on_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("below", "above", "decision", "best"),
+    [
+        ((0.8, 0.2, 0.9, 0.3, 0.4, 0.5), (0.9, 0.8, 0.2, 0.3, 0.4, 0.5), "fine", 0.8),
+        ((0.8, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9), (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2), "widen", 0.9),
+    ],
+)
+def test_the_ranks_of_a_rung_that_ranks_at_random_count_no_more(
+    below: tuple[float, ...], above: tuple[float, ...], decision: str, best: float, tmp_path: Path
+) -> None:
+    """On the second rung .9 is first and .8 second. On the first .8 was first and .9 third, or last.
+
+    With both ranks .8 goes up: 2 + 1/2 against 1 + 3/2, of equal sums the better below, or against 1 + 8/2.
+    """
+    place = {4: above, 2: below}
+
+    def score(wide: int, rate: float) -> float:
+        return -float(place.get(wide, above).index(rate))
+
+    many = len(below)
+    ladder = Ladder(Rung(1 / 8, trials=many, keep=many - 1, controls=1), Rung(1 / 4, keep=1), Rung())
+    trained = Trainings(score)
+    record = climb(tmp_path, trained, ladder=ladder, **points(*below)).record
+    assert record["climbs"][0]["agreement"]["decision"] == decision
+    assert trained.rates(16)[0] == best
+
+
+@pytest.mark.parametrize(
     ("asked", "sentence"),
     [
         ({"ladder": "dafault"}, "unknown ladder 'dafault'.*did you mean 'default'"),

@@ -37,7 +37,8 @@ class Agreement:
     controls: int
     spearman: Estimate
     decision: Decision
-    """``widen``: the upper rung lets twice as many go on; ``leave``: the axes between the two are not trusted."""
+    """``widen``: the upper rung lets twice as many go on; ``leave``: the axes between the two are not trusted. After
+    both the ranks of the lower rung count no more."""
     sentence: str
 
 
@@ -97,8 +98,10 @@ def agreement(
     follows = {
         "fine": "; so few may agree by chance." if weak else ".",
         "unknown": f", below {GOOD}, which may be chance.",
-        "widen": f", below {GOOD}: twice as many should go on from the next rung, as far as the budget allows it.",
-        "leave": f", again below {GOOD}: {less} cannot be trusted here, and a search without it is the better choice.",
+        "widen": f", below {GOOD}: its ranks count no more, and twice as many go on from the next rung, as far as the "
+        "budget allows it.",
+        "leave": f", again below {GOOD}: its ranks count no more; {less} cannot be trusted here, and a search without "
+        "it is the better choice.",
     }
     return Agreement(len(both), watched, spearman, decision, found + follows[decision])
 

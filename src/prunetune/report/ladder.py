@@ -78,7 +78,9 @@ def passed_over(run: Run) -> list[str]:
         before = {trial: score for trial in scores if (score := below.scores.get(trial)) is not None}
         went = [trial for trial in scores if trial in above.scores and trial not in controls]
         stayed = [trial for trial in scores if trial not in above.scores]
-        if not went or not stayed or before.keys() != scores.keys():
+        judged = run.result.climbs[place - 2].agreement
+        left = judged is not None and judged.decision in ("widen", "leave")
+        if not went or not stayed or left or before.keys() != scores.keys():
             continue
         last, first = (
             max(went, key=lambda it: run.rank_key(scores[it])),

@@ -155,12 +155,17 @@ class Ascent:
         if not place:
             return in_order(self.climbers(0), (), self.settings(0).direction)[:1]
         below = self.plan.ladder.rungs[place - 1]
-        before = self.climbers(place - 2) if place > 1 else []
+        before = self.climbers(place - 2) if place > 1 and not self._is_left(place - 2) else []
         there = in_order(self.climbers(place - 1), before, self.settings(0).direction)
         order = [each.number for each in there]
         up = order[: below.keep]
         by_number = {each.number: each for each in there}
         return [by_number[number] for number in (*up, *choose_controls(order, up, below.controls))]
+
+    def _is_left(self, place: int) -> bool:
+        """Whether a rung ranked at random, as far as the one above it can tell, so that its ranks count no more."""
+        above = {each["study"]: each.get("agreement") or {} for each in self.run.record.get("climbs", ())}
+        return above.get(self.study_name(place + 1), {}).get("decision") in ("widen", "leave")
 
     def climbers(self, place: int) -> list[Climber]:
         """All that were trained on a rung."""

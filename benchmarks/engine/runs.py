@@ -157,8 +157,9 @@ def kept_indices(original: nn.Module, pruned: nn.Module) -> PruningPlan:
 
 
 def _matches(name: str, before: Tensor, after: Tensor) -> dict[int, tuple[int, ...]]:
-    values, order = torch.sort(before.flatten())
-    where = torch.searchsorted(values, after.flatten()).clamp(max=len(values) - 1)
+    sortable = [each.real.contiguous() if each.is_complex() else each for each in (before, after)]
+    values, order = torch.sort(sortable[0].flatten())
+    where = torch.searchsorted(values, sortable[1].flatten()).clamp(max=len(values) - 1)
     places = torch.stack(torch.unravel_index(order[where], before.shape)).reshape(before.ndim, *after.shape)
     keep = {}
     for dim in range(before.ndim):

@@ -158,9 +158,11 @@ def test_children_run_side_by_side() -> None:
     assert [outcome.failure for _, outcome in done] == [None] * 4
 
 
-def test_kept_indices_are_read_off_the_values() -> None:
-    original = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
-    pruned = nn.Sequential(nn.Linear(5, 2), nn.Linear(2, 3))
+@pytest.mark.filterwarnings("ignore:Complex modules")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_kept_indices_are_read_off_the_values(dtype: torch.dtype) -> None:
+    original = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)).to(dtype)
+    pruned = nn.Sequential(nn.Linear(5, 2), nn.Linear(2, 3)).to(dtype)
     with torch.no_grad():
         pruned[0].weight.copy_(original[0].weight[[1, 3]])
         pruned[0].bias.copy_(original[0].bias[[1, 3]])

@@ -12,6 +12,8 @@ from pathlib import Path
 import mlflow
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
@@ -40,7 +42,7 @@ def run(name: str, *arguments: object, cwd: Path) -> float:
 
 def epochs_of_trials(folder: Path) -> set[int]:
     """Those after which some trial of the search reported a score, by Optuna alone."""
-    study = optuna.load_study(study_name="search", storage=f"sqlite:///{folder}/study.db")
+    study = optuna.load_study(study_name="search", storage=JournalStorage(JournalFileBackend(f"{folder}/study.log")))
     return {epoch for trial in study.trials for epoch in trial.intermediate_values}
 
 

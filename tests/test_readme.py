@@ -144,9 +144,9 @@ def test_the_commands_work_one_after_another(shell: Path) -> None:
         "prune", "init", "check", "compare", "run", "report", "worker", "list",
     }  # fmt: skip
     for words in asked:
-        if words[0] == "export":  # a database of the reader's: here the one of the run
+        if words[0] == "export":  # a storage of the reader's: here the one of the run
             name = words[1].partition("=")[0]
-            os.environ[name] = f"sqlite:///{shell / 'runs/example/study.db'}"
+            os.environ[name] = f"journal:///{shell / 'runs/example/study.log'}"
             continue
         if words[0] == "unset":
             del os.environ[words[1]]

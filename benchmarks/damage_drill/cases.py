@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import random
-import sqlite3
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 DEEP: Final = 100_000
 UNREAD: Final = ("run.lock", "report.html")
@@ -21,8 +20,8 @@ def damage(folder: Path, rng: random.Random) -> str:
     ways = [_bytes, _shorter, _other, _gone]
     if path.suffix == ".json":
         ways += [_field] * 12
-    if path.suffix == ".db":
-        ways += [_rows] * 12
+    if path.suffix == ".log":
+        ways += [_line] * 12
     return f"{folder.name}: {path.name}: {rng.choice(ways)(path, rng)}"
 
 
@@ -55,7 +54,24 @@ def _gone(path: Path, rng: random.Random) -> str:
 
 
 def _field(path: Path, rng: random.Random) -> str:
-    content = json.loads(path.read_text())
+    return _change(json.loads(path.read_text()), rng, path.write_text)
+
+
+def _line(path: Path, rng: random.Random) -> str:
+    """A line of a journal is lost, or one of its values is another."""
+    lines = path.read_text().splitlines()
+    place = rng.randrange(len(lines))
+    if rng.random() < 0.3:
+        path.write_text("".join(f"{line}\n" for number, line in enumerate(lines) if number != place))
+        return f"line {place + 1} deleted"
+
+    def write(text: str) -> None:
+        path.write_text("".join(f"{text if number == place else line}\n" for number, line in enumerate(lines)))
+
+    return f"line {place + 1}: {_change(json.loads(lines[place]), rng, write)}"
+
+
+def _change(content: Any, rng: random.Random, write: Callable[[str], object]) -> str:
     at, where = content, []
     while True:
         keys = list(at) if isinstance(at, dict) else list(range(len(at)))
@@ -71,32 +87,10 @@ def _field(path: Path, rng: random.Random) -> str:
         said = f"{name} deleted"
     elif rng.random() < 0.1:
         at[key] = "DEEP"
-        path.write_text(json.dumps(content).replace('"DEEP"', "[" * DEEP + "]" * DEEP))
+        write(json.dumps(content).replace('"DEEP"', "[" * DEEP + "]" * DEEP))
         return f"{name} nested deeply"
     else:
         at[key] = rng.choice(WRONG)
         said = f"{name} = {at[key]!r}"
-    path.write_text(json.dumps(content))
+    write(json.dumps(content))
     return said
-
-
-def _rows(path: Path, rng: random.Random) -> str:
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        full = [name for name in tables if database.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0]]
-        table = rng.choice(full)
-        if rng.random() < 0.05:
-            database.execute(f"DROP TABLE {table}")
-            return f"table {table} dropped"
-        row = rng.choice([each for (each,) in database.execute(f"SELECT rowid FROM {table}")])
-        if rng.random() < 0.3:
-            database.execute(f"DELETE FROM {table} WHERE rowid = ?", (row,))
-            return f"row {row} of {table} deleted"
-        column = rng.choice([each[1] for each in database.execute(f"PRAGMA table_info({table})")])
-        values = ["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"] if column == "state" else []
-        value = rng.choice([*values, None, -1, 10**6, 0.5, "", "é", "[1]", "{}", b"\xff\x00"])
-        try:
-            database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (value, row))
-        except sqlite3.Error as error:  # the database has rules of its own
-            return f"{table}.{column} could not be {value!r} ({error})"
-        return f"{table}.{column} of row {row} = {value!r}"

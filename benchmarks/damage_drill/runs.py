@@ -36,7 +36,7 @@ from prunetune.cli.launch import keep_config, search_of
 from prunetune.console.summary import print_check, print_summary
 from prunetune.errors import PrunetuneError
 from prunetune.events import Event, Observer, TrialStarted, silent
-from prunetune.record.folder import sqlite_url
+from prunetune.record.folder import study_url
 from prunetune.report import write_report
 from prunetune.tuning.tuner import TuneResult, tune
 from prunetune.tuning.worker import work
@@ -113,7 +113,7 @@ def check_again(folder: Path) -> None:
 
 def join(folder: Path) -> None:
     search_of(folder, None, None)
-    work(net, train, sqlite_url(folder / "study.db"), study=folder.name, wait=0.1, observer=silent)
+    work(net, train, study_url(folder), study=folder.name, wait=0.1, observer=silent)
 
 
 def configure_again(folder: Path) -> None:

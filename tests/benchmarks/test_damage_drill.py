@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.storages.journal._storage import JournalOperation
 
 from benchmarks.damage_drill.cases import DEEP
 from benchmarks.damage_drill.runs import COMMANDS, prepare, quick, run
@@ -55,21 +55,46 @@ def deep(name: str) -> Callable[[Path], None]:
     return damage
 
 
-def executed(statement: str) -> Callable[[Path], None]:
+def lines(operation: JournalOperation, edit: Callable[[Any], None] | None, **of: Any) -> Callable[[Path], None]:
+    """The lines of a run folder's journal that do this to trial 1 of the search, edited or left out."""
+
     def damage(folder: Path) -> None:
-        with contextlib.closing(sqlite3.connect(folder / "study.db")) as database, database:
-            assert database.execute(statement).rowcount != 0  # -1 for what changes no rows, but tables
+        read = [json.loads(text) for text in (folder / "study.log").read_text().splitlines()]
+        studies = [line["study_name"] for line in read if line["op_code"] == JournalOperation.CREATE_STUDY]
+        trials = [line["study_id"] for line in read if line["op_code"] == JournalOperation.CREATE_TRIAL]
+        second = [number for number, study in enumerate(trials) if study == studies.index("search")][1]
+        wanted = {"op_code": operation, "trial_id": second, **of}
+        found = [line for line in read if wanted.items() <= line.items()]
+        assert found
+        for line in found:
+            if edit is None:
+                read.remove(line)
+            else:
+                edit(line)
+        (folder / "study.log").write_text("".join(f"{json.dumps(line)}\n" for line in read))
 
     return damage
 
 
-def pages(folder: Path) -> None:
-    content = bytearray((folder / "study.db").read_bytes())
-    content[4096:] = b"\x99" * (len(content) - 4096)  # the first page says what the file is
-    (folder / "study.db").write_bytes(content)
+def middle(folder: Path) -> None:
+    content = (folder / "study.log").read_bytes()
+    third = len(content) // 3
+    (folder / "study.log").write_bytes(content[:third] + b"\x99" * third + content[2 * third :])
 
 
-SEARCH = "(SELECT trial_id FROM trials JOIN studies USING (study_id) WHERE study_name = 'search' AND number = 1)"
+def no_study(folder: Path) -> None:
+    text = (folder / "study.log").read_text()
+    assert text.count('"study_name":"search"') == 1
+    (folder / "study.log").write_text(text.replace('"study_name":"search"', '"study_name":"other"'))
+
+
+def no_direction(folder: Path) -> None:
+    text = (folder / "study.log").read_text()
+    assert text.count('"directions":[2]') > 1
+    (folder / "study.log").write_text(text.replace('"directions":[2]', '"directions":[1]'))
+
+
+PARAM, STATE = JournalOperation.SET_TRIAL_PARAM, JournalOperation.SET_TRIAL_STATE_VALUES
 FOUND: dict[str, tuple[Callable[[Path], None], str]] = {
     **{f"no {key}": (without(key), "result.json is damaged") for key in ("time", "search", "cost", "winner", "status")},
     **{f"{key} null": (null(key), "result.json is damaged") for key in ("time", "cost", "confirmation", "pruning")},
@@ -80,17 +105,17 @@ FOUND: dict[str, tuple[Callable[[Path], None], str]] = {
     "deep result.json": (deep("result.json"), "result.json is damaged"),
     "NaN": (edited("result.json", lambda record: record["versions"].update(prunetune=float("nan"))), "NaN is no JSON"),
     "deep config.json": (deep("config.json"), "config.json is damaged"),
-    "bytes in study.db": (pages, "the storage .* (is damaged|cannot be)|cannot open the storage"),
-    "no lr": (executed(f"DELETE FROM trial_params WHERE param_name = 'lr' AND trial_id = {SEARCH}"), "it has no lr"),
-    "no name": (executed(f"UPDATE trial_params SET param_name = NULL WHERE trial_id = {SEARCH}"), "it has no lr"),
-    "no table": (executed("DROP TABLE studies"), "the study 'search' is damaged"),
+    "bytes in study.log": (middle, r"cannot open the storage journal:.*: line \d+ of the journal is damaged"),
+    "no lr": (lines(PARAM, None, param_name="lr"), "it has no lr"),
+    "no name": (lines(PARAM, lambda line: line.update(param_name=None), param_name="lr"), "it has no lr"),
+    "no study": (no_study, "has had 3 trials, but the study 'search' in its storage has none"),
     "no heads": (
         edited("result.json", lambda record: record["pruning"].pop("heads")),
         "pruning.heads = None",
     ),
-    "no score": (executed(f"DELETE FROM trial_values WHERE trial_id = {SEARCH}"), "trial 1 is not whole|is damaged"),
-    "no direction": (executed("DELETE FROM study_directions"), "its direction is not maximize"),
-    "a state": (executed(f"UPDATE trials SET state = 'ODD' WHERE trial_id = {SEARCH}"), "the storage .* is damaged"),
+    "no score": (lines(STATE, lambda line: line.update(values=None)), "trial 1 is not whole|is damaged"),
+    "no direction": (no_direction, "its direction is not maximize"),
+    "a state": (lines(STATE, lambda line: line.update(state=99)), "line .* of the journal is damaged"),
 }
 
 

@@ -113,7 +113,7 @@ def test_the_folder_has_everything(finished: tuple[Path, str]) -> None:
         "plan.json",
         "report.html",
         "result.json",
-        "study.db",
+        "study.log",
         "weights.safetensors",
     } <= names
     assert f"Report: {folder / 'run' / 'report.html'}" in printed

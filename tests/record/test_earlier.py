@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from optuna import TrialPruned
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from safetensors.torch import load_file
 from torch import nn
 
@@ -225,6 +228,13 @@ def make_earlier(folder: Path, *, fidelity: float = 1.0, **options: Any) -> None
     record["time"]["refine"] = 0.0
     (folder / "result.json").write_text(json.dumps(record))
     (folder / "plan-proxy.json").unlink()
+    now = JournalStorage(JournalFileBackend(f"{folder}/study.log"))
+    before = RDBStorage(f"sqlite:///{folder}/study.db")
+    for name in optuna.get_all_study_names(now):
+        optuna.copy_study(from_study_name=name, from_storage=now, to_storage=before)
+    before.remove_session()
+    before.engine.dispose()
+    (folder / "study.log").unlink()
     with sqlite3.connect(folder / "study.db") as db:
         rows = db.execute(
             "SELECT study_user_attribute_id, value_json FROM study_user_attributes JOIN studies USING (study_id) "

@@ -16,6 +16,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
+from prunetune.backends.study.storage import connected
 from prunetune.errors import InputError
 from prunetune.record.folder import RunFolder, load_weights, save_weights, write_weights
 
@@ -27,7 +28,7 @@ def test_a_new_folder_is_made_and_marked(tmp_path: Path) -> None:
         assert json.loads((folder.path / "run.json").read_text()) == {"made_by": "prunetune", "format": 1}
         names = [folder.study, folder.plan, folder.best, folder.weights, folder.result, folder.report]
     assert [path.name for path in names] == [
-        "study.db",
+        "study.log",
         "plan.json",
         "best.json",
         "weights.safetensors",
@@ -218,10 +219,14 @@ def test_damaged_json_is_one_sentence(text: str, tmp_path: Path) -> None:
 def test_the_storage_url_survives_strange_characters(tmp_path: Path) -> None:
     import optuna
 
-    with RunFolder(tmp_path / "a b?c#d%20é") as folder:
-        storage = optuna.storages.RDBStorage(folder.storage)
-        storage.engine.dispose()
-        assert folder.study.is_file()
+    with RunFolder(tmp_path / "a b?c#d%20é@") as folder:
+        for earlier in (False, True):
+            if earlier:
+                (folder.path / "study.db").touch()
+            with connected(folder.storage) as storage:
+                optuna.create_study(storage=storage)
+            assert folder.study.stat().st_size > 0
+            assert folder.study.name == ("study.db" if earlier else "study.log")
 
 
 # Weights

@@ -1,4 +1,4 @@
-"""Synthetic run folders: a hand-written ``result.json`` beside a real Optuna database with known values."""
+"""Synthetic run folders: a hand-written ``result.json`` beside real Optuna studies with known values."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from prunetune.report.trials import Trial, plain_trial
@@ -160,16 +162,14 @@ def write_run(
     trials: Iterable[FrozenTrial] | None = None,
     confirm: Iterable[FrozenTrial] = (),
 ) -> Path:
-    """A run folder with these contents; without a database for trials None."""
+    """A run folder with these contents; without studies for trials None."""
     folder.mkdir()
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
     if trials is not None:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
+        storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
         for study_name, found in (("search", trials), ("confirm", confirm)):
             study = optuna.create_study(
                 study_name=study_name, storage=storage, direction=result.get("direction", "maximize")
             )
             study.add_trials(list(found))
-        storage.remove_session()
-        storage.engine.dispose()
     return folder

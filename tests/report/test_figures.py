@@ -128,7 +128,7 @@ def test_importance_goes_to_the_only_parameter_that_matters(make_run: MakeRun, r
 @pytest.mark.parametrize(
     ("trials", "sentence"),
     [
-        ([], "There is no study.db in the run folder, so nothing is shown trial by trial."),
+        ([], "There is no study.log in the run folder, so nothing is shown trial by trial."),
         (four_trials(), "Importances need at least 4 complete trials; there are 2 so far."),
         (
             [trial(TrialState.COMPLETE, {"lr": 0.1 * (i + 1), "momentum": 0.5}, i / 10) for i in range(5)],

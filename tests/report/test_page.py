@@ -229,7 +229,7 @@ def test_a_run_that_has_nothing_yet(make_run: MakeRun, trials: list[Any] | None)
     assert "This run has not finished: it is still searching, or was stopped while it did." in page.text
     assert "No trial has been completed, so there are no best hyperparameters yet." in page.text
     assert "Nothing has been trained on the full network yet." in page.text
-    assert ("There is no study.db in the run folder" in page.text) == (trials is None)
+    assert ("There is no study.log in the run folder" in page.text) == (trials is None)
 
 
 def test_the_best_so_far_is_named(make_run: MakeRun) -> None:
@@ -291,11 +291,14 @@ def test_links_in_the_folder_are_not_followed(make_run: MakeRun, result: dict[st
     assert not path.is_symlink()
 
 
-@pytest.mark.parametrize("contents", [b"", b"no database", b"SQLite format 3\0" + bytes(200)])
-def test_a_broken_database_is_said(make_run: MakeRun, result: dict[str, Any], contents: bytes) -> None:
+@pytest.mark.parametrize("name", ["study.log", "study.db"])
+@pytest.mark.parametrize(
+    "contents", [b"", b"no journal\n", b"{}\n", b'{"op_code": 4}\n', b"SQLite format 3\0" + bytes(200), b"\n"]
+)
+def test_broken_studies_are_told_of(make_run: MakeRun, result: dict[str, Any], name: str, contents: bytes) -> None:
     folder = make_run(result)
-    (folder / "study.db").write_bytes(contents)
-    assert re.search(r"The study database (could not be read|has no study)", page_of(folder).text)
+    (folder / name).write_bytes(contents)
+    assert re.search(r"The studies could not be read|There is no study named “search”", page_of(folder).text)
 
 
 @pytest.mark.parametrize(

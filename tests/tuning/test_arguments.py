@@ -112,8 +112,8 @@ def test_a_result_has_what_people_look_for(tmp_path: Path) -> None:
 
 def test_trials_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     result = tiny_tune(tmp_path)
-    (tmp_path / "study.db").unlink()
-    with pytest.raises(SearchError, match=r"There is no study\.db in the run folder"):
+    (tmp_path / "study.log").unlink()
+    with pytest.raises(SearchError, match=r"There is no study\.log in the run folder"):
         _ = result.trials
 
 

@@ -50,7 +50,7 @@ def run(folder: Path, space: Any = SIX, **options: Any) -> Any:
 
 
 def _tried(folder: Path, settings: StudySettings) -> list[dict[str, Any]]:
-    with open_study(f"sqlite:///{folder}/study.db", "search", settings) as study:
+    with open_study(f"journal://{folder}/study.log", "search", settings) as study:
         return [trial.params for trial in study.trials if trial.user_attrs.get("outcome") == "complete"]
 
 

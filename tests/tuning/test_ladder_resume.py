@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from safetensors.torch import load_file
 from torch import nn
 
@@ -385,9 +387,8 @@ def test_workers_hear_how_many_trials_the_plan_has(tmp_path: Path, monkeypatch: 
     clock = Clock(monkeypatch)
     climb(tmp_path, clock.training(), budget="115s", search=Search(**{**vars(MAXIMIZE), "n_trials": 9}))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    study = optuna.load_study(study_name="search", storage=JournalStorage(JournalFileBackend(f"{tmp_path}/study.log")))
     assert study.user_attrs[ORDER]["n_trials"] == read_record(tmp_path)["n_trials"] == 4
-    study._storage.remove_session()
 
 
 def test_the_winner_of_a_longer_run_keeps_its_weights(tmp_path: Path) -> None:

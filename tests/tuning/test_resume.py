@@ -114,7 +114,7 @@ def test_a_finished_run_is_made_longer(tmp_path: Path) -> None:
 def test_a_study_that_was_lost_is_not_begun_anew(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tiny_tune(tmp_path, train=interrupt)
-    (tmp_path / "study.db").unlink()
+    (tmp_path / "study.log").unlink()
     with pytest.raises(SearchError, match="has had 1 trials, but the study 'search' in its storage has none; give the"):
         tiny_tune(tmp_path)
 

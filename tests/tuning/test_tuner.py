@@ -91,7 +91,7 @@ def test_the_winners_weights_are_those_after_training(tmp_path: Path) -> None:
         "result.json",
         "run.json",
         "run.lock",
-        "study.db",
+        "study.log",
         "weights.safetensors",
     ]
 

@@ -117,7 +117,7 @@ def test_a_worker_needs_nothing_but_the_url_and_the_run_confirms(tmp_path: Path,
     assert record["search"]["trials"] == {"complete": 6, "pruned": 0, "diverged": 0, "failed": 0, "interrupted": 1}
     assert [entry["outcome"] for entry in record["confirmation"]] == ["complete"] * 2
     assert result.score == result.params["lr"] + 16
-    with open_study(f"sqlite:///{tmp_path}/run/study.db", "search", _settings()) as study:
+    with open_study(f"journal://{tmp_path}/run/study.log", "search", _settings()) as study:
         assert len(study.trials) == 7  # the folder has all that the report shows
     assert "trial by trial" not in (tmp_path / "run" / "report.html").read_text()
 

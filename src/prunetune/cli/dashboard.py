@@ -10,7 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prunetune._utils.interrupts import answered
 from prunetune.errors import InputError
-from prunetune.record.folder import MARKER, read_tables, sqlite_url
+from prunetune.record.folder import MARKER, read_tables, study_file, study_url
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -37,8 +37,8 @@ def storage_of(folder: Path, storage: str | None) -> str:
         return storage
     if not (folder / MARKER).exists():
         raise InputError(f"{folder} is not a run folder; give the folder that `prunetune run` wrote, runs/demo say")
-    if (folder / "study.db").exists():
-        return sqlite_url(folder / "study.db")
+    if study_file(folder).exists():
+        return study_url(folder)
     kept = (read_tables(folder / "config.json") or {}).get("search", {}).get("storage")
     if not isinstance(kept, str) or "***" in kept:
         raise InputError(f"there is no study in {folder} yet; give the URL of its storage as --study")

@@ -21,7 +21,7 @@ from prunetune.events import Observer, silent
 from prunetune.ladder.named import PROXY, networks_of
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.rung import Ladder, Rung
-from prunetune.record.folder import RunFolder, read_tables, sqlite_url, whole_path
+from prunetune.record.folder import RunFolder, read_tables, study_file, study_url, whole_path
 from prunetune.tuning.fingerprint import Resume
 from prunetune.tuning.planning import plan
 from prunetune.tuning.settings import Search
@@ -213,9 +213,9 @@ def search_of(source: Path | None, storage: str | None, study: str | None) -> tu
     folder, kept = (source, _kept_search(source)) if source.is_dir() else _configured_search(source)
     shared = kept.get("storage")
     if shared is None and (storage is None or source.is_dir()):
-        if not (folder / "study.db").exists():
+        if not study_file(folder).exists():
             raise InputError(f"there is no search in {folder} yet; start it with `prunetune run`")
-        return sqlite_url(folder / "study.db"), study
+        return study_url(folder), study
     url = storage or str(shared)
     if "***" in url:
         raise InputError(f"the run in {folder} keeps its search in {url}; give the URL with its password as --study")

@@ -15,7 +15,7 @@ from prunetune._utils.interrupts import OWNER
 from prunetune.cli.tables import Config
 from prunetune.errors import InputError
 from prunetune.events import Event, Notice, Observer, PhaseStarted
-from prunetune.record.folder import sqlite_url, whole_path
+from prunetune.record.folder import study_url, whole_path
 from prunetune.training.devices import share_devices
 from prunetune.tuning.settings import Search
 
@@ -79,8 +79,7 @@ class LocalWorkers:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
-            "PRUNETUNE_STUDY": search.storage
-            or sqlite_url(folder / "study.db"),  # arguments would show a password to all
+            "PRUNETUNE_STUDY": search.storage or study_url(folder),  # arguments would show a password to all
             OWNER: str(os.getpid()),
         }
         command = [sys.executable, "-m", "prunetune", "worker", "--name", search.study_name(folder)]

@@ -1,9 +1,9 @@
 """A run folder: locked while a run uses it, written so that a kill at any moment leaves whole files, never unpickled.
 
 What is in it: ``run.json`` (which marks the folder as ours), ``run.lock``, ``alive`` (while a run is at work),
-``study.db`` (all Optuna studies), ``plan.json``, ``plan-*.json`` of the networks of a ladder, ``fingerprint.json``,
-``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``; ``check.json`` if the proxy was checked;
-``compare.json``, ``compare.html`` and ``compare-cost.json`` if ways were compared.
+``study.log`` (all Optuna studies; ``study.db`` of version 0.1), ``plan.json``, ``plan-*.json`` of the networks of
+a ladder, ``fingerprint.json``, ``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``; ``check.json``
+if the proxy was checked; ``compare.json``, ``compare.html`` and ``compare-cost.json`` if ways were compared.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class RunFolder:
 
     @property
     def study(self) -> Path:
-        """The SQLite database with the studies."""
-        return self.path / "study.db"
+        """The journal with the studies."""
+        return study_file(self.path)
 
     @property
     def plan(self) -> Path:
@@ -144,7 +144,7 @@ class RunFolder:
     @property
     def storage(self) -> str:
         """URL of the studies' storage."""
-        return sqlite_url(self.study)
+        return study_url(self.path)
 
     def write_text(self, path: Path, text: str) -> None:
         """Put ``text`` into the file at ``path`` as a whole: after a kill there is the old file or the new one."""
@@ -217,11 +217,20 @@ def whole_path(what: str, path: object) -> Path:
         raise InputError(f"{what} is {os.fsdecode(path)!r}, whose ~ cannot be found: {error}") from None
 
 
-def sqlite_url(path: Path) -> str:
-    """The URL of a SQLite database."""
+def study_file(folder: Path) -> Path:
+    """Where the Optuna studies of a run folder are: a journal, or the SQLite database that version 0.1 made."""
+    earlier = folder / "study.db"
+    return earlier if earlier.exists() else folder / "study.log"
+
+
+def study_url(folder: Path) -> str:
+    """The URL of the storage of a run folder's studies."""
+    path = study_file(folder).absolute()
+    if path.suffix == ".log":
+        return f"journal://{path}"
     from sqlalchemy import URL
 
-    return URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

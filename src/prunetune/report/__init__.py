@@ -38,7 +38,7 @@ def write_report(run_dir: str | Path, *, storage: str | None = None) -> Path:
     run_dir
         A run folder, finished or not. Nothing in it is trusted, and nothing but ``report.html`` is changed.
     storage
-        URL of the Optuna storage, for a run that keeps its studies elsewhere than in the folder's ``study.db``.
+        URL of the Optuna storage, for a run that keeps its studies elsewhere than in the folder's ``study.log``.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from prunetune.errors import InputError
 from prunetune.record.earlier import with_ladder
-from prunetune.record.folder import read_json, whole_path
+from prunetune.record.folder import read_json, study_file, whole_path
 from prunetune.record.schema import Choice, Confirmation, Params, Result
 from prunetune.record.sentences import compared_with, energy_sentence, first_network
 from prunetune.report.trials import Trial, read_trials
@@ -122,11 +122,11 @@ def load_run(run_dir: str | Path, *, storage: str | None = None) -> Run:
     """
     folder = whole_path("the run folder", run_dir)
     result = read_result(folder / "result.json")
-    trials, problem = read_trials(folder / "study.db", SEARCH_STUDY, storage=storage)
+    trials, problem = read_trials(study_file(folder), SEARCH_STUDY, storage=storage)
     problems = [problem] if problem else []
     confirm_trials: tuple[Trial, ...] = ()
     if not problem and result.confirmation:
-        confirm_trials, _ = read_trials(folder / "study.db", CONFIRM_STUDY, storage=storage)
+        confirm_trials, _ = read_trials(study_file(folder), CONFIRM_STUDY, storage=storage)
     return Run(folder.resolve().name, result, trials, confirm_trials, tuple(problems), _task(folder / "config.json"))
 
 

@@ -1,4 +1,4 @@
-"""Trials of an Optuna study as plain values, read from a copy of the database."""
+"""Trials of an Optuna study as plain values."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -54,49 +56,61 @@ class Trial:
     frozen: FrozenTrial
 
 
-def read_trials(database: Path, study_name: str, *, storage: str | None = None) -> tuple[tuple[Trial, ...], str | None]:
+def read_trials(study: Path, study_name: str, *, storage: str | None = None) -> tuple[tuple[Trial, ...], str | None]:
     """Trials of the study in order, and a sentence that says why there are none where they can't be read.
 
-    The SQLite file is copied first, so that a report never changes, upgrades or locks the database of a run that may
-    still be going, and works on a folder that is read-only. ``storage`` is read in its place if given.
+    ``study`` is the run folder's file. Nothing is written to it or beside it: the run may still be going on, and the
+    folder may be read-only. The storage at the URL ``storage`` is read in its place if given.
     """
-    if storage is None and not database.is_file():
-        return (), f"There is no {database.name} in the run folder, so nothing is shown trial by trial."
+    if storage is None and not study.is_file():
+        return (), f"There is no {study.name} in the run folder, so nothing is shown trial by trial."
     try:
-        with contextlib.ExitStack() as stack:
-            url = storage or stack.enter_context(_copied(database))
-            found = _load(url, study_name)
+        with _stored_in(study) if storage is None else _stored_at(storage) as source:
+            found = _load(source, study_name)
             trials = tuple(trial for trial in map(plain_trial, found or ()) if trial is not None)
-    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, *_MALFORMED) as error:
+    except (OSError, sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, *_MALFORMED) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return (), f"The study database could not be read ({reason}), so nothing is shown trial by trial."
+        return (), f"The studies could not be read ({reason}), so nothing is shown trial by trial."
     if found is None:
-        return (), f"The study database has no study named “{study_name}” yet, so nothing is shown trial by trial."
+        return (), f"There is no study named “{study_name}” yet, so nothing is shown trial by trial."
     return trials, None
 
 
 @contextlib.contextmanager
-def _copied(database: Path) -> Iterator[str]:
+def _stored_in(study: Path) -> Iterator[BaseStorage]:
+    """The storage in a run folder's file, which is a database in a run of version 0.1."""
+    if study.suffix == ".log":
+        yield JournalStorage(JournalFileBackend(str(study)))
+        return
     with tempfile.TemporaryDirectory(prefix="prunetune-report-") as folder:
-        copy = Path(folder) / "study.db"
+        copy = Path(folder) / study.name
         with (
-            contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as source,
+            contextlib.closing(sqlite3.connect(f"{study.resolve().as_uri()}?mode=ro", uri=True)) as source,
             contextlib.closing(sqlite3.connect(copy)) as target,
         ):
             source.backup(target)
-        yield f"sqlite:///{copy}"
+        with _stored_at(f"sqlite:///{copy}") as storage:
+            yield storage
 
 
-def _load(url: str, study_name: str) -> list[FrozenTrial] | None:
-    """The study's trials; None if there is no such study."""
+@contextlib.contextmanager
+def _stored_at(url: str) -> Iterator[BaseStorage]:
+    if url.startswith("journal:"):
+        yield JournalStorage(JournalFileBackend(url.removeprefix("journal:").removeprefix("//")))
+        return
     storage = optuna.storages.RDBStorage(url)
     try:
-        if study_name not in optuna.get_all_study_names(storage):
-            return None
-        return optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
+        yield storage
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _load(storage: BaseStorage, study_name: str) -> list[FrozenTrial] | None:
+    """The study's trials; None if there is no such study."""
+    if study_name not in optuna.get_all_study_names(storage):
+        return None
+    return optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
 
 
 def plain_trial(trial: FrozenTrial) -> Trial | None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from prunetune.errors import SearchError
-from prunetune.record.folder import load_weights
+from prunetune.record.folder import load_weights, study_file
 from prunetune.record.provenance import Record
 from prunetune.record.sentences import spent
 from prunetune.tuning.rung_study import SEARCH_STUDY
@@ -62,7 +62,7 @@ class TuneResult:
         """
         from prunetune.report.trials import read_trials  # loads SQLAlchemy: only when asked
 
-        trials, problem = read_trials(self.run_dir / "study.db", SEARCH_STUDY)
+        trials, problem = read_trials(study_file(self.run_dir), SEARCH_STUDY)
         if problem is not None:
             raise SearchError(f"the trials of the run in {self.run_dir} are not known: {problem}")
         names = ("number", "score", "outcome", "seconds")

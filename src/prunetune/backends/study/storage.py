@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import itertools
-import json
-import os
 import random
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage, get_storage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from prunetune.backends.study.attributes import OWNER
 from prunetune.backends.study.heartbeat import this_process
+from prunetune.backends.study.journal_lock import JournalLock
 from prunetune.backends.study.retrying_storage import PATIENCE_SECONDS, PatientStorage
 from prunetune.errors import InputError, StorageError
 from prunetune.events import Observer, silent
@@ -45,6 +43,9 @@ _CONNECT_OPTIONS: Final[dict[str, dict[str, Any]]] = {
 KINDS: Final = (
     "sqlite:///FILE, postgresql://USER@HOST/NAME, mysql://USER@HOST/NAME, journal:///FILE or grpc://HOST:PORT"
 )
+
+# what Optuna raises on contents that are not its own
+_UNREADABLE: Final = (OptunaError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
 
 Opener = Callable[[str], "contextlib.AbstractContextManager[BaseStorage]"]
 
@@ -237,61 +238,32 @@ def _journal(url: str) -> Iterator[BaseStorage]:
     path = _journal_path(url)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
-    backend = JournalFileBackend(str(path), lock_obj=_MendingLock(path))
+    backend = _Lines(str(path), lock_obj=JournalLock(path))
     try:
         storage = JournalStorage(backend)
-    except (ValueError, LookupError, TypeError):
-        number = sum(1 for _ in itertools.takewhile(_is_record, path.read_bytes().splitlines())) + 1
-        raise ValueError(f"line {number} of the journal is damaged") from None
+    except _UNREADABLE:
+        raise ValueError(f"line {backend.line} of the journal is damaged") from None
     yield storage
 
 
-def _is_record(line: bytes) -> bool:
-    try:
-        return "op_code" in json.loads(line)
-    except (ValueError, TypeError):
-        return False
+class _Lines(JournalFileBackend):
+    """Optuna's file of a journal, which knows at which line its reader is."""
+
+    line = 0
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """What the lines after that many say."""
+        self.line = log_number_from + 1
+        for log in super().read_logs(log_number_from):
+            yield log
+            self.line += 1
 
 
 def _journal_path(url: str) -> Path:
-    """Absolute, for Optuna's lock on a relative path waits for itself for ever."""
+    """Absolute, so that it means the same wherever the process goes."""
     path = url.removeprefix("journal:").removeprefix("//")
     path = path[1:] if path.startswith("/~") else path
     return Path(path).expanduser().absolute() if path else Path("/")
-
-
-class _MendingLock(JournalFileSymlinkLock):
-    """Optuna's lock, whose new holder cuts off what a writer who died or whose disk was full left of a line.
-
-    Left alone, the next line would be appended to that rest, and the file could not be read any more.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._path = path
-
-    def acquire(self) -> bool:
-        """Wait for the lock, and mend the file."""
-        acquired = super().acquire()
-        try:
-            _cut_last_line(self._path)
-        except BaseException:
-            self.release()
-            raise
-        return acquired
-
-
-def _cut_last_line(path: Path) -> None:
-    with path.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            return
-        file.seek(size - 1)
-        if file.read(1) == b"\n":
-            return
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No measuring of step times and no drawing of reports, which have tests of their own."""
-    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs: dict.fromkeys(models, 0.5))
+    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs, **_: dict.fromkeys(models, 0.5))
     monkeypatch.setattr(prunetune.report, "write_report", write_no_report)
 
 

@@ -28,7 +28,7 @@ def test_everything_once_and_never_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     times = {"1.0": 1.0, "None": 0.25}  # by the share of the width; None is the proxy
-    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs: times)
+    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs, **_: times)
     monkeypatch.setattr(prunetune.report, "write_report", lambda folder: folder)  # half a second for each of nine runs
     path = tmp_path / "paper.json"
     command = [*TABLES, "--scale", "smoke", "--folder", str(tmp_path / "runs"), "--json", str(path), "--markdown"]

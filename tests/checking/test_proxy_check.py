@@ -75,7 +75,7 @@ def clock() -> Iterator[SimpleNamespace]:
     found = SimpleNamespace(now=0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prunetune.tuning.objective, "time", SimpleNamespace(perf_counter=lambda: found.now))
-        patch.setattr(prunetune.engine, "step_time", lambda models, inputs: dict.fromkeys(models, 0.5))
+        patch.setattr(prunetune.engine, "step_time", lambda models, inputs, **_: dict.fromkeys(models, 0.5))
         patch.setattr(prunetune.report, "write_report", lambda run_dir: run_dir)
         yield found
 

@@ -73,7 +73,7 @@ def no_codecarbon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def known_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs: dict.fromkeys(models, 0.5))
+    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs, **_: dict.fromkeys(models, 0.5))
 
 
 def run(folder: Path, **options: Any) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def never(model: nn.Module, params: dict[str, Any], report: Report) -> float:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs: dict.fromkeys(models, 0.5))
+    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs, **_: dict.fromkeys(models, 0.5))
 
 
 @pytest.fixture

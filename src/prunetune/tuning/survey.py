@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TRIAL_SECONDS: Final = 0.08
 """What a trial takes besides its training: its place in the storage, the record, its share of survey and report. It
 counts where trainings take seconds."""
+PRECISION: Final = 0.05
+"""Of step times: numbers of configurations do not depend on more, and each per cent costs turns."""
 MOST_TRAININGS: Final = 1e6
 """A ladder that needs more is for nobody."""
 
@@ -63,7 +65,7 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
     }
     models = {1.0: base, **{width: result.model for width, result in networks.items()}}
     named = {str(width): model for width, model in models.items()}
-    measured = engine.step_time(named, problem.example_inputs)
+    measured = engine.step_time(named, problem.example_inputs, precision=PRECISION)
     seconds = {width: measured[str(width)] for width in models}
     steps = {(width, 1.0): each / seconds[1.0] for width, each in seconds.items()}
     for rung in rungs:

@@ -14,7 +14,11 @@ from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
 from prunetune.pruning.checks import check_full_network, check_model_fn, check_unmasked
 from prunetune.pruning.cut import prune
 from prunetune.pruning.result import PruneResult
+from prunetune.transfer import transfers
+from prunetune.transfer.base import looks_at_norms
 from prunetune.transfer.groups import ProxyGroups, proxy_groups
+from prunetune.transfer.norms import normed
+from prunetune.transfer.optimizers import correct
 from prunetune.tuning.settings import Pruning
 from prunetune.tuning.types import ModelFunction
 
@@ -50,7 +54,10 @@ class ProxyFactory:
 
     def __call__(self) -> nn.Module:
         """A new proxy, with weights drawn under the present random state."""
-        return fresh_proxy(self.model_fn, self.plan, weights=self.pruning.weights)
+        proxy = fresh_proxy(self.model_fn, self.plan, weights=self.pruning.weights)
+        if self.pruning.optimizers != "asked":
+            correct(proxy, self.groups, self.pruning.optimizers)
+        return proxy
 
     def param_groups(
         self, proxy: nn.Module, *, lr: float, weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd"
@@ -98,4 +105,6 @@ def proxy_of(
                 check_unmasked(base)
         scoring = ScoringData(data, loss).arguments()
         result = prune(base, example_inputs, **pruning.arguments(), **scoring, seed=seed)
+        if looks_at_norms(transfers[pruning.transfer]):
+            result = result.with_norms(normed(base, example_inputs))
     return ProxyFactory(model_fn, result, pruning)

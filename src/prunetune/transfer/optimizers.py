@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final
@@ -31,7 +31,7 @@ class _Corrected:
     """Whether somebody has asked for its proxy's parameter groups, which are corrected already."""
 
 
-_known: Final = WeakIdKeyDictionary()
+_known: Final[MutableMapping[nn.Parameter, _Corrected]] = WeakIdKeyDictionary()
 _plain: Final[weakref.WeakKeyDictionary[Optimizer, list[dict[str, Any]]]] = weakref.WeakKeyDictionary()
 """Of optimizers that are corrected: what their groups had before the step that they are in the middle of."""
 

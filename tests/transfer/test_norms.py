@@ -122,6 +122,13 @@ def test_without_values_nothing_is_known_and_without_norms_there_is_none() -> No
     assert normed(models["resnet20"](10, 3), IMAGES.to("meta")) == frozenset()
 
 
+def test_inputs_that_are_all_the_same_say_as_much() -> None:
+    """As README has them."""
+    torch.manual_seed(0)
+    model = models["resnet20"](10, 3)
+    assert normed(model, torch.zeros(64, 3, 32, 32)) == matrices(model) - {"classifier.weight"}
+
+
 def test_a_plan_carries_it() -> None:
     plan = PruningPlan({}, {}, normed=frozenset({"b", "a"}))
     assert PruningPlan.from_json(plan.to_json()) == plan

@@ -170,7 +170,7 @@ def test_lbfgs_is_refused_in_a_sentence() -> None:
 
 
 def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
-    """As if nobody had heard of transfer rules. The score is how much farther the readout moves than the first layer."""
+    """As if nobody had heard of rules. The score is how much farther the readout moves than the first layer."""
     found = moves(model, torch.optim.SGD(model.parameters(), lr=params["lr"]))
     return round(found["last"] / found["first"])
 

@@ -17,7 +17,7 @@ OptimizerKind: TypeAlias = Literal["sgd", "adam"]
 
 Kind: TypeAlias = Literal["matrix", "depthwise", "vector", "bias", "embedding"]
 
-OPTIMIZER_KINDS: tuple[str, ...] = get_args(OptimizerKind)
+OPTIMIZER_KINDS: tuple[OptimizerKind, ...] = get_args(OptimizerKind)
 
 Corrected: TypeAlias = Literal["asked", "sgd", "adam"]
 """Which optimizers of a proxy follow the rule: those whose groups were asked for, or all, each as one of this kind."""
@@ -106,7 +106,7 @@ def _width(module: nn.Module, key: str, shares: Mapping[int, float], groups: flo
     parameter = module._parameters[key]
     assert parameter is not None  # the caller has looked
     if parameter.ndim < 2 or isinstance(module, _LOOKED_UP) or not _is_matrix(key):
-        return Width(fan_out=math.prod(shares.values()), kind=_kind_without_inputs(module, key))
+        return Width(fan_out=math.prod(shares.values(), start=1.0), kind=_kind_without_inputs(module, key))
     first, second = shares.get(0, 1.0), shares.get(1, 1.0)
     kind: Kind = "depthwise" if parameter.shape[1] == 1 and groups != 1.0 else "matrix"
     if isinstance(module, _INPUTS_FIRST):

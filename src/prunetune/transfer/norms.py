@@ -31,10 +31,10 @@ def normed(model: nn.Module, example_inputs: ExampleInputs) -> frozenset[str]:
     of somebody's own. ``model`` is not changed. Empty where the example inputs have no values (meta tensors) or no
     output depends on a weight.
     """
+    torch.manual_seed(0)
     args, kwargs = call_arguments(_few(example_inputs))
     if any(each.is_meta for each in tensors_of((args, kwargs))) or any(each.is_meta for each in model.parameters()):
         return frozenset()
-    torch.manual_seed(0)
     twin = set_mode(copy_with(model, {}), training=True)
     weights = {name: each for name, each in twin.named_parameters() if _is_matrix(each)}
     with torch.no_grad():
@@ -62,13 +62,18 @@ def normed(model: nn.Module, example_inputs: ExampleInputs) -> frozenset[str]:
 
 
 def _few(example_inputs: ExampleInputs) -> Any:
-    """The first examples, of all tensors that are as long as the first one."""
+    """The first examples, of all tensors that are as long as the first one; noise for those that are constant."""
     first = next(tensors_of(example_inputs), None)
     length = first.shape[0] if first is not None and first.ndim else 0
 
     def part(value: Any) -> Any:
-        is_batch = isinstance(value, Tensor) and value.ndim and value.shape[0] == length > EXAMPLES
-        return value[:EXAMPLES] if is_batch else value
+        if not isinstance(value, Tensor) or not value.ndim:
+            return value
+        few = value[:EXAMPLES] if value.shape[0] == length else value
+        constant = (
+            few.is_floating_point() and not few.is_meta and few.numel() > 1 and bool((few == few.flatten()[0]).all())
+        )
+        return torch.randn_like(few) if constant else few
 
     return pytree.tree_map(part, example_inputs)
 

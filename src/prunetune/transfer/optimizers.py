@@ -31,7 +31,7 @@ class _Corrected:
     """Whether somebody has asked for its proxy's parameter groups, which are corrected already."""
 
 
-_known: Final[MutableMapping[nn.Parameter, _Corrected]] = WeakIdKeyDictionary()
+_known: Final[MutableMapping[torch.Tensor, _Corrected]] = WeakIdKeyDictionary()
 _plain: Final[weakref.WeakKeyDictionary[Optimizer, list[dict[str, Any]]]] = weakref.WeakKeyDictionary()
 """Of optimizers that are corrected: what their groups had before the step that they are in the middle of."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import MutableMapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from prunetune._utils.checks import real_number
 from prunetune.engine import PruningPlan
@@ -41,8 +43,8 @@ class ProxyGroups:
         self.plan = plan
         self.rule = rule
         self.fresh = fresh
-        self.asked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        """The proxies whose groups somebody has."""
+        self.given: MutableMapping[torch.Tensor, bool] = WeakIdKeyDictionary()
+        """The parameters whose groups somebody has."""
         self._prepared: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
     def __call__(self, model: nn.Module, *, lr: float, weight_decay: float, optimizer: OptimizerKind) -> Groups:
@@ -51,10 +53,10 @@ class ProxyGroups:
         Raises InputError for values that no optimizer takes, and for a model that is not such a proxy.
         """
         lr, weight_decay = _checked(lr, weight_decay, optimizer)
-        self.asked.add(_unwrapped(model))
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for parameter, scale in self.factors(model, optimizer):
             groups.setdefault((scale.lr, scale.weight_decay), []).append(parameter)
+            self.given[parameter] = True
         return [
             {"params": _trained(members), "lr": lr * by, "weight_decay": weight_decay * decay}
             for (by, decay), members in groups.items()

@@ -27,8 +27,8 @@ class _Corrected:
 
     factors: Factors
     told: Callable[[], None]
-    has_asked: Callable[[], bool]
-    """Whether somebody has asked for its proxy's parameter groups, which are corrected already."""
+    groups: ProxyGroups
+    """Of which somebody may have asked for; these are corrected already."""
 
 
 _known: Final[MutableMapping[torch.Tensor, _Corrected]] = WeakIdKeyDictionary()
@@ -47,9 +47,15 @@ def correct(
     theirs like everybody else.
     """
     _see_optimizers()
-    inner = weakref.ref(model)
     for parameter, factors in groups.factors(model, optimizer):
-        _known[parameter] = _Corrected(factors, told, lambda: inner() in groups.asked)
+        _known[parameter] = _Corrected(factors, told, groups)
+
+
+def notice(model: nn.Module, groups: ProxyGroups, told: Callable[[], None]) -> None:
+    """Call ``told`` when an optimizer is built for this proxy without its parameter groups; nothing is corrected."""
+    _see_optimizers()
+    for parameter in model.parameters():
+        _known[parameter] = _Corrected(Factors(), told, groups)
 
 
 def _see_optimizers() -> None:
@@ -73,9 +79,15 @@ def _divided(optimizer: Optimizer, group: dict[str, Any]) -> list[dict[str, Any]
         return [group]
     members = [given] if isinstance(given, torch.Tensor) else list(given)
     group = {**group, "params": members}
-    known: list[_Corrected | None] = [_known.get(each[1] if isinstance(each, tuple) else each) for each in members]
-    found = [each for each in known if each is not None and not each.has_asked()]
+    parameters = [each[1] if isinstance(each, tuple) else each for each in members]
+    known = [_known.get(each) for each in parameters]
+    pairs = zip(parameters, known, strict=True)
+    found = [each for parameter, each in pairs if each is not None and parameter not in each.groups.given]
     if not found:
+        return [group]
+    for told in {each.told for each in found}:
+        told()
+    if all(each.factors == Factors() for each in found):
         return [group]
     if isinstance(optimizer, LBFGS):
         raise InputError("LBFGS takes one learning rate for all parameters; set optimizers='asked' for it")
@@ -87,8 +99,6 @@ def _divided(optimizer: Optimizer, group: dict[str, Any]) -> list[dict[str, Any]
         _plain[optimizer] = []
         optimizer.register_step_pre_hook(_scale)
         optimizer.register_step_post_hook(_restore)
-    for told in {each.told for each in found}:
-        told()
     return [{**group, "params": part, MARK: by} for by, part in parts.items()]
 
 

@@ -13,20 +13,7 @@ import prunetune
 from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
 from prunetune.events import Event, Notice
-
-INPUTS = torch.zeros(2, 6)
-RATES = {"sgd": {"first": 0.25, "second": 1.0, "last": 4.0}, "adam": {"first": 1.0, "second": 4.0, "last": 4.0}}
-"""By table 3 of Tensor Programs V, of a quarter of the width, for a rate of 1."""
-
-
-class Mlp(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.last = (nn.Linear(*size, bias=False) for size in ((6, 32), (32, 32), (32, 3)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.last(self.second(self.first(x).relu()).relu())
-        return out
+from tiny_transfer import INPUTS, RATES, Mlp
 
 
 def factory(kind: Any, **options: Any) -> prunetune.ProxyFactory:
@@ -145,6 +132,7 @@ def test_the_readout_begins_larger() -> None:
     torch.testing.assert_close(corrected.second.weight, plain.second.weight)
 
 
+@pytest.mark.filterwarnings("ignore:nothing corrects")
 def test_full_networks_and_proxies_that_nobody_wants_corrected_are_left_alone() -> None:
     factory("sgd")()
     for model in (Mlp(), factory("asked")()):
@@ -196,3 +184,17 @@ def test_a_search_corrects_train_functions_that_never_ask(kind: Any, ratio: int,
     assert bool(told) == (kind == "asked")
     assert result.record["search"]["param_groups"] == (2 if kind == "sgd" else 0)
     assert result.record["pruning"]["optimizers"] == kind
+
+
+def test_without_the_argument_a_sentence_says_that_nothing_is_corrected() -> None:
+    made = factory("asked")
+    with pytest.warns(UserWarning, match="nothing corrects the learning rate of this proxy's optimizer"):
+        torch.optim.SGD(made().parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_who_asks_for_groups_or_for_no_rule_hears_nothing() -> None:
+    made = factory("asked")
+    torch.optim.SGD(made.param_groups(made(), lr=0.1))
+    torch.optim.SGD(factory("asked", transfer="identity")().parameters(), lr=0.1)
+    torch.optim.SGD(factory("sgd")().parameters(), lr=0.1)

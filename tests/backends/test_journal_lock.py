@@ -117,6 +117,7 @@ def test_the_lock_of_one_that_was_killed_is_taken_at_once(journal: Path) -> None
 @pytest.mark.parametrize(
     "holder",
     [b"", b"?", b"[]", json.dumps({**this_process(), "space": "another machine", "pid": 1}).encode()],
+    ids=["nothing", "no JSON", "a list", "another machine"],
 )
 def test_the_lock_of_one_of_whom_nothing_is_known_is_taken_after_half_a_minute(
     holder: bytes, journal: Path, monkeypatch: pytest.MonkeyPatch

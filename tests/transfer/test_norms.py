@@ -122,6 +122,14 @@ def test_without_values_nothing_is_known_and_without_norms_there_is_none() -> No
     assert normed(models["resnet20"](10, 3), IMAGES.to("meta")) == frozenset()
 
 
+def test_a_readout_that_begins_with_zeros_hides_nothing() -> None:
+    torch.manual_seed(0)
+    model = models["resnet20"](10, 3)
+    nn.init.zeros_(model.classifier.weight)
+    assert normed(model, IMAGES) == matrices(model) - {"classifier.weight"}
+    assert not model.classifier.weight.any()
+
+
 def test_inputs_that_are_all_the_same_say_as_much() -> None:
     """As README has them."""
     torch.manual_seed(0)

@@ -80,7 +80,7 @@ class ProxyFactory:
 def _warn() -> None:
     warn_caller(
         "nothing corrects the learning rate of this proxy's optimizer for the proxy's width: say "
-        "Pruning(optimizers='sgd') or 'adam', whichever it is, give it the factory's param_groups(proxy, lr=…), or say "
+        "Pruning(optimizers='sgd') or 'adam', whichever it is, build it with param_groups(model, lr=…), or say "
         "Pruning(transfer='identity')"
     )
 

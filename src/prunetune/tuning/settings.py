@@ -51,6 +51,8 @@ class Pruning(Budget):
         record = {**asdict(self), "protect": list(self.protect), "percentile": self.asked_percentile}
         if self.ratio is not None:
             record["floor"] = None  # it has no part in it
+        if self.optimizers == "asked":  # as records were before there was a choice, and studies are named by them
+            del record["optimizers"]
         return record
 
 

@@ -6,7 +6,6 @@
 import sys
 import tempfile
 
-import torch
 from train_digits import IMAGES, LABELS
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
@@ -24,13 +23,12 @@ def build():
 
 
 def train(model, params, report):
-    adam = torch.optim.AdamW(report.param_groups(model, lr=params["learning_rate"], optimizer="adam"))
     options = TrainingArguments(
-        tempfile.mkdtemp(), num_train_epochs=report.epochs, eval_strategy="epoch", seed=report.seed,
-        per_device_train_batch_size=32, **QUIET,
+        tempfile.mkdtemp(), learning_rate=params["learning_rate"], num_train_epochs=report.epochs,
+        eval_strategy="epoch", seed=report.seed, per_device_train_batch_size=32, **QUIET,
     )  # fmt: skip
     trainer = Trainer(
-        model, options, train_dataset=ROWS[:1400], eval_dataset=ROWS[1400:], optimizers=(adam, None),
+        model, options, train_dataset=ROWS[:1400], eval_dataset=ROWS[1400:],
         compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(1) == p.label_ids).mean())},
         callbacks=[TransformersReport(report, "eval_accuracy")],
     )  # fmt: skip
@@ -41,5 +39,6 @@ def train(model, params, report):
 space = {"learning_rate": prunetune.Float(1e-3, 1e-2, log=True)}
 folder = sys.argv[1] if len(sys.argv) > 1 else "runs/trainer"
 asked = {"search": prunetune.Search(direction="maximize", n_trials=3, confirm=1), "epochs": 4, "run_dir": folder}
+asked["pruning"] = prunetune.Pruning(optimizers="adam")  # corrects what the trainer makes
 result = prunetune.tune(build, train, space, example_inputs={"pixel_values": IMAGES[:64]}, **asked)
 print(f"best on the full network: {result.params}, accuracy {result.score:.3f}")

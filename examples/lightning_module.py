@@ -18,9 +18,9 @@ VAL = DataLoader(TensorDataset(IMAGES[1400:], LABELS[1400:]), batch_size=512)
 
 
 class Digits(lightning.LightningModule):
-    def __init__(self, network, groups):
+    def __init__(self, network, rate):
         super().__init__()
-        self.network, self.groups = network, groups
+        self.network, self.rate = network, rate
 
     def training_step(self, batch):
         return torch.nn.functional.cross_entropy(self.network(batch[0]), batch[1])
@@ -29,18 +29,19 @@ class Digits(lightning.LightningModule):
         self.log("accuracy", (self.network(batch[0]).argmax(1) == batch[1]).float().mean())
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.groups, momentum=0.9)
+        return torch.optim.SGD(self.parameters(), lr=self.rate, momentum=0.9)
 
 
-def train(model, params, report):  # three things in it are prunetune's: the model, the groups and the callback
+def train(model, params, report):  # two things in it are prunetune's: the model and the callback
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = lightning.Trainer(max_epochs=report.epochs, callbacks=[LightningReport(report, "accuracy")], **options)
-    trainer.fit(Digits(model, report.param_groups(model, lr=params["learning_rate"])), TRAIN, VAL)
+    trainer.fit(Digits(model, params["learning_rate"]), TRAIN, VAL)
     return trainer.callback_metrics["accuracy"].item()
 
 
 space = {"learning_rate": prunetune.Float(1e-3, 1.0, log=True)}
 search = prunetune.Search(direction="maximize", n_trials=3, confirm=1)
 folder = sys.argv[1] if len(sys.argv) > 1 else "runs/lightning"
-result = prunetune.tune(build, train, space, example_inputs=IMAGES[:64], epochs=2, run_dir=folder, search=search)
+options = {"search": search, "pruning": prunetune.Pruning(optimizers="sgd")}  # corrects what configure_optimizers makes
+result = prunetune.tune(build, train, space, example_inputs=IMAGES[:64], epochs=2, run_dir=folder, **options)
 print(f"best on the full network: {result.params}, accuracy {result.score:.3f}")

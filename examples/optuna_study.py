@@ -9,7 +9,7 @@ from train_digits import IMAGES, LABELS, build
 
 import prunetune
 
-build_proxy = prunetune.proxy_of(build, IMAGES[:64])  # the first line
+build_proxy = prunetune.proxy_of(build, IMAGES[:64], prunetune.Pruning(optimizers="sgd"))  # the first line
 
 
 def objective(trial: optuna.Trial) -> float:

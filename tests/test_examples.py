@@ -80,6 +80,6 @@ def test_an_objective_of_ones_own_gets_the_proxy_by_two_lines() -> None:
     lines = (EXAMPLES / "optuna_study.py").read_text().splitlines()
     ours = [line for line in lines if "prunetune." in line or "build_proxy" in line]
     assert [line.split("  # ")[0].strip() for line in ours if not line.startswith('"""')] == [
-        "build_proxy = prunetune.proxy_of(build, IMAGES[:64])",
+        'build_proxy = prunetune.proxy_of(build, IMAGES[:64], prunetune.Pruning(optimizers="sgd"))',
         "model = build_proxy()",
     ]

@@ -87,14 +87,19 @@ def test_huggingfaces_trainer(tmp_path: Path) -> None:
     assert epochs_of_trials(tmp_path / "run") == {1, 2, 3, 4}
 
 
-@pytest.mark.parametrize(
-    "name", ["plain_loop", "lightning_module", "huggingface_trainer", "timm_own_images", "own_model", "train_digits"]
-)
+@pytest.mark.parametrize("name", ["plain_loop", "timm_own_images", "own_model", "train_digits"])
 def test_learning_rates_are_those_of_the_proxys_width(name: str) -> None:
     """Where prunetune searches: an optimizer on `model.parameters()` would find what is best on the proxy only."""
     text = (EXAMPLES / f"{name}.py").read_text()
     assert "report.param_groups(model, lr=" in text
     assert not re.search(r"parameters\(\), *(lr|params)|from prunetune\.(backends|settings)", text)
+
+
+@pytest.mark.parametrize("name", ["lightning_module", "huggingface_trainer"])
+def test_whoever_makes_the_optimizer_is_corrected(name: str, tmp_path: Path) -> None:
+    run(f"{name}.py", tmp_path / "run", cwd=tmp_path)
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["search"]["param_groups"] == record["search"]["trials"]["complete"] > 0
 
 
 def test_timm_on_images_of_ones_own(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,9 @@ def by_tune(folder: Path, model_fn: Any = net, train: Any = train, **options: An
 
 
 def by_objective(train: Any, model_fn: Any = net) -> None:
+    pruning = replace(HALF, transfer="identity")
     objective = prunetune.proxy_objective(
-        model_fn, train, SPACE, example_inputs=INPUTS, epochs=2, pruning=HALF, direction="maximize"
+        model_fn, train, SPACE, example_inputs=INPUTS, epochs=2, pruning=pruning, direction="maximize"
     )
     objective.loss({"lr": 0.1})
 

@@ -9,13 +9,19 @@ from typing import Final
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.ops.misc import Conv2dNormActivation
 
+from prunetune import Pruning
 from prunetune.transfer.base import OptimizerKind
 from prunetune.zoo import models
 from prunetune.zoo.vgg import VGG
 
 MUP: Final = "mup"
-RULES: Final = (MUP, "identity")
+RULES: Final = (MUP, "norm-aware", "identity")
+DEFAULT: Final = Pruning().transfer
+"""The rule that a search follows when nobody names one."""
 
 
 class Perceptron(nn.Module):
@@ -70,6 +76,58 @@ def powers(first: int, last: int) -> tuple[float, ...]:
     return tuple(2.0**each for each in range(first, last + 1))
 
 
+def fan_in(num_classes: int, channels: int) -> nn.Module:
+    """The VGG below with He's other initialisation, whose filters are longer in narrower networks."""
+    model = _VGG(num_classes, channels)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    return model
+
+
+def inverted(num_classes: int, channels: int) -> nn.Module:
+    """Blocks of MobileNetV2: depthwise convolutions, and every convolution before a batch norm."""
+    blocks = (InvertedResidual(32, 32, 1, 4), InvertedResidual(32, 64, 2, 4), InvertedResidual(64, 64, 1, 4))
+    first = Conv2dNormActivation(channels, 32, 3, activation_layer=nn.ReLU6)
+    return nn.Sequential(first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+class Rows(nn.Module):
+    """A transformer that reads a picture line by line, with layer norms before attention and perceptron."""
+
+    def __init__(self, pixels: int, width: int, num_classes: int, channels: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(channels * pixels, width)
+        self.places = nn.Parameter(0.02 * torch.randn(pixels, width))
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(2)))
+        self.norm = nn.LayerNorm(width)
+        self.last = nn.Linear(width, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, channels, pixels, pixels) to logits (B, num_classes)."""
+        hidden = self.embed(images.transpose(1, 2).flatten(2)) + self.places
+        out: torch.Tensor = self.last(self.norm(self.blocks(hidden)).mean(1))
+        return out
+
+
+class Block(nn.Module):
+    """Attention of heads of 16 and a perceptron four times as wide."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, tokens, width) to the same."""
+        y = self.norm1(x)
+        parts = (each(y).unflatten(-1, (-1, 16)).transpose(1, 2) for each in (self.query, self.key, self.value))
+        x = x + self.out(F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
+        out: torch.Tensor = x + self.narrow(F.gelu(self.wide(self.norm2(x))))
+        return out
+
+
 def wide_from_zero(num_classes: int, channels: int) -> nn.Module:
     """The VGG below, four times as wide and with a readout of zeros (Tensor Programs V, appendix D.2).
 
@@ -95,9 +153,12 @@ SCALES: Final = {
             Task("perceptron, sgd", partial(Perceptron, 14, 512), 5, powers(-10, 0), 0.1),
             Task("perceptron, adam", partial(Perceptron, 14, 512), 5, powers(-14, -4), 2.0**-9, "adam", 0.01),
             Task("vgg3-bn, sgd", _VGG, 3, powers(-9, 0), 0.1),
+            Task("vgg3-bn from fan in, sgd", fan_in, 3, powers(-9, 0), 0.1),
             Task("resnet8, sgd", models["resnet8"], 4, powers(-8, 1), 0.1),
+            Task("inverted residuals, sgd", inverted, 3, powers(-8, 1), 0.1),
+            Task("transformer, adam", partial(Rows, 14, 128), 5, powers(-13, -4), 2.0**-9, "adam", 0.01),
             Task("vgg3-bn, four times as wide, readout from 0, sgd", wide_from_zero, 0, (), 0.025),
         ),
-        "fashion-mnist", 14, 3000, 2000, 2, 5,
+        "fashion-mnist", 14, 3000, 2000, 5, 5,
     ),
 }  # fmt: skip

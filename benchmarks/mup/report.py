@@ -15,10 +15,11 @@ from plotly.subplots import make_subplots
 
 from benchmarks.common.command import provenance
 from benchmarks.common.tables import table
+from benchmarks.mup.cases import DEFAULT
 from benchmarks.mup.runs import MUP, RULES, SCALES, STEPS, Row, Scale, Task
 from prunetune.report.theme import LIGHT, template
 
-LABELS: Final = {MUP: "mup", "identity": "as they are"}
+LABELS: Final = {MUP: "mup", "norm-aware": "norm-aware", "identity": "as they are"}
 
 
 def summary(rows: Sequence[Row], scale: Scale) -> dict[str, Any]:
@@ -30,12 +31,13 @@ def summary(rows: Sequence[Row], scale: Scale) -> dict[str, Any]:
             by_width = {width: [row for row in own if row["width"] == width] for width in scale.widths}
             parts = {
                 part: {width: [row for row in each if row["part"] == part] for width, each in by_width.items()}
-                for part in found
+                for part in ("coordinates", "rates")
             }
             if task.step is not None:
                 found["coordinates"].setdefault(task.name, {})[rule] = coordinate_slopes(parts["coordinates"])
             if task.rates:
                 found["rates"].setdefault(task.name, {})[rule] = best_rates(parts["rates"], task)
+    found["default_rule_slopes"] = {task: rules[DEFAULT]["slope"] for task, rules in found["rates"].items()}
     return found
 
 

@@ -22,6 +22,7 @@ from prunetune.training.execution import AS_MEASURED
 from prunetune.training.image_classification import Hyperparameters, Training, accuracy
 from prunetune.training.schedules import cosine
 from prunetune.transfer.groups import proxy_groups
+from prunetune.transfer.norms import normed
 
 Row: TypeAlias = dict[str, Any]
 STEPS: Final = 4
@@ -53,7 +54,8 @@ def proxy(scale: Scale, task: Task, job: Mapping[str, Any]) -> tuple[nn.Module, 
     if job["width"] < 1:
         with torch.random.fork_rng():
             examples = data.normalize(data.train_images[:8])
-            plan = prune(build(), examples, scorer="uniform", ratio=job["width"]).plan
+            base = build()
+            plan = prune(base, examples, scorer="uniform", ratio=job["width"]).with_norms(normed(base, examples)).plan
     model = fresh_proxy(build, plan)
     ask = proxy_groups(plan, job["rule"], "redraw")
     groups = ask(model, lr=job["rate"], weight_decay=task.weight_decay, optimizer=task.optimizer)

@@ -90,7 +90,7 @@ def _objective(folder: Path) -> None:
 
 
 def _proxy_objective() -> prunetune.tuning.own_search.ProxyObjective:
-    options: dict[str, Any] = {"epochs": 2, "pruning": HALF, "direction": "maximize"}
+    options: dict[str, Any] = {"epochs": 2, "pruning": replace(HALF, optimizers="sgd"), "direction": "maximize"}
     return proxy_objective(net, learn, SPACE, example_inputs=INPUTS, **options)
 
 

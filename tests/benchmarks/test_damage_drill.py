@@ -84,7 +84,7 @@ def middle(folder: Path) -> None:
 
 def no_study(folder: Path) -> None:
     text = (folder / "study.log").read_text()
-    assert text.count('"study_name":"search"') == 1
+    assert text.count('"study_name":"search"') >= 1  # once for each start
     (folder / "study.log").write_text(text.replace('"study_name":"search"', '"study_name":"other"'))
 
 

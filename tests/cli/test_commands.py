@@ -92,6 +92,34 @@ def test_json_is_all_that_is_printed_and_says_what_was_cut() -> None:
     assert found["cost"]["proxy"]["parameters"] == 5 * 4 + 4 * 2 + 2
 
 
+def test_what_a_transfer_rule_makes_of_every_parameter_is_shown_on_request() -> None:
+    """By table 3 of Tensor Programs V, of a quarter of the width."""
+    asked = ["prune", "mine_for_commands:net", "-i", "1,4", "--scorer", "uniform", "--ratio", "0.25"]
+    assert "init" not in ask(*asked)[1]
+    status, out, err = ask(*asked, "--transfer", "mup")
+    assert status == 0, err
+    rows = {line.split()[0]: line.split()[1:] for line in out.partition("transfer 'mup'")[2].splitlines()[2:]}
+    assert rows == {
+        "0.weight": ["1", "0.25", "matrix", "0.25", "1", "1"],
+        "0.bias": ["1", "0.25", "bias", "0.25", "1", "1"],
+        "2.weight": ["0.25", "1", "matrix", "4", "4", "2"],
+        "2.bias": ["1", "1", "bias", "1", "1", "1"],
+    }
+    status, out, err = ask(*asked, "--transfer", "mup", "--json")
+    assert json.loads(out)["transfer"][2] == {
+        "parameter": "2.weight",
+        "fan_in": 0.25,
+        "fan_out": 1.0,
+        "kind": "matrix",
+        "lr sgd": 4.0,
+        "lr adam": 4.0,
+        "init": 2.0,
+    }
+    status, _, err = ask(*asked, "--transfer", "mupp")
+    assert status != 0
+    assert "did you mean 'mup'" in err
+
+
 @pytest.mark.parametrize("machine", [False, True])
 def test_measuring_is_told_on_standard_error_as_it_goes(machine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def step_time(models: dict[str, nn.Module], *_: object, **__: object) -> dict[str, float]:

@@ -121,10 +121,16 @@ def test_what_shrinks_a_weight_in_a_step_is_the_same_at_every_width() -> None:
 def test_widths_of_embeddings_depthwise_and_transposed_convolutions_and_bare_parameters() -> None:
     proxy, plan = cut(Mixed(), torch.zeros(2, 5, dtype=torch.long), 0.5)
     found = widths(proxy, plan)
-    half, inner = Width(1.0, 0.5), Width(0.5, 0.5)
-    expected = dict.fromkeys(("embedding.weight", "scale", "norm.weight", "norm.bias", "depthwise.weight"), half)
-    expected |= dict.fromkeys(("point.bias", "depthwise.bias", "up.bias"), half)
-    expected |= {"point.weight": inner, "up.weight": inner, "last.weight": Width(0.5, 1.0), "last.bias": Width()}
+    inner = Width(0.5, 0.5)
+    expected = dict.fromkeys(("scale", "norm.weight", "norm.bias"), Width(1.0, 0.5, "vector"))
+    expected |= dict.fromkeys(("point.bias", "depthwise.bias", "up.bias"), Width(1.0, 0.5, "bias"))
+    expected |= {"embedding.weight": Width(1.0, 0.5, "embedding"), "depthwise.weight": Width(1.0, 0.5, "depthwise")}
+    expected |= {
+        "point.weight": inner,
+        "up.weight": inner,
+        "last.weight": Width(0.5, 1.0),
+        "last.bias": Width(kind="bias"),
+    }
     assert dict(found) == expected
 
 
@@ -149,7 +155,7 @@ def test_widths_of_grouped_transposed_convolutions() -> None:
     assert tuple(proxy.get_parameter("depthwise.weight").shape) == (8, 1, 2, 2)
     assert tuple(proxy.get_parameter("grouped.weight").shape) == (8, 4, 2, 2)
     found = widths(proxy, plan)
-    assert found["depthwise.weight"] == Width(1.0, 0.5)
+    assert found["depthwise.weight"] == Width(1.0, 0.5, "depthwise")
     assert found["grouped.weight"] == Width(0.5, 0.5)
     assert [name for name, width in found.items() if width.is_readout] == ["last.weight"]
 

@@ -232,6 +232,7 @@ class _Check:
                     plan,
                     pruning.weights,
                     pruning.transfer,
+                    pruning.optimizers,
                     resolution=rung.resolution,
                     data=rung.data,
                     observer=self.observer,

@@ -256,6 +256,9 @@ def prune(
     protect: Annotated[list[str], typer.Option(metavar="LAYER", help="Stays as it is.", show_default=False)] = [],  # noqa: B006
     multiple_of: Annotated[int, typer.Option(min=1, help="Layers keep a multiple of so many channels.")] = 1,
     seed: Annotated[int, typer.Option(help="For the initial weights, and scorers that draw.")] = 0,
+    transfer: Annotated[
+        str | None, typer.Option(metavar="RULE", help="What it makes of every parameter's rate.", show_default=False)
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the plan here.", show_default=False)
     ] = None,
@@ -276,8 +279,9 @@ def prune(
             "speedup": speedup, "floor": floor, "depth": depth, "protect": protect, "multiple_of": multiple_of,
             "seed": seed, "observer": None if as_json else _tell,
         }  # fmt: skip
-        result = commands.cut(commands.Asked(model, tuple(inputs), options))
-        typer.echo(commands.as_json(result) if as_json else result.summary())
+        asked = commands.Asked(model, tuple(inputs), options, transfer)
+        result = commands.cut(asked)
+        typer.echo(commands.as_json(result, asked) if as_json else commands.as_text(result, asked))
         if output is not None:
             result.plan.save(output)
             if not as_json:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from prunetune.cli.own_code import example_input, network
 from prunetune.errors import InputError
 from prunetune.pruning.cut import prune
+from prunetune.transfer import table, transfers
+from prunetune.transfer.base import looks_at_norms
+from prunetune.transfer.norms import normed
 
 if TYPE_CHECKING:
     from prunetune.pruning.result import PruneResult
@@ -26,6 +29,8 @@ class Asked:
     inputs: tuple[str, ...]
     options: dict[str, Any]
     """Arguments of ``prunetune.prune``; None: not given."""
+    transfer: str | None = None
+    """The rule whose factors are to be shown."""
 
 
 def cut(asked: Asked) -> PruneResult:
@@ -34,14 +39,33 @@ def cut(asked: Asked) -> PruneResult:
     inputs = tuple(example_input(text) for text in asked.inputs)
     if not inputs:
         raise InputError("which input? give the shape of one batch, for example --input 1,3,224,224")
+    if asked.transfer is not None:
+        transfers.check(asked.transfer)
     options = {name: value for name, value in asked.options.items() if value is not None}
-    return prune(model, inputs if len(inputs) > 1 else inputs[0], **options)
+    example = inputs if len(inputs) > 1 else inputs[0]
+    result = prune(model, example, **options)
+    if asked.transfer is not None and looks_at_norms(transfers[asked.transfer]):
+        result = result.with_norms(normed(model, example))
+    return result
 
 
-def as_json(result: PruneResult) -> str:
+def as_text(result: PruneResult, asked: Asked) -> str:
+    """What was cut and what that saves, for people."""
+    if asked.transfer is None:
+        return result.summary()
+    title = f"transfer {asked.transfer!r}: factors of learning rates (SGD, Adam) and of initial weights"
+    return "\n".join([result.summary(), "", title, table.as_text(_factors(result, asked.transfer))])
+
+
+def _factors(result: PruneResult, transfer: str) -> list[dict[str, Any]]:
+    return table.factors_by_parameter(result.model, result.plan, transfer)
+
+
+def as_json(result: PruneResult, asked: Asked) -> str:
     """What was cut and what that saves, for machines."""
     return json.dumps(
         {
+            **({} if asked.transfer is None else {"transfer": _factors(result, asked.transfer)}),
             "cost": {"base": asdict(result.cost.base), "proxy": asdict(result.cost.proxy)},
             "layers": [asdict(layer) for layer in result.layers],
             "groups": [asdict(group) for group in result.groups],

@@ -132,7 +132,8 @@ class Trainings:
         stop = None if cheaper is None else cheaper.stop_after
         if way.pruning is not None:
             plan = kept_plan(study, lambda: self._cut(way, seed), mine.model_fn)
-            training = Objective.on_proxy(mine.model_fn, mine.train, plan, way.pruning.weights, way.pruning.transfer)
+            how = way.pruning.weights, way.pruning.transfer, way.pruning.optimizers
+            training = Objective.on_proxy(mine.model_fn, mine.train, plan, *how)
         else:
             build = mine.model_fn if way.smaller is None else mine.smaller[way.smaller]
             train = mine.train if stop is None else _stopped_after(stop, mine.train)

@@ -64,6 +64,8 @@ class PruningPlan:
     attributes: Mapping[str, AttributeChange]
     bypasses: Mapping[str, str] = field(default_factory=dict)
     """For every module that becomes its shortcut, the activation that stays behind it: see `residual_blocks`."""
+    normed: frozenset[str] = frozenset()
+    """Weights of the network that stand before a norm, where somebody has looked: see `prunetune.transfer.norms`."""
 
     def __post_init__(self) -> None:
         if self.bypasses:
@@ -165,7 +167,8 @@ class PruningPlan:
                     f"the second was made for {change.before}"
                 )
             attributes[name] = AttributeChange(before.before, change.after)
-        return PruningPlan(tensors, attributes, outermost({**self.bypasses, **later.bypasses}))
+        normed = self.normed | later.normed
+        return PruningPlan(tensors, attributes, outermost({**self.bypasses, **later.bypasses}), normed)
 
     def save(self, path: str | Path) -> None:
         """Write the plan to a file, as JSON."""
@@ -191,6 +194,7 @@ class PruningPlan:
                 },
                 "attributes": {name: [c.before, c.after] for name, c in self.attributes.items()},
                 "bypasses": dict(self.bypasses),
+                **({"normed": sorted(self.normed)} if self.normed else {}),
             }
         )
 
@@ -211,6 +215,7 @@ class PruningPlan:
             }
             changes = {str(n): AttributeChange(int(b), int(a)) for n, (b, a) in data["attributes"].items()}
             bypasses = {str(path): str(tail) for path, tail in data.get("bypasses", {}).items()}
+            normed = frozenset(map(str, data.get("normed", ())))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PlanError(f"this is not a pruning plan: {type(error).__name__}: {error}") from error
-        return PruningPlan(tensors, changes, bypasses)
+        return PruningPlan(tensors, changes, bypasses, normed)

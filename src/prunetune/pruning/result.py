@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
@@ -81,6 +81,10 @@ class PruneResult:
         base, proxy = self.cost.base, self.cost.proxy
         parameters, flops = _share(proxy.parameters, base.parameters), _share(proxy.flops, base.flops)
         return f"<PruneResult: {type(self.model).__name__} with {parameters} of the parameters, {flops} of the FLOPs>"
+
+    def with_norms(self, normed: frozenset[str]) -> PruneResult:
+        """The same, with the names of the weights that stand before a norm in its plan."""
+        return replace(self, plan=replace(self.plan, normed=normed))
 
     @property
     def layers(self) -> list[LayerChange]:

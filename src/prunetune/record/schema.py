@@ -79,6 +79,7 @@ class PruningPart:
     heads: str | None = None
     weights: str | None = None
     transfer: str | None = None
+    optimizers: str = "asked"
     plan_sha256: str | None = None
     seconds: float | None = None
     measurements: tuple[StepMeasurement, ...] = ()

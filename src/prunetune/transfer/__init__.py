@@ -16,5 +16,6 @@ if TYPE_CHECKING:
 transfers: Registry[TransferRule] = Registry("transfer rule")
 transfers.register_lazy("identity", "prunetune.transfer.identity:IDENTITY")
 transfers.register_lazy("mup", "prunetune.transfer.mup:MUP")
+transfers.register_lazy("norm-aware", "prunetune.transfer.norm_aware:NORM_AWARE")
 
 __all__ = ["transfers"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from torch import nn
@@ -14,7 +15,12 @@ from prunetune.engine.tracing.copies import named_modules
 OptimizerKind: TypeAlias = Literal["sgd", "adam"]
 """``"sgd"``, with or without momentum, or ``"adam"``: an update whose size does not depend on the gradient's."""
 
-OPTIMIZER_KINDS: tuple[str, ...] = get_args(OptimizerKind)
+Kind: TypeAlias = Literal["matrix", "depthwise", "vector", "bias", "embedding"]
+
+OPTIMIZER_KINDS: tuple[OptimizerKind, ...] = get_args(OptimizerKind)
+
+Corrected: TypeAlias = Literal["asked", "sgd", "adam"]
+"""Which optimizers of a proxy follow the rule: those whose groups were asked for, or all, each as one of this kind."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +28,16 @@ class Width:
     """How many of a parameter's inputs and outputs are left, as shares of the full network's.
 
     ``fan_in`` is 1 for what has none that could be narrower: biases, gains of norms, embeddings, depthwise kernels,
-    layers that see the network's input.
+    layers that see the network's input. ``kind`` is what it is: "bias" beside a weight in the same layer, "vector" for
+    whatever else has no inputs (gains and biases of norms, positions), "embedding" for a table that is looked up in,
+    "depthwise" for kernels of one channel each, "matrix" for other weights. ``normed``: the outputs do not depend on
+    its scale, since a norm follows.
     """
 
     fan_in: float = 1.0
     fan_out: float = 1.0
+    kind: Kind = "matrix"
+    normed: bool = False
 
     @property
     def is_readout(self) -> bool:
@@ -53,6 +64,11 @@ class TransferRule(Protocol):
         ...
 
 
+def looks_at_norms(rule: TransferRule) -> bool:
+    """Whether a rule wants to know what is ``normed``; it has an attribute ``norms`` that is true then."""
+    return bool(getattr(rule, "norms", False))
+
+
 _INPUTS_FIRST = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LOOKED_UP = (nn.Embedding, nn.EmbeddingBag)
 
@@ -75,7 +91,8 @@ def widths(model: nn.Module, plan: PruningPlan) -> Mapping[str, Width]:
             name = f"{path}.{key}" if path else key
             change = plan.attributes.get(f"{path}.groups")
             groups = 1.0 if change is None else change.after / change.before
-            found[name] = _width(module, key, _shares(plan, name), groups)
+            width = _width(module, key, _shares(plan, name), groups)
+            found[name] = replace(width, normed=name in plan.normed)
     return found
 
 
@@ -86,14 +103,23 @@ def _shares(plan: PruningPlan, name: str) -> dict[int, float]:
 
 
 def _width(module: nn.Module, key: str, shares: Mapping[int, float], groups: float) -> Width:
-    dimensions = module._parameters[key].ndim  # type: ignore[union-attr]  # the caller has looked
-    if dimensions < 2 or isinstance(module, _LOOKED_UP) or not _is_matrix(key):
-        product = 1.0
-        for share in shares.values():
-            product *= share
-        return Width(fan_out=product)
+    parameter = module._parameters[key]
+    assert parameter is not None  # the caller has looked
+    if parameter.ndim < 2 or isinstance(module, _LOOKED_UP) or not _is_matrix(key):
+        return Width(fan_out=math.prod(shares.values(), start=1.0), kind=_kind_without_inputs(module, key))
     first, second = shares.get(0, 1.0), shares.get(1, 1.0)
-    return Width(first / groups, second * groups) if isinstance(module, _INPUTS_FIRST) else Width(second, first)
+    kind: Kind = "depthwise" if parameter.shape[1] == 1 and groups != 1.0 else "matrix"
+    if isinstance(module, _INPUTS_FIRST):
+        return Width(first / groups, second * groups, kind)
+    return Width(second, first, kind)
+
+
+def _kind_without_inputs(module: nn.Module, key: str) -> Kind:
+    if isinstance(module, _LOOKED_UP):
+        return "embedding"
+    others = (each for name, each in module._parameters.items() if name != key and _is_matrix(name))
+    beside = any(each is not None and each.ndim > 1 for each in others)
+    return "bias" if beside and "bias" in key else "vector"
 
 
 def _is_matrix(key: str) -> bool:

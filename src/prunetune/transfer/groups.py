@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import MutableMapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from prunetune._utils.checks import real_number
 from prunetune.engine import PruningPlan
@@ -41,6 +43,8 @@ class ProxyGroups:
         self.plan = plan
         self.rule = rule
         self.fresh = fresh
+        self.given: MutableMapping[torch.Tensor, bool] = WeakIdKeyDictionary()
+        """The parameters whose groups somebody has."""
         self._prepared: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
     def __call__(self, model: nn.Module, *, lr: float, weight_decay: float, optimizer: OptimizerKind) -> Groups:
@@ -49,20 +53,28 @@ class ProxyGroups:
         Raises InputError for values that no optimizer takes, and for a model that is not such a proxy.
         """
         lr, weight_decay = _checked(lr, weight_decay, optimizer)
-        inner = _unwrapped(model)
-        self._check(inner)
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        parameters = dict(inner.named_parameters())
-        for name, width in widths(inner, self.plan).items():
-            scale = self.rule.scale(width, optimizer)
-            groups.setdefault((scale.lr, scale.weight_decay), []).append(parameters[name])
-            self._prepare(inner, parameters[name], scale)
-        self._prepared.add(inner)
+        for parameter, scale in self.factors(model, optimizer):
+            groups.setdefault((scale.lr, scale.weight_decay), []).append(parameter)
+            self.given[parameter] = True
         return [
             {"params": _trained(members), "lr": lr * by, "weight_decay": weight_decay * decay}
             for (by, decay), members in groups.items()
             if _trained(members)
         ]
+
+    def factors(self, model: nn.Module, optimizer: OptimizerKind) -> list[tuple[nn.Parameter, Factors]]:
+        """The factors of every parameter of a proxy, whose initial weights are scaled when this is first called."""
+        inner = _unwrapped(model)
+        self._check(inner)
+        parameters = dict(inner.named_parameters())
+        found = [
+            (parameters[name], self.rule.scale(width, optimizer)) for name, width in widths(inner, self.plan).items()
+        ]
+        for parameter, scale in found:
+            self._prepare(inner, parameter, scale)
+        self._prepared.add(inner)
+        return found
 
     def _check(self, model: nn.Module) -> None:
         parameters = dict(model.named_parameters())

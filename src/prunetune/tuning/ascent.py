@@ -191,7 +191,8 @@ class Ascent:
         plan = None if rung.width == 1 else self.networks[rung.width].to_json()
         job = None if place else self.run.folder.read_json(self.run.folder.config)
         shares = {"resolution": rung.resolution, "data": rung.data}
-        return Order(n_trials, pruning.weights, plan, pruning.transfer, job, **shares, keeps=rung.is_full)
+        transfer, optimizers = pruning.transfer, pruning.optimizers
+        return Order(n_trials, pruning.weights, plan, transfer, optimizers, job, **shares, keeps=rung.is_full)
 
     def train_on(
         self,

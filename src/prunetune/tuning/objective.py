@@ -14,7 +14,9 @@ from prunetune._utils.malloc import give_back_at_times
 from prunetune.backends.study.attributes import UNREAD
 from prunetune.engine import fresh_proxy
 from prunetune.events import Notice, Observer, silent
-from prunetune.transfer.groups import plain_groups, proxy_groups
+from prunetune.transfer.base import Corrected
+from prunetune.transfer.groups import ProxyGroups, plain_groups, proxy_groups
+from prunetune.transfer.optimizers import correct
 from prunetune.tuning.train_checks import watched
 from prunetune.tuning.transfer_notes import never_asked
 from prunetune.tuning.types import ModelFunction, TrainFunction
@@ -41,6 +43,8 @@ class Objective:
     resolution: float = 1.0
     data: float = 1.0
     keep: Callable[[nn.Module, Report], None] | None = None
+    corrected: Corrected = "asked"
+    """Whether optimizers are corrected that nobody asked ``groups`` for."""
     observer: Observer = silent
     unasked: str = ""
     """What ``observer`` hears once of a train function that asks for no parameter groups."""
@@ -54,6 +58,7 @@ class Objective:
         plan: PruningPlan,
         weights: Weights,
         transfer: str,
+        corrected: Corrected = "asked",
         *,
         resolution: float = 1.0,
         data: float = 1.0,
@@ -66,6 +71,7 @@ class Objective:
             proxy_groups(plan, transfer, weights),
             resolution,
             data,
+            corrected=corrected,
             observer=observer,
             unasked=never_asked(transfer),
         )
@@ -91,6 +97,9 @@ class Objective:
         report.give_groups(self.groups)
         report.ask(resolution=self.resolution, data=self.data)
         model = self.build()
+        if self.corrected != "asked":
+            assert isinstance(self.groups, ProxyGroups)
+            correct(model, self.groups, self.corrected, report.mark_corrected)
         started = time.perf_counter()
         try:
             return model, watched(self.train, model, params, report)

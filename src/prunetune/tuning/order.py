@@ -17,6 +17,7 @@ from prunetune.engine import PruningPlan
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Observer, silent
 from prunetune.record.folder import read_json, trial_weights, write_weights
+from prunetune.transfer.base import Corrected
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.settings import Weights
 from prunetune.tuning.types import ModelFunction, TrainFunction
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from prunetune.backends.study.trial import Report
 
-SENT: Final = ("n_trials", "weights", "transfer", "resolution", "data", "keeps")
+SENT: Final = ("n_trials", "weights", "transfer", "optimizers", "resolution", "data", "keeps")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Order:
     """The pruning plan as JSON; None for the full network."""
     transfer: str
     """The rule by which proxies take hyperparameters, see ``prunetune.transfer``."""
+    optimizers: Corrected = "asked"
+    """Which of a proxy's optimizers follow it."""
     job: dict[str, Any] | None = None
     """The configuration that model and training come from; None where they are functions of somebody's own."""
     resolution: float = 1.0
@@ -67,6 +70,7 @@ class Order:
             PruningPlan.from_json(self.plan),
             self.weights,
             self.transfer,
+            self.optimizers,
             resolution=self.resolution,
             data=self.data,
             observer=observer,

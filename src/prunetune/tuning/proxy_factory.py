@@ -11,10 +11,15 @@ import torch
 from torch import nn
 
 from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
+from prunetune.errors import warn_caller
 from prunetune.pruning.checks import check_full_network, check_model_fn, check_unmasked
 from prunetune.pruning.cut import prune
 from prunetune.pruning.result import PruneResult
+from prunetune.transfer import transfers
+from prunetune.transfer.base import looks_at_norms
 from prunetune.transfer.groups import ProxyGroups, proxy_groups
+from prunetune.transfer.norms import normed
+from prunetune.transfer.optimizers import correct, notice
 from prunetune.tuning.settings import Pruning
 from prunetune.tuning.types import ModelFunction
 
@@ -50,7 +55,12 @@ class ProxyFactory:
 
     def __call__(self) -> nn.Module:
         """A new proxy, with weights drawn under the present random state."""
-        return fresh_proxy(self.model_fn, self.plan, weights=self.pruning.weights)
+        proxy = fresh_proxy(self.model_fn, self.plan, weights=self.pruning.weights)
+        if self.pruning.optimizers != "asked":
+            correct(proxy, self.groups, self.pruning.optimizers)
+        elif self.pruning.transfer != "identity":
+            notice(proxy, self.groups, _warn)
+        return proxy
 
     def param_groups(
         self, proxy: nn.Module, *, lr: float, weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd"
@@ -65,6 +75,14 @@ class ProxyFactory:
     def groups(self) -> ProxyGroups:
         """The groups of these proxies by ``pruning.transfer``."""
         return proxy_groups(self.plan, self.pruning.transfer, self.pruning.weights)
+
+
+def _warn() -> None:
+    warn_caller(
+        "nothing corrects the learning rate of this proxy's optimizer for the proxy's width: say "
+        "Pruning(optimizers='sgd') or 'adam', whichever it is, build it with param_groups(model, lr=…), or say "
+        "Pruning(transfer='identity')"
+    )
 
 
 def proxy_of(
@@ -85,7 +103,8 @@ def proxy_of(
     -------
     In an objective of your own two lines change::
 
-        build_proxy = prunetune.proxy_of(MyNet, torch.zeros(64, 3, 32, 32))  # before the objective
+        pruning = prunetune.Pruning(optimizers="sgd")  # which the objective trains with
+        build_proxy = prunetune.proxy_of(MyNet, torch.zeros(64, 3, 32, 32), pruning)  # before the objective
         model = build_proxy()  # in it, where it was MyNet()
     """
     check_model_fn(model_fn)
@@ -98,4 +117,6 @@ def proxy_of(
                 check_unmasked(base)
         scoring = ScoringData(data, loss).arguments()
         result = prune(base, example_inputs, **pruning.arguments(), **scoring, seed=seed)
+        if looks_at_norms(transfers[pruning.transfer]):
+            result = result.with_norms(normed(base, example_inputs))
     return ProxyFactory(model_fn, result, pruning)

@@ -17,6 +17,7 @@ from prunetune.ladder.rung import Ladder
 from prunetune.plugins import check_scorer
 from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR, Budget, Share
 from prunetune.transfer import transfers
+from prunetune.transfer.base import Corrected
 
 if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
@@ -33,19 +34,25 @@ class Pruning(Budget):
     """How the proxy is cut: the arguments of ``prunetune.prune``, ``scorer`` by name.
 
     ``weights`` says what every trial begins with, see ``prunetune.engine.fresh_proxy``; ``transfer`` what the proxy
-    makes of hyperparameters that are right for the full network, see ``Report.param_groups``.
+    makes of hyperparameters that are right for the full network, see ``Report.param_groups``. ``optimizers`` is "asked"
+    where the train function gives its optimizer ``report.param_groups(model, lr=…)``. With "sgd" or "adam" (for AdamW
+    and all others whose steps do not grow with the gradient) it need not: every torch optimizer that is built for a
+    proxy's parameters is corrected as one of that kind.
     """
 
     scorer: Annotated[str, check_scorer] = "synflow"
     ratio: Share | None = None
     weights: Weights = "redraw"
     transfer: Annotated[str, transfers.check] = "mup"
+    optimizers: Corrected = "asked"
 
     def to_record(self) -> dict[str, Any]:
         """What was asked for, defaults filled in."""
         record = {**asdict(self), "protect": list(self.protect), "percentile": self.asked_percentile}
         if self.ratio is not None:
             record["floor"] = None  # it has no part in it
+        if self.optimizers == "asked":  # as records were before there was a choice, and studies are named by them
+            del record["optimizers"]
         return record
 
 
@@ -224,7 +231,11 @@ _ANOTHER_SPACE: Final = (
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     parts = {name: record.get(name) for name in ("seed", "epochs", "trial_pruner", "direction")}
-    asked = {"transfer": "identity", **record["pruning"]}  # what runs were before there was a choice
+    asked = {
+        "transfer": "identity",
+        "optimizers": "asked",
+        **record["pruning"],
+    }  # what runs were before there was a choice
     pruning = {f"pruning.{field.name}": asked.get(field.name) for field in fields(Pruning)}
     space = {f"space.{name}": each for name, each in record["space"].items()}
     return {**parts, "optimizer": full_name(record["optimizer"]), **pruning, **space}

@@ -19,7 +19,8 @@ def never_asked(transfer: str) -> str:
     return (
         f"warning: transfer={transfer!r} asked for, but the train function never called report.param_groups, so the "
         "proxy trains with the full network's hyperparameters as they are; give the optimizer "
-        "report.param_groups(model, lr=…) in place of model.parameters(), or set transfer to 'identity'"
+        "report.param_groups(model, lr=…) in place of model.parameters(), or set optimizers to 'sgd' or 'adam', or "
+        "transfer to 'identity'"
     )
 
 

@@ -169,15 +169,19 @@ class Report:
         """
         if self._groups is None:
             raise InputError("report.param_groups: nobody has said how this report's model was made")
-        if not self._asked:
-            self._asked = True
-            self.note(ASKED, True)
+        self.mark_corrected()
         return self._groups(model, lr=lr, weight_decay=weight_decay, optimizer=optimizer)
 
     @property
     def asked_groups(self) -> bool:
-        """Whether ``param_groups`` was called."""
+        """Whether ``param_groups`` was called, or an optimizer corrected without."""
         return self._asked
+
+    def mark_corrected(self) -> None:
+        """Note in the trial that an optimizer got what the transfer rule makes of its hyperparameters."""
+        if not self._asked:
+            self._asked = True
+            self.note(ASKED, True)
 
     def give_groups(self, groups: GroupsFunction) -> None:
         """Say what ``param_groups`` returns: for those who know what the objective trains."""

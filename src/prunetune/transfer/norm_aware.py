@@ -1,0 +1,54 @@
+"""The maximal update parametrization for networks with norms: what a norm follows is to turn as far at every width."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from prunetune.transfer.base import Factors, OptimizerKind, Width
+from prunetune.transfer.mup import MUP
+
+
+class NormAware:
+    """As ``mup``, but for weights that stand before a norm, for norms, and for the readout's initial weights.
+
+    What a norm follows has no scale, so that a step counts by the angle by which it turns the weight,
+    ``lr * |gradient| / |weight|``. With He's initialisation filters have the same length at every width. Where a share
+    ``r`` of the channels is left, the gradient of each is ``r ** -0.5`` times as large, if the readout begins with its
+    usual weights, and that of a filter, which has ``r`` times the inputs, as large as before: it turns as far at every
+    width by itself. ``mup`` begins with a larger readout, and filters turn ``r ** -0.5`` times as far. After a while
+    only the product of learning rate and weight decay counts, which stays (van Laarhoven 2017, arXiv 1706.05350; Kosson
+    et al. 2023, arXiv 2305.17212). With SGD:
+
+    =========================================  ==============  ======
+    ..                                         lr              init
+    =========================================  ==============  ======
+    before a norm, sees the network's input    1               1
+    before a norm, depthwise                   ``sqrt(r)``     1
+    before a norm, otherwise                   ``o / i``       1
+    gains and biases of norms                  ``sqrt(r)``     1
+    readout                                    ``1 / r``       1
+    whatever else                              as ``mup``      as ``mup``
+    =========================================  ==============  ======
+
+    With Adam, whose steps do not depend on the gradient's size, rates are those of ``mup``; the readout's initial
+    weights stay.
+    """
+
+    name = "norm-aware"
+    norms = True
+
+    def scale(self, width: Width, optimizer: OptimizerKind) -> Factors:
+        """The factors of the table; weight decay keeps its product with the learning rate."""
+        lr = self._lr(width) if optimizer == "sgd" else MUP.scale(width, optimizer).lr
+        return Factors(lr, 1.0 / lr)
+
+    def _lr(self, width: Width) -> float:
+        if width.kind == "vector" or (width.normed and width.kind == "depthwise"):
+            return math.sqrt(width.fan_out)
+        if width.normed and width.fan_in == 1.0:
+            return 1.0
+        return width.fan_out / width.fan_in
+
+
+NORM_AWARE: Final = NormAware()

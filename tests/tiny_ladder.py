@@ -27,7 +27,9 @@ SMALL = Ladder(Rung(1 / 8, 1 / 3, trials=4, keep=2), Rung(1 / 4, keep=1), Rung()
 
 def make_quick(monkeypatch: pytest.MonkeyPatch, steps: Mapping[str, float] = STEPS) -> None:
     """Step times that were thought up, and no drawing of reports."""
-    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs, **_: {name: steps[name] for name in models})
+    monkeypatch.setattr(
+        prunetune.engine, "step_time", lambda models, inputs, **_: {name: steps[name] for name in models}
+    )
     monkeypatch.setattr(prunetune.report, "write_report", write_no_report)
 
 

@@ -23,7 +23,9 @@ TIMES = {"1.0": 1.0, "0.5": 0.5, "0.25": 1 / 7, "0.125": 1 / 7}
 
 @pytest.fixture(autouse=True)
 def times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prunetune.engine, "step_time", lambda models, inputs, **_: {name: TIMES[name] for name in models})
+    monkeypatch.setattr(
+        prunetune.engine, "step_time", lambda models, inputs, **_: {name: TIMES[name] for name in models}
+    )
 
 
 def net() -> nn.Module:

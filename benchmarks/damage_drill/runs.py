@@ -215,7 +215,7 @@ def _within(seconds: int) -> Iterator[None]:
 def quick() -> Iterator[None]:
     """Nothing is timed, and nothing is waited for that may come back: here it does not."""
     steps = mock.patch.object(
-        prunetune.engine, "step_time", lambda models, _: {name: STEPS.get(name, 0.5) for name in models}
+        prunetune.engine, "step_time", lambda models, _, **__: {name: STEPS.get(name, 0.5) for name in models}
     )
     patience = mock.patch.object(PatientStorage, "_patience_now", return_value=0.2)
     heartbeat = mock.patch.dict(loop.run_trials.__kwdefaults__, {"heartbeat": Heartbeat(0.05, 0.3)})

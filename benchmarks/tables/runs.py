@@ -143,5 +143,5 @@ def _optimized(way: Way, score: Callable[[Place], float], shape: tuple[int, ...]
 
 def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == MULTIVARIATE:
-        return optuna.samplers.TPESampler(multivariate=True, group=False, seed=seed, warn_independent_sampling=False)
+        return optuna.samplers.TPESampler(multivariate=True, group=False, seed=seed)
     return sampler(name, seed=seed)

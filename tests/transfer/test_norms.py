@@ -137,6 +137,57 @@ def test_inputs_that_are_all_the_same_say_as_much() -> None:
     assert normed(model, torch.zeros(64, 3, 32, 32)) == matrices(model) - {"classifier.weight"}
 
 
+class Fixed(nn.Module):
+    """Takes sixteen examples and no other number of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(self.norm(self.first(x.view(16, 6).mul_(2.0))).relu())
+        return out
+
+
+class Categories(Fixed):
+    """Reads numbers as indices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(4, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.table(x.long()).clone())
+
+
+def test_a_network_of_which_eight_examples_or_noise_say_nothing_is_asked_with_what_was_given() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(16, 6)
+    before = inputs.clone()
+    assert normed(Fixed(), inputs) == {"first.weight"}
+    assert torch.equal(inputs, before)
+    assert "first.weight" in normed(Categories(), torch.arange(16.0) % 4)
+
+
+class Spectrum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft(self.norm(self.first(x)))
+
+
+def test_complex_outputs_say_as_much() -> None:
+    torch.manual_seed(0)
+    assert normed(Spectrum(), torch.randn(8, 6)) == {"first.weight"}
+
+
+def test_a_network_that_cannot_be_looked_at_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="which weights stand before a norm cannot be found .ValueError: Expected mor"):
+        assert normed(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8)), torch.randn(1, 6)) == frozenset()
+
+
 def test_a_plan_carries_it() -> None:
     plan = PruningPlan({}, {}, normed=frozenset({"b", "a"}))
     assert PruningPlan.from_json(plan.to_json()) == plan

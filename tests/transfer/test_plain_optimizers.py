@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
+import warnings
+import weakref
 from typing import Any
 
 import pytest
@@ -79,21 +82,121 @@ def test_schedules_say_what_they_would_on_the_full_network_and_steps_follow_the_
             each.step(*([1.0] if schedule == "plateau" else []))
 
 
-def test_groups_of_a_user_are_divided_and_keep_what_they_say() -> None:
+def two_groups(proxy: nn.Module) -> torch.optim.Optimizer:
+    inner = [proxy.get_parameter("second.weight"), proxy.get_parameter("last.weight")]
+    first = {"params": [proxy.get_parameter("first.weight")], "lr": 0.5}
+    return torch.optim.SGD([first, {"params": inner, "momentum": 0.9}], lr=0.1)
+
+
+def test_groups_of_a_user_stay_as_they_are() -> None:
     proxy = factory("sgd")()
-    optimizer = torch.optim.SGD(
-        [
-            {"params": [proxy.first.weight], "lr": 0.5},
-            {"params": [proxy.second.weight, proxy.last.weight], "momentum": 0.9},
-        ],
-        lr=0.1,
-    )
-    assert [(len(group["params"]), group["lr"], group["momentum"]) for group in optimizer.param_groups] == [
-        (1, 0.5, 0),
-        (1, 0.1, 0.9),
-        (1, 0.1, 0.9),
-    ]
+    optimizer = two_groups(proxy)
+    before = optimizer.param_groups
+    shown = [(len(group["params"]), group["lr"], group["momentum"]) for group in before]
     assert moves(proxy, optimizer) == pytest.approx({"first": 0.125, "second": 0.1, "last": 0.4}, rel=1e-4)
+    assert optimizer.param_groups is before
+    assert [(len(g["params"]), g["lr"], g["momentum"]) for g in before] == shown == [(1, 0.5, 0), (2, 0.1, 0.9)]
+    assert set(before[0]) == set(torch.optim.SGD(Mlp().parameters(), lr=0.1).param_groups[0])
+
+
+def test_rates_that_are_set_by_place_and_by_lists() -> None:
+    proxy = factory("sgd")()
+    optimizer = two_groups(proxy)
+    optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = 1.0, 0.2
+    assert moves(proxy, optimizer) == pytest.approx({"first": 0.25, "second": 0.2, "last": 0.8}, rel=1e-4)
+    proxy = factory("sgd")()
+    optimizer = torch.optim.SGD(two_groups(proxy).param_groups, lr=0.1)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda _: 0.5, lambda _: 1.0])
+    assert moves(proxy, optimizer)["first"] == pytest.approx(0.0625, rel=1e-4)
+
+
+class TwoSteps(torch.optim.Optimizer):
+    """As sharpness-aware minimization is written everywhere: an optimizer of its own groups, and one beneath."""
+
+    def __init__(self, parameters: Any, **options: Any) -> None:
+        super().__init__(parameters, options)
+        self.base = torch.optim.SGD(self.param_groups, **options)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.base.step()
+
+
+class Warm(torch.optim.SGD):
+    """Sets its rate in the step itself."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            group["lr"] = 0.1
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("kind", [TwoSteps, Warm])
+def test_optimizers_that_call_others(kind: Any) -> None:
+    proxy = factory("sgd")()
+    optimizer = kind(proxy.parameters(), lr=0.1 if kind is TwoSteps else 7.0)
+    for _ in range(3):
+        found = moves(proxy, optimizer)
+        assert found == pytest.approx({"first": 0.025, "second": 0.1, "last": 0.4}, rel=1e-3)
+        assert len(optimizer.param_groups) == 1
+
+
+def test_what_an_optimizer_notes_in_its_groups_is_kept() -> None:
+    class Counting(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            for group in self.param_groups:
+                group["steps"] = group.get("steps", 0) + 1
+            return super().step(closure)
+
+    proxy = factory("sgd")()
+    optimizer = Counting(proxy.parameters(), lr=0.1)
+    for _ in range(3):
+        moves(proxy, optimizer)
+    assert optimizer.param_groups[0]["steps"] == 3
+
+
+def test_a_rate_that_is_set_after_a_step_that_raised_counts() -> None:
+    proxy = factory("sgd")()
+    optimizer = torch.optim.SGD(proxy.parameters(), lr=1.0)
+
+    def closure() -> float:
+        raise ValueError("lost")
+
+    with pytest.raises(ValueError, match="lost"):
+        optimizer.step(closure)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    assert moves(proxy, optimizer) == pytest.approx({"first": 0.025, "second": 0.1, "last": 0.4}, rel=1e-4)
+
+
+def test_an_optimizer_without_a_rate_steps_as_it_is() -> None:
+    proxy = factory("adam")()
+    optimizer = torch.optim.Adagrad(proxy.parameters(), lr=0.1)
+    optimizer.param_groups[0]["lr"] = None
+    moves_nothing = pytest.raises(TypeError)  # torch's own complaint, and none of ours
+    with moves_nothing as caught:
+        moves(proxy, optimizer)
+    assert "transfer" not in str(caught.traceback[-1].path)
+
+
+def test_unrelated_optimizers_keep_their_very_groups() -> None:
+    factory("sgd")()
+    group = {"params": [nn.Parameter(torch.ones(3))], "lr": 0.1}
+    optimizer = torch.optim.SGD([group])
+    assert optimizer.param_groups[0] is group
+    group["params"][0].grad = torch.ones(3)
+    group["lr"] = 0.2
+    optimizer.step()
+    torch.testing.assert_close(group["params"][0].detach(), torch.full((3,), 0.8))
+
+
+def test_nothing_is_kept_alive() -> None:
+    proxy = factory("sgd")()
+    optimizer = torch.optim.SGD(proxy.parameters(), lr=0.1)
+    moves(proxy, optimizer)
+    gone = [weakref.ref(proxy), weakref.ref(optimizer), weakref.ref(proxy.first.weight)]
+    del proxy, optimizer
+    gc.collect()
+    assert [each() for each in gone] == [None] * 3
 
 
 def test_named_parameters_and_groups_that_come_later() -> None:
@@ -154,7 +257,7 @@ def test_states_are_saved_and_loaded() -> None:
 def test_lbfgs_is_refused_in_a_sentence() -> None:
     proxy = factory("sgd")()
     with pytest.raises(InputError, match="LBFGS takes one learning rate for all parameters; set optimizers='asked'"):
-        torch.optim.LBFGS(proxy.parameters())
+        moves(proxy, torch.optim.LBFGS(proxy.parameters()))
 
 
 def train(model: nn.Module, params: dict[str, Any], report: Report) -> float:
@@ -186,15 +289,20 @@ def test_a_search_corrects_train_functions_that_never_ask(kind: Any, ratio: int,
     assert result.record["pruning"].get("optimizers", "asked") == kind
 
 
-def test_without_the_argument_a_sentence_says_that_nothing_is_corrected() -> None:
-    made = factory("asked")
+def test_without_the_argument_a_sentence_says_once_that_nothing_is_corrected() -> None:
+    proxy = factory("asked")()
+    optimizer = torch.optim.SGD(proxy.parameters(), lr=0.1)
     with pytest.warns(UserWarning, match="nothing corrects the learning rate of this proxy's optimizer"):
-        torch.optim.SGD(made().parameters(), lr=0.1)
+        moves(proxy, optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        moves(proxy, optimizer)
 
 
 @pytest.mark.filterwarnings("error")
 def test_who_asks_for_groups_or_for_no_rule_hears_nothing() -> None:
     made = factory("asked")
-    torch.optim.SGD(made.param_groups(made(), lr=0.1))
-    torch.optim.SGD(factory("asked", transfer="identity")().parameters(), lr=0.1)
-    torch.optim.SGD(factory("sgd")().parameters(), lr=0.1)
+    proxy = made()
+    moves(proxy, torch.optim.SGD(made.param_groups(proxy, lr=0.1)))
+    for other in (factory("asked", transfer="identity")(), factory("sgd")()):
+        moves(other, torch.optim.SGD(other.parameters(), lr=0.1))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import MutableMapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from prunetune._utils.checks import real_number
 from prunetune.engine import PruningPlan
@@ -19,6 +17,9 @@ from prunetune.transfer.base import OPTIMIZER_KINDS, Factors, OptimizerKind, Tra
 
 Groups: TypeAlias = list[dict[str, Any]]
 """What torch's optimizers take: dicts with ``params``, ``lr`` and ``weight_decay``."""
+
+MARK = "transfer"
+"""The key of groups whose rates follow a rule, and its name: nobody is to correct them again."""
 
 
 def plain_groups(model: nn.Module, *, lr: float, weight_decay: float, optimizer: OptimizerKind) -> Groups:
@@ -43,8 +44,6 @@ class ProxyGroups:
         self.plan = plan
         self.rule = rule
         self.fresh = fresh
-        self.given: MutableMapping[torch.Tensor, bool] = WeakIdKeyDictionary()
-        """The parameters whose groups somebody has."""
         self._prepared: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
     def __call__(self, model: nn.Module, *, lr: float, weight_decay: float, optimizer: OptimizerKind) -> Groups:
@@ -53,12 +52,12 @@ class ProxyGroups:
         Raises InputError for values that no optimizer takes, and for a model that is not such a proxy.
         """
         lr, weight_decay = _checked(lr, weight_decay, optimizer)
+        self._check(_unwrapped(model))
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for parameter, scale in self.factors(model, optimizer):
             groups.setdefault((scale.lr, scale.weight_decay), []).append(parameter)
-            self.given[parameter] = True
         return [
-            {"params": _trained(members), "lr": lr * by, "weight_decay": weight_decay * decay}
+            {"params": _trained(members), "lr": lr * by, "weight_decay": weight_decay * decay, MARK: self.rule.name}
             for (by, decay), members in groups.items()
             if _trained(members)
         ]
@@ -66,7 +65,6 @@ class ProxyGroups:
     def factors(self, model: nn.Module, optimizer: OptimizerKind) -> list[tuple[nn.Parameter, Factors]]:
         """The factors of every parameter of a proxy, whose initial weights are scaled when this is first called."""
         inner = _unwrapped(model)
-        self._check(inner)
         parameters = dict(inner.named_parameters())
         found = [
             (parameters[name], self.rule.scale(width, optimizer)) for name, width in widths(inner, self.plan).items()

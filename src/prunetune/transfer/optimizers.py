@@ -1,117 +1,151 @@
-"""Optimizers that are built for a proxy as for any network, corrected as the proxy's transfer rule says."""
+"""Optimizers that are built for a proxy as for any network, corrected in the moment of a step."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
 from torch.optim import LBFGS, Optimizer
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from prunetune.errors import InputError
 from prunetune.transfer.base import Factors, OptimizerKind
-from prunetune.transfer.groups import ProxyGroups
+from prunetune.transfer.groups import MARK, ProxyGroups
 
-MARK: Final = "prunetune"
-"""The key of a corrected parameter group: factors of its learning rate and its weight decay."""
+Group: TypeAlias = dict[str, Any]
+SCALED: Final = ("lr", "weight_decay")
+SET: Final = "prunetune:factors"
+"""The key, in a group that is stepped with, of what these were multiplied by."""
 
 
 @dataclass(frozen=True)
-class _Corrected:
-    """What becomes of a parameter when an optimizer is built for it, and who is told."""
+class _Wanted:
+    """What is to become of a proxy's optimizers, and who is told of the first step."""
 
-    factors: Factors
-    told: Callable[[], None]
     groups: ProxyGroups
-    """Of which somebody may have asked for; these are corrected already."""
+    optimizer: OptimizerKind | None
+    """The kind that they are corrected as; None for not at all."""
+    told: Callable[[], None]
 
 
-_known: Final[MutableMapping[torch.Tensor, _Corrected]] = WeakIdKeyDictionary()
-_plain: Final[weakref.WeakKeyDictionary[Optimizer, list[dict[str, Any]]]] = weakref.WeakKeyDictionary()
-"""Of optimizers that are corrected: what their groups had before the step that they are in the middle of."""
+@dataclass
+class _Known:
+    """What is known of an optimizer with these parameters."""
+
+    signature: tuple[int, ...]
+    factors: dict[int, Factors]
+    """By the ids of parameters."""
+    own: list[Group] | None = None
+    """Its own groups, while it is in a step."""
+    parts: list[list[Group]] = field(default_factory=list)
+    """What it steps with instead, for each of them."""
+
+
+_proxies: Final[weakref.WeakKeyDictionary[nn.Module, _Wanted]] = weakref.WeakKeyDictionary()
+_optimizers: Final[weakref.WeakKeyDictionary[Optimizer, _Known]] = weakref.WeakKeyDictionary()
+_hooks: Final[list[Any]] = []
 
 
 def correct(
     model: nn.Module, groups: ProxyGroups, optimizer: OptimizerKind, told: Callable[[], None] = lambda: None
 ) -> None:
-    """Let every torch optimizer that is built for parameters of this proxy take the rule's factors.
+    """Let every torch optimizer step with the rule's factors where it steps parameters of this proxy.
 
-    Parameter groups are divided by factors. Their learning rates stay as they were given, so that schedules and logs
-    say what they would on the full network; only while the optimizer makes a step they are multiplied. ``told`` is
-    called when an optimizer is built. Initial weights are scaled here. Lightning and the trainer of transformers build
-    theirs like everybody else.
+    Between steps it is as the user made it: parameter groups, learning rates, state. In a step each group is replaced
+    by one for each pair of factors, with its rate and its weight decay multiplied. So schedules and logs say what they
+    would on the full network. ``told`` is called at the first step. Initial weights are scaled here. Optimizers that
+    Lightning or transformers build are like all others.
     """
-    _see_optimizers()
-    for parameter, factors in groups.factors(model, optimizer):
-        _known[parameter] = _Corrected(factors, told, groups)
+    groups.factors(model, optimizer)
+    _watch(model, _Wanted(groups, optimizer, told))
 
 
 def notice(model: nn.Module, groups: ProxyGroups, told: Callable[[], None]) -> None:
-    """Call ``told`` when an optimizer is built for this proxy without its parameter groups; nothing is corrected."""
-    _see_optimizers()
-    for parameter in model.parameters():
-        _known[parameter] = _Corrected(Factors(), told, groups)
+    """Call ``told`` when an optimizer first steps this proxy without its parameter groups; nothing is corrected."""
+    _watch(model, _Wanted(groups, None, told))
 
 
-def _see_optimizers() -> None:
-    """Divide groups where torch's optimizers are given them, once for this process."""
-    add = Optimizer.add_param_group
-    if hasattr(add, MARK):
+def _watch(model: nn.Module, wanted: _Wanted) -> None:
+    _proxies[model] = wanted
+    if not _hooks:
+        _hooks.extend((register_optimizer_step_pre_hook(_before), register_optimizer_step_post_hook(_after)))
+
+
+def _before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    known = _optimizers.get(optimizer)
+    if known is not None:
+        _put_back(optimizer, known)  # a step that raised, or one that a step of a subclass calls
+    signature = tuple(id(parameter) for group in optimizer.param_groups for parameter in group["params"])
+    if known is None or known.signature != signature:
+        known = _optimizers[optimizer] = _Known(signature, _factors_of(optimizer, set(signature)))
+    if not known.factors:
         return
-
-    @wraps(add)
-    def add_divided(self: Optimizer, param_group: dict[str, Any]) -> None:
-        for part in _divided(self, param_group):
-            add(self, part)
-
-    setattr(add_divided, MARK, True)
-    Optimizer.add_param_group = add_divided  # type: ignore[method-assign]
+    known.own = optimizer.param_groups
+    known.parts = [_parts(group, known.factors) for group in known.own]
+    optimizer.param_groups = [part for parts in known.parts for part in parts]
 
 
-def _divided(optimizer: Optimizer, group: dict[str, Any]) -> list[dict[str, Any]]:
-    given = group.get("params") if isinstance(group, dict) else None
-    if given is None or MARK in group:
-        return [group]
-    members = [given] if isinstance(given, torch.Tensor) else list(given)
-    group = {**group, "params": members}
-    parameters = [each[1] if isinstance(each, tuple) else each for each in members]
-    known = [_known.get(each) for each in parameters]
-    pairs = zip(parameters, known, strict=True)
-    found = [each for parameter, each in pairs if each is not None and parameter not in each.groups.given]
-    if not found:
-        return [group]
-    for told in {each.told for each in found}:
-        told()
-    if all(each.factors == Factors() for each in found):
-        return [group]
-    if isinstance(optimizer, LBFGS):
+def _after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    if (known := _optimizers.get(optimizer)) is not None:
+        _put_back(optimizer, known)
+
+
+def _factors_of(optimizer: Optimizer, ids: set[int]) -> dict[int, Factors]:
+    """The factors of those of its parameters that are of proxies, and that nobody has corrected by their groups."""
+    asked = {id(each) for group in optimizer.param_groups if MARK in group for each in group["params"]}
+    found: dict[int, Factors] = {}
+    for model, wanted in [*_proxies.items()]:
+        mine = {id(each) for each in model.parameters()} & ids - asked
+        if not mine:
+            continue
+        wanted.told()
+        if wanted.optimizer is None:
+            del _proxies[model]  # once is enough
+            continue
+        factors = {id(each): by for each, by in wanted.groups.factors(model, wanted.optimizer)}
+        found |= {each: by for each, by in factors.items() if each in mine and by != Factors()}
+    if found and isinstance(optimizer, LBFGS):
         raise InputError("LBFGS takes one learning rate for all parameters; set optimizers='asked' for it")
-    parts: dict[tuple[float, float], list[Any]] = {}
-    for member, each in zip(members, known, strict=True):
-        factors = Factors() if each is None else each.factors
-        parts.setdefault((factors.lr, factors.weight_decay), []).append(member)
-    if optimizer not in _plain:
-        _plain[optimizer] = []
-        optimizer.register_step_pre_hook(_scale)
-        optimizer.register_step_post_hook(_restore)
-    return [{**group, "params": part, MARK: by} for by, part in parts.items()]
+    return found
 
 
-def _scale(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    _restore(optimizer)  # a step that raised has left them as they were in it
-    for group in optimizer.param_groups:
-        lr, decay = group.get(MARK, (1.0, 1.0))
-        factors = {"lr": lr, "weight_decay": decay}
-        _plain[optimizer].append({name: group[name] for name in factors if name in group})
-        group.update({name: group[name] * by for name, by in factors.items() if name in group})
+def _parts(group: Group, factors: dict[int, Factors]) -> list[Group]:
+    """The group once for each pair of factors of its parameters, with its rate and weight decay multiplied."""
+    if MARK in group or not isinstance(group.get("lr"), int | float | torch.Tensor):
+        return [group]
+    divided: dict[tuple[float, float], list[Any]] = {}
+    for parameter in group["params"]:
+        by = factors.get(id(parameter), Factors())
+        divided.setdefault((by.lr, by.weight_decay), []).append(parameter)
+    if list(divided) in ([], [(1.0, 1.0)]):
+        return [group]
+    return [{**group, **_scaled(group, pair), "params": part, SET: pair} for pair, part in divided.items()]
 
 
-def _restore(optimizer: Optimizer, *_: Any) -> None:
-    for group, before in zip(optimizer.param_groups, _plain[optimizer], strict=False):
-        group.update(before)
-    _plain[optimizer] = []
+def _scaled(group: Group, by: tuple[float, float]) -> Group:
+    return {name: group[name] * factor for name, factor in zip(SCALED, by, strict=True) if name in group}
+
+
+def _put_back(optimizer: Optimizer, known: _Known) -> None:
+    """Its own groups again, with what was changed in a step: by the optimizer, or by somebody who set a rate."""
+    if known.own is None:
+        return
+    for group, parts in zip(known.own, known.parts, strict=True):
+        if parts[0] is not group:
+            _take_over(group, parts[0])
+    optimizer.param_groups, known.own, known.parts = known.own, None, []
+
+
+def _take_over(group: Group, part: Group) -> None:
+    before = _scaled(group, part[SET])
+    for name, value in part.items():
+        if name not in ("params", SET) and (name not in before or not _same(value, before[name])):
+            group[name] = value
+
+
+def _same(value: Any, other: Any) -> bool:
+    return bool(value == other)

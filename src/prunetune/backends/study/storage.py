@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
+import os
 import random
 import sqlite3
 import time
@@ -238,7 +240,7 @@ def _journal(url: str) -> Iterator[BaseStorage]:
     path = _journal_path(url)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
-    backend = _Lines(str(path), lock_obj=JournalLock(path))
+    backend = _File(path)
     try:
         storage = JournalStorage(backend)
     except _UNREADABLE:
@@ -246,10 +248,15 @@ def _journal(url: str) -> Iterator[BaseStorage]:
     yield storage
 
 
-class _Lines(JournalFileBackend):
-    """Optuna's file of a journal, which knows at which line its reader is."""
+class _File(JournalFileBackend):
+    """Optuna's file of a journal, which knows at which line its reader is, with a lock of ours."""
 
     line = 0
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self._held = JournalLock(path).held
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """What the lines after that many say."""
@@ -257,6 +264,14 @@ class _Lines(JournalFileBackend):
         for log in super().read_logs(log_number_from):
             yield log
             self.line += 1
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write a line for each, and wait until they are on the disk."""
+        text = "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs)
+        with self._held(), self._path.open("ab") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _journal_path(url: str) -> Path:

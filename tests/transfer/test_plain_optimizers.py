@@ -206,19 +206,6 @@ def test_named_parameters_and_groups_that_come_later() -> None:
     assert moves(proxy, optimizer) == pytest.approx({"first": 0.025, "second": 0.1, "last": 0.4}, rel=1e-4)
 
 
-def test_a_step_that_raised_leaves_rates_right_for_the_next() -> None:
-    proxy = factory("sgd")()
-    optimizer = torch.optim.SGD(proxy.parameters(), lr=0.1)
-
-    def closure() -> float:
-        raise ValueError("lost")
-
-    with pytest.raises(ValueError, match="lost"):
-        optimizer.step(closure)
-    assert moves(proxy, optimizer) == pytest.approx({"first": 0.025, "second": 0.1, "last": 0.4}, rel=1e-4)
-    assert {group["lr"] for group in optimizer.param_groups} == {0.1}
-
-
 def test_who_asks_for_groups_is_not_corrected_twice() -> None:
     made = factory("sgd")
     proxy = made()

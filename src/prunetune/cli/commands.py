@@ -12,8 +12,7 @@ from prunetune.cli.own_code import example_input, network
 from prunetune.errors import InputError
 from prunetune.pruning.cut import prune
 from prunetune.transfer import table, transfers
-from prunetune.transfer.base import looks_at_norms
-from prunetune.transfer.norms import normed
+from prunetune.transfer.norms import norms_for
 
 if TYPE_CHECKING:
     from prunetune.pruning.result import PruneResult
@@ -44,9 +43,7 @@ def cut(asked: Asked) -> PruneResult:
     options = {name: value for name, value in asked.options.items() if value is not None}
     example = inputs if len(inputs) > 1 else inputs[0]
     result = prune(model, example, **options)
-    if asked.transfer is not None and looks_at_norms(transfers[asked.transfer]):
-        result = result.with_norms(normed(model, example))
-    return result
+    return result if asked.transfer is None else result.with_norms(norms_for(asked.transfer, model, example))
 
 
 def as_text(result: PruneResult, asked: Asked) -> str:

@@ -64,11 +64,6 @@ class TransferRule(Protocol):
         ...
 
 
-def looks_at_norms(rule: TransferRule) -> bool:
-    """Whether a rule wants to know what is ``normed``; it has an attribute ``norms`` that is true then."""
-    return bool(getattr(rule, "norms", False))
-
-
 _INPUTS_FIRST = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LOOKED_UP = (nn.Embedding, nn.EmbeddingBag)
 

@@ -13,6 +13,7 @@ from prunetune.engine import ExampleInputs, call_arguments
 from prunetune.engine.outputs import tensors_of
 from prunetune.engine.tracing.copies import copy_with, set_mode
 from prunetune.errors import warn_caller
+from prunetune.transfer import transfers
 
 EXAMPLES: Final = 8
 """More say nothing new: a batch norm needs a few."""
@@ -20,6 +21,11 @@ DRAWS: Final = 16
 CHANCE: Final = 0.05
 """A weight stands before a norm where w dy/dw, summed over its entries, is so small: its square is below this share of
 what entries with signs by chance would sum to. It would be 0 but for the epsilon of norms, and elsewhere is about 1."""
+
+
+def norms_for(transfer: str, model: nn.Module, example_inputs: ExampleInputs) -> frozenset[str]:
+    """``normed`` where the rule of that name asks for it by an attribute ``norms`` that is true; else nothing."""
+    return normed(model, example_inputs) if getattr(transfers[transfer], "norms", False) else frozenset()
 
 
 @random_state_kept()

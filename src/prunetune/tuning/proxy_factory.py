@@ -15,10 +15,8 @@ from prunetune.errors import warn_caller
 from prunetune.pruning.checks import check_full_network, check_model_fn, check_unmasked
 from prunetune.pruning.cut import prune
 from prunetune.pruning.result import PruneResult
-from prunetune.transfer import transfers
-from prunetune.transfer.base import looks_at_norms
 from prunetune.transfer.groups import ProxyGroups, proxy_groups
-from prunetune.transfer.norms import normed
+from prunetune.transfer.norms import norms_for
 from prunetune.transfer.optimizers import correct, notice
 from prunetune.tuning.settings import Pruning
 from prunetune.tuning.types import ModelFunction
@@ -117,6 +115,5 @@ def proxy_of(
                 check_unmasked(base)
         scoring = ScoringData(data, loss).arguments()
         result = prune(base, example_inputs, **pruning.arguments(), **scoring, seed=seed)
-        if looks_at_norms(transfers[pruning.transfer]):
-            result = result.with_norms(normed(base, example_inputs))
+        result = result.with_norms(norms_for(pruning.transfer, base, example_inputs))
     return ProxyFactory(model_fn, result, pruning)

@@ -17,9 +17,7 @@ from prunetune.ladder.plan import Plan
 from prunetune.ladder.rung import Ladder
 from prunetune.plugins import make_scorer
 from prunetune.pruning.cut import prune
-from prunetune.transfer import transfers
-from prunetune.transfer.base import looks_at_norms
-from prunetune.transfer.norms import normed
+from prunetune.transfer.norms import norms_for
 from prunetune.tuning.resolution import check_resolution, step_ratio
 from prunetune.tuning.settings import at_width
 
@@ -66,9 +64,8 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
         )
         for width in sorted(widths - {1.0}, key=lambda width: (width is not None, -(width or 0)))
     }
-    if looks_at_norms(transfers[settings.pruning.transfer]):
-        names = normed(base, problem.example_inputs)
-        networks = {width: result.with_norms(names) for width, result in networks.items()}
+    names = norms_for(settings.pruning.transfer, base, problem.example_inputs)
+    networks = {width: result.with_norms(names) for width, result in networks.items()}
     models = {1.0: base, **{width: result.model for width, result in networks.items()}}
     named = {str(width): model for width, model in models.items()}
     measured = engine.step_time(named, problem.example_inputs, precision=PRECISION)

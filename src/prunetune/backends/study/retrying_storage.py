@@ -35,7 +35,7 @@ _PASSING_SQLITE: Final = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE
 _PASSING_GRPC: Final = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "RESOURCE_EXHAUSTED", "ABORTED"}
 
 _DAMAGED: Final = (StorageInternalError, SQLAlchemyError)  # what Optuna raises on contents that are not its own
-_UNREADABLE: Final = (*_DAMAGED, LookupError, ValueError, TypeError, AttributeError, AssertionError, RecursionError)
+UNREADABLE: Final = (*_DAMAGED, LookupError, ValueError, TypeError, AttributeError, AssertionError, RecursionError)
 
 T = TypeVar("T")
 
@@ -153,23 +153,23 @@ class PatientStorage(BaseStorage):
 
     def get_study_name_from_id(self, study_id: int) -> str:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_study_name_from_id(study_id), _UNREADABLE)
+        return self._do(lambda: self._storage.get_study_name_from_id(study_id), UNREADABLE)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_study_directions(study_id), _UNREADABLE)
+        return self._do(lambda: self._storage.get_study_directions(study_id), UNREADABLE)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_study_user_attrs(study_id), _UNREADABLE)
+        return self._do(lambda: self._storage.get_study_user_attrs(study_id), UNREADABLE)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_study_system_attrs(study_id), _UNREADABLE)
+        return self._do(lambda: self._storage.get_study_system_attrs(study_id), UNREADABLE)
 
     def get_all_studies(self) -> list[Any]:
         """As the storage's."""
-        return self._do(self._storage.get_all_studies, _UNREADABLE)
+        return self._do(self._storage.get_all_studies, UNREADABLE)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """As the storage's; a trial that begins here has our signature from the first moment on, one queued a token."""
@@ -229,7 +229,7 @@ class PatientStorage(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As the storage's."""
-        return self._do(lambda: self._storage.get_trial(trial_id), _UNREADABLE)
+        return self._do(lambda: self._storage.get_trial(trial_id), UNREADABLE)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -237,9 +237,9 @@ class PatientStorage(BaseStorage):
         """As the storage's."""
         seen = self._seen
         if seen is None or deepcopy:
-            return self._do(lambda: self._storage.get_all_trials(study_id, deepcopy, states), _UNREADABLE)
+            return self._do(lambda: self._storage.get_all_trials(study_id, deepcopy, states), UNREADABLE)
         if study_id not in seen:
-            seen[study_id] = self._do(lambda: self._storage.get_all_trials(study_id, deepcopy=False), _UNREADABLE)
+            seen[study_id] = self._do(lambda: self._storage.get_all_trials(study_id, deepcopy=False), UNREADABLE)
         return [trial for trial in seen[study_id] if states is None or trial.state in states]
 
     def remove_session(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
@@ -25,7 +25,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, Prog
 from prunetune.backends.study.attributes import OWNER
 from prunetune.backends.study.heartbeat import this_process
 from prunetune.backends.study.journal_lock import JournalLock
-from prunetune.backends.study.retrying_storage import PATIENCE_SECONDS, PatientStorage
+from prunetune.backends.study.retrying_storage import PATIENCE_SECONDS, UNREADABLE, PatientStorage
 from prunetune.errors import InputError, StorageError
 from prunetune.events import Observer, silent
 
@@ -45,9 +45,6 @@ _CONNECT_OPTIONS: Final[dict[str, dict[str, Any]]] = {
 KINDS: Final = (
     "sqlite:///FILE, postgresql://USER@HOST/NAME, mysql://USER@HOST/NAME, journal:///FILE or grpc://HOST:PORT"
 )
-
-# what Optuna raises on contents that are not its own
-_UNREADABLE: Final = (OptunaError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
 
 Opener = Callable[[str], "contextlib.AbstractContextManager[BaseStorage]"]
 
@@ -243,7 +240,7 @@ def _journal(url: str) -> Iterator[BaseStorage]:
     backend = _File(path)
     try:
         storage = JournalStorage(backend)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise ValueError(f"line {backend.line} of the journal is damaged") from None
     yield storage
 

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from prunetune.backends import Float, SearchSpace
 from prunetune.backends.study import claims, storage
-from prunetune.backends.study.attributes import RETRY
+from prunetune.backends.study.attributes import FIXED, RETRY
 from prunetune.backends.study.claims import RETRY_OF, is_finished
 from prunetune.backends.study.heartbeat import Heartbeat, this_process
 from prunetune.backends.study.loop import run_trials
@@ -128,10 +128,22 @@ def check(drill: Drill, found: Found) -> list[str]:
             points.setdefault(json.dumps(trial.params, sort_keys=True), []).append(trial.number)
     if alike := [numbers for numbers in points.values() if len(numbers) > 1]:
         said.append(f"the same hyperparameters were finished in trials {alike}")
-    left = [t for t in found.interrupted if t.number not in found.retried]
-    if kept := [t.number for t in left if t.user_attrs.get(RETRY, 0) < claims.RETRIES]:
+    left = [
+        t for t in found.interrupted if t.number not in found.retried and t.user_attrs.get(RETRY, 0) < claims.RETRIES
+    ]
+    if kept := [t.number for t in left if not any(_has_them(other, t) for other in found.trials)]:
         said.append(f"the hyperparameters of {kept} were not tried again")
     return said
+
+
+def _has_them(other: FrozenTrial, trial: FrozenTrial) -> bool:
+    """Whether ``other`` has all the hyperparameters that ``trial`` had when it was killed.
+
+    Two workers may queue the same retry, and the one that claims the second copy may be killed at that moment. The
+    first copy goes on, and nothing is lost. A trial killed while it claimed its place may have none at all.
+    """
+    had = {**trial.system_attrs.get(FIXED, {}), **trial.params}
+    return other.number != trial.number and had.items() <= other.params.items()
 
 
 def objective(seconds: float, log: Path) -> Callable[[dict[str, Any], Report], float]:

@@ -28,13 +28,18 @@ DRILL = Drill("sqlite://", n_trials=3, workers=1, kills=1)
 
 
 def _trial(
-    number: int, state: TrialState = TrialState.COMPLETE, point: float | None = None, **attributes: Any
+    number: int,
+    state: TrialState = TrialState.COMPLETE,
+    point: float | None = None,
+    begun: bool = True,
+    **attributes: Any,
 ) -> optuna.trial.FrozenTrial:
     point = number / 10 if point is None else point
     value = 1.0 if state == TrialState.COMPLETE else None
     x = optuna.distributions.FloatDistribution(0, 1)
+    params, distributions = ({"x": point}, {"x": x}) if begun else ({}, {})
     trial = optuna.create_trial(
-        state=state, value=value, params={"x": point}, distributions={"x": x}, user_attrs=attributes
+        state=state, value=value, params=params, distributions=distributions, user_attrs=attributes
     )
     trial.number = number
     return trial
@@ -62,6 +67,10 @@ def _found(**changes: Any) -> Found:
         (
             {"trials": [*_found().trials[:2], _trial(2), _trial(3)]},
             ["the hyperparameters of [1] were not tried again"],
+        ),
+        (  # killed before it had any, and another has taken its place
+            {"trials": [_trial(0), _trial(1, TrialState.FAIL, begun=False, given_up=True), _trial(2), _trial(3)]},
+            [],
         ),
         ({"kills": 0}, ["only 0 of 1 kills: the search was over before", "1 trials are interrupted by 0 kills"]),
     ],

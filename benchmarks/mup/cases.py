@@ -9,17 +9,19 @@ from typing import Final
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops.misc import Conv2dNormActivation
 
+from benchmarks.common.transformer import Block
 from prunetune import Pruning
 from prunetune.transfer.base import OptimizerKind
 from prunetune.zoo import models
+from prunetune.zoo.resnet import ResNet
 from prunetune.zoo.vgg import VGG
 
 MUP: Final = "mup"
-RULES: Final = (MUP, "norm-aware", "identity")
+MEASURED: Final = "measured"
+RULES: Final = (MUP, "norm-aware", "identity", MEASURED)
 DEFAULT: Final = Pruning().transfer
 """The rule that a search follows when nobody names one."""
 
@@ -54,6 +56,25 @@ class Task:
     step: float | None
     optimizer: OptimizerKind = "sgd"
     weight_decay: float = 5e-4
+    depths: tuple[float, ...] = ()
+    """Shares of the residual blocks that are tried in place of widths."""
+
+    @property
+    def reference(self) -> float:
+        """The rate at which a rule is measured: that of the coordinate check, or the middle of those that are tried."""
+        return self.rates[len(self.rates) // 2] if self.step is None else self.step
+
+    def sizes(self, scale: Scale) -> tuple[float, ...]:
+        """The widths, or the depths where it has some; 1 first, the full network."""
+        return (1.0, *self.depths) if self.depths else scale.widths
+
+    def played_as(self, rule: str) -> str:
+        """The rule whose trainings are this one's, too: rules tell depths apart with Adam only."""
+        if not self.depths:
+            return rule
+        if rule == MEASURED:
+            return rule
+        return "identity" if self.optimizer == "sgd" or rule == "identity" else MUP
 
 
 @dataclass(frozen=True)
@@ -67,7 +88,7 @@ class Scale:
     val: int
     seeds: int
     coordinate_seeds: int
-    widths: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
+    widths: tuple[float, ...] = (1.0, 0.25, 0.125)
     batch: int = 64
 
 
@@ -95,11 +116,11 @@ def inverted(num_classes: int, channels: int) -> nn.Module:
 class Rows(nn.Module):
     """A transformer that reads a picture line by line, with layer norms before attention and perceptron."""
 
-    def __init__(self, pixels: int, width: int, num_classes: int, channels: int) -> None:
+    def __init__(self, pixels: int, width: int, depth: int, num_classes: int, channels: int) -> None:
         super().__init__()
         self.embed = nn.Linear(channels * pixels, width)
         self.places = nn.Parameter(0.02 * torch.randn(pixels, width))
-        self.blocks = nn.Sequential(*(Block(width) for _ in range(2)))
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.last = nn.Linear(width, num_classes)
 
@@ -107,24 +128,6 @@ class Rows(nn.Module):
         """(B, channels, pixels, pixels) to logits (B, num_classes)."""
         hidden = self.embed(images.transpose(1, 2).flatten(2)) + self.places
         out: torch.Tensor = self.last(self.norm(self.blocks(hidden)).mean(1))
-        return out
-
-
-class Block(nn.Module):
-    """Attention of heads of 16 and a perceptron four times as wide."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, tokens, width) to the same."""
-        y = self.norm1(x)
-        parts = (each(y).unflatten(-1, (-1, 16)).transpose(1, 2) for each in (self.query, self.key, self.value))
-        x = x + self.out(F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
-        out: torch.Tensor = x + self.narrow(F.gelu(self.wide(self.norm2(x))))
         return out
 
 
@@ -150,13 +153,17 @@ SCALES: Final = {
     ),
     "cpu": Scale(
         (
-            Task("perceptron, sgd", partial(Perceptron, 14, 512), 5, powers(-10, 0), 0.1),
-            Task("perceptron, adam", partial(Perceptron, 14, 512), 5, powers(-14, -4), 2.0**-9, "adam", 0.01),
-            Task("vgg3-bn, sgd", _VGG, 3, powers(-9, 0), 0.1),
-            Task("vgg3-bn from fan in, sgd", fan_in, 3, powers(-9, 0), 0.1),
-            Task("resnet8, sgd", models["resnet8"], 4, powers(-8, 1), 0.1),
-            Task("inverted residuals, sgd", inverted, 3, powers(-8, 1), 0.1),
-            Task("transformer, adam", partial(Rows, 14, 128), 5, powers(-13, -4), 2.0**-9, "adam", 0.01),
+            Task("perceptron, sgd", partial(Perceptron, 14, 512), 5, powers(-6, 0), 0.1),
+            Task("perceptron, adam", partial(Perceptron, 14, 512), 5, powers(-12, -5), 2.0**-9, "adam", 0.01),
+            Task("vgg3-bn, sgd", _VGG, 3, powers(-6, 0), 0.1),
+            Task("vgg3-bn from fan in, sgd", fan_in, 3, powers(-6, 0), 0.1),
+            Task("resnet8, sgd", models["resnet8"], 4, powers(-6, 0), 0.1),
+            Task("inverted residuals, sgd", inverted, 3, powers(-5, -1), 0.1),
+            Task("transformer, adam", partial(Rows, 14, 128, 2), 5, powers(-12, -5), 2.0**-9, "adam", 0.01),
+            Task(
+                "8 blocks, adam", partial(Rows, 14, 32, 8), 5, powers(-11, -5), None, "adam", 0.01, depths=(0.5, 0.25)
+            ),
+            Task("resnet26, sgd", partial(ResNet, 4), 4, powers(-6, 0), None, depths=(0.5, 0.25)),
             Task("vgg3-bn, four times as wide, readout from 0, sgd", wide_from_zero, 0, (), 0.025),
         ),
         "fashion-mnist", 14, 3000, 2000, 5, 5,

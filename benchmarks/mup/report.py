@@ -15,11 +15,11 @@ from plotly.subplots import make_subplots
 
 from benchmarks.common.command import provenance
 from benchmarks.common.tables import table
-from benchmarks.mup.cases import DEFAULT
+from benchmarks.mup.cases import DEFAULT, MEASURED
 from benchmarks.mup.runs import MUP, RULES, SCALES, STEPS, Row, Scale, Task
 from prunetune.report.theme import LIGHT, template
 
-LABELS: Final = {MUP: "mup", "norm-aware": "norm-aware", "identity": "as they are"}
+LABELS: Final = {MUP: "mup", "norm-aware": "norm-aware", "identity": "as they are", MEASURED: "measured"}
 
 
 def summary(rows: Sequence[Row], scale: Scale) -> dict[str, Any]:
@@ -27,8 +27,9 @@ def summary(rows: Sequence[Row], scale: Scale) -> dict[str, Any]:
     found: dict[str, Any] = {"coordinates": {}, "rates": {}}
     for task in scale.tasks:
         for rule in RULES:
-            own = [row for row in rows if row["task"] == task.name and (row["rule"] == rule or row["width"] == 1)]
-            by_width = {width: [row for row in own if row["width"] == width] for width in scale.widths}
+            played = task.played_as(rule)
+            own = [row for row in rows if row["task"] == task.name and (row["rule"] == played or row["width"] == 1)]
+            by_width = {width: [row for row in own if row["width"] == width] for width in task.sizes(scale)}
             parts = {
                 part: {width: [row for row in each if row["part"] == part] for width, each in by_width.items()}
                 for part in ("coordinates", "rates")
@@ -160,7 +161,7 @@ def report(found: Mapping[str, Any], *, markdown: bool) -> str:
     steps = (f"moved, {step}" for step in range(1, STEPS + 1))
     heads = (
         ("network", "learning rates", *steps, "of layer", "median layer", "size, 0", f"size, {STEPS}"),
-        ("network", "learning rates", "width", "best", "by seed", "times the full network's", "accuracy, %",
+        ("network", "learning rates", "width or depth", "best", "by seed", "times the full network's", "accuracy, %",
          "regret, points", "slope"),
     )  # fmt: skip
     return "\n\n".join(table(head, body, markdown=markdown) for head, body in zip(heads, (first, second), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
@@ -13,11 +13,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.mup.cases import MUP, RULES, SCALES, Scale, Task
+from benchmarks.mup.cases import MEASURED, MUP, RULES, SCALES, Scale, Task
+from benchmarks.mup.measuring import factors
 from prunetune import PruningPlan, prune
 from prunetune._utils.caller import seed_all
 from prunetune.data import ImageData, datasets
-from prunetune.engine import fresh_proxy
+from prunetune.engine import bypass, fresh_proxy, residual_blocks
+from prunetune.pruning.fit import depth_order
 from prunetune.training.execution import AS_MEASURED
 from prunetune.training.image_classification import Hyperparameters, Training, accuracy
 from prunetune.training.schedules import cosine
@@ -54,14 +56,55 @@ def proxy(scale: Scale, task: Task, job: Mapping[str, Any]) -> tuple[nn.Module, 
     if job["width"] < 1:
         with torch.random.fork_rng():
             examples = data.normalize(data.train_images[:8])
-            base = build()
-            plan = prune(base, examples, scorer="uniform", ratio=job["width"]).with_norms(normed(base, examples)).plan
-    model = fresh_proxy(build, plan)
-    ask = proxy_groups(plan, job["rule"], "redraw")
-    groups = ask(model, lr=job["rate"], weight_decay=task.weight_decay, optimizer=task.optimizer)
+            plan = cut(build(), examples, task, job["width"])
+    if job["rule"] == MEASURED and job["width"] < 1:
+        by = _measured(scale, task, build, plan, job["width"])
+        model = fresh_proxy(build, plan)
+        groups = [
+            {"params": [each], "lr": job["rate"] * by[name], "weight_decay": task.weight_decay / by[name]}
+            for name, each in model.named_parameters()
+        ]
+    else:
+        model = fresh_proxy(build, plan)
+        ask = proxy_groups(plan, MUP if job["rule"] == MEASURED else job["rule"], "redraw")
+        groups = ask(model, lr=job["rate"], weight_decay=task.weight_decay, optimizer=task.optimizer)
     if task.optimizer == "adam":
         return model, torch.optim.AdamW(groups, fused=True), data
     return model, torch.optim.SGD(groups, momentum=0.9, fused=True), data
+
+
+_FACTORS: Final[dict[tuple[str, float], dict[str, float]]] = {}
+
+
+def _measured(
+    scale: Scale, task: Task, build: Callable[[], nn.Module], plan: PruningPlan, width: float
+) -> dict[str, float]:
+    """The measured factors, found out once a process, at the rate of the coordinate check."""
+    if (task.name, width) not in _FACTORS:
+        data = data_of(scale.dataset, scale.pixels, scale.images, scale.val)
+
+        def batch(source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+            chosen = torch.randint(len(data.train_labels), (scale.batch,), generator=source)
+            return data.normalize(data.train_images[chosen]), data.train_labels[chosen]
+
+        def optimizer(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+            adam = task.optimizer == "adam"
+            return torch.optim.AdamW(groups, fused=True) if adam else torch.optim.SGD(groups, momentum=0.9, fused=True)
+
+        with torch.random.fork_rng():
+            _FACTORS[task.name, width] = factors(
+                build, lambda: fresh_proxy(build, plan), batch, optimizer, task.reference
+            )
+    return _FACTORS[task.name, width]
+
+
+def cut(base: nn.Module, examples: torch.Tensor, task: Task, share: float) -> PruningPlan:
+    """The plan that leaves this share of every layer's channels, or of the residual blocks of every stage."""
+    if task.depths:
+        order = depth_order(residual_blocks(base, examples))
+        gone = round((1 - share) * len(order))
+        return replace(bypass(order[:gone]), depth=1 - gone / len(order))
+    return prune(base, examples, scorer="uniform", ratio=share).with_norms(normed(base, examples)).plan
 
 
 def coordinates(scale: Scale, task: Task, job: Mapping[str, Any]) -> Row:
@@ -125,9 +168,9 @@ KEY: Final = ("part", "task", "rule", "width", "seed", "rate")
 def jobs(scale: Scale) -> Iterator[Row]:
     """Every measurement, as the start of its row; on the full network both rules are the same, and it is run once."""
     for part, seeds in (("coordinates", scale.coordinate_seeds), ("rates", scale.seeds)):
-        for width in scale.widths:
-            for task in scale.tasks:
-                for rule in RULES if width < 1 else (MUP,):
+        for task in scale.tasks:
+            for width in task.sizes(scale):
+                for rule in dict.fromkeys(map(task.played_as, RULES)) if width < 1 else (MUP,):
                     for each in task.rates if part == "rates" else () if task.step is None else (task.step,):
                         for seed in range(seeds):
                             yield dict(zip(KEY, (part, task.name, rule, width, seed, each), strict=True))

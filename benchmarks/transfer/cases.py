@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,23 +33,22 @@ class Base:
 
 @dataclass(frozen=True)
 class Scale:
-    """What is run: full networks, configurations, scorers besides the uniform one."""
+    """What is run: full networks, configurations, and either scorers beside rivals or transfer rules."""
 
     bases: tuple[Base, ...]
     configurations: int
-    scorers: tuple[str, ...]
+    scorers: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
 
 
+_CPU: Final = (
+    Base("resnet14", "fashion-mnist", 14, 2000, 5, 0.4, "resnet8"),
+    Base("vgg4-bn", "fashion-mnist", 14, 2000, 5, 0.17),
+)
 SCALES: Final = {
     "smoke": Scale((Base("resnet8", "digits", 8, 192, 2, 0.5),), 3, ("synflow",)),
-    "cpu": Scale(
-        (
-            Base("resnet14", "fashion-mnist", 14, 2000, 5, 0.4, "resnet8"),
-            Base("vgg4-bn", "fashion-mnist", 14, 2000, 5, 0.17),
-        ),
-        26,
-        SCORERS,
-    ),
+    "cpu": Scale(_CPU, 26, SCORERS),
+    "rules": Scale(_CPU, 26, rules=("mup", "norm-aware", "identity")),
     "full": Scale(
         (
             Base("resnet56", "cifar10", 32, 45_000, 40, 0.25, "resnet20"),
@@ -76,7 +75,9 @@ class Arm:
 
 
 def arms(base: Base, scale: Scale) -> list[Arm]:
-    """The full network, the proxies, and the rivals at a quarter width's cost."""
+    """The full network, the proxies, and the rivals at a quarter width's cost; or narrow proxies by every rule."""
+    if scale.rules:
+        return [Arm("base", kind="base"), *_by_rules(scale.rules)]
     quarter = {"scorer": "uniform", "ratio": 0.25}
     found = [
         Arm("base", kind="base"),
@@ -92,6 +93,13 @@ def arms(base: Base, scale: Scale) -> list[Arm]:
     if base.smaller:
         found.append(Arm(f"a smaller member ({base.smaller})", model=base.smaller, kind="rival"))
     return found
+
+
+def _by_rules(rules: Sequence[str]) -> Iterator[Arm]:
+    for share, words in ((1 / 4, "1/4"), (1 / 8, "1/8")):
+        for epochs, length in ((None, ""), (1, ", one epoch")):
+            for rule in rules:
+                yield Arm(f"{words}{length}, {rule}", {"scorer": "uniform", "ratio": share}, rule, epochs=epochs)
 
 
 def configurations(count: int) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from prunetune.training import ImageClassification
 from prunetune.training.image_classification import accuracy
 from prunetune.training.schedules import cosine
 from prunetune.transfer.groups import proxy_groups
+from prunetune.transfer.norms import normed
 
 Row: TypeAlias = dict[str, Any]
 KEY: Final = ("base", "arm", "configuration", "seed")
@@ -95,7 +96,8 @@ def _plan(base: Base, asked: tuple[tuple[str, Any], ...]) -> PruningPlan:
     batches = [
         (data.normalize(data.train_images[a : a + 64]), data.train_labels[a : a + 64]) for a in range(0, 640, 64)
     ]
-    return prune(full, images, data=batches, **options).plan
+    plan = prune(full, images, data=batches, **options).plan
+    return replace(plan, normed=normed(full, images[:8]))
 
 
 def plan_of(base: Base, arm: Arm) -> PruningPlan | None:

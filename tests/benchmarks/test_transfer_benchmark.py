@@ -43,7 +43,7 @@ def test_fewer_images_are_as_many_of_each_class() -> None:
 
 
 def test_rivals_cost_what_a_quarter_of_the_width_costs() -> None:
-    for scale in SCALES.values():
+    for scale in (SCALES["smoke"], SCALES["cpu"], SCALES["full"]):
         for base in scale.bases:
             named = {arm.name: arm for arm in arms(base, scale)}
             for name in ("fewer epochs", "less data"):
@@ -85,3 +85,13 @@ def test_a_small_run_goes_on_and_its_tables_come_from_its_rows(
     assert found["proxies"] == json.loads(before)["proxies"]
     assert set(found["proxies"]["resnet8: uniform"]) == {"cost", "spearman", "regret_points", "regret_points_confirmed"}
     assert 0 < found["proxies"]["resnet8: uniform"]["cost"] < 1.5
+
+
+def test_a_scale_of_rules_has_narrow_proxies_by_each_of_them() -> None:
+    scale = SCALES["rules"]
+    base, *proxies = arms(scale.bases[0], scale)
+    assert base.kind == "base"
+    asked = {(arm.prune["ratio"], arm.epochs, arm.transfer) for arm in proxies if arm.prune is not None}
+    rules = ("mup", "norm-aware", "identity")
+    assert asked == {(share, epochs, rule) for share in (1 / 4, 1 / 8) for epochs in (None, 1) for rule in rules}
+    assert len({arm.name for arm in proxies}) == len(proxies) == 12

@@ -66,6 +66,8 @@ class PruningPlan:
     """For every module that becomes its shortcut, the activation that stays behind it: see `residual_blocks`."""
     normed: frozenset[str] = frozenset()
     """Weights of the network that stand before a norm, where somebody has looked: see `prunetune.transfer.norms`."""
+    depth: float = 1.0
+    """The share of the residual blocks that is left, where somebody has counted them, as `prune` does."""
 
     def __post_init__(self) -> None:
         if self.bypasses:
@@ -167,8 +169,8 @@ class PruningPlan:
                     f"the second was made for {change.before}"
                 )
             attributes[name] = AttributeChange(before.before, change.after)
-        normed = self.normed | later.normed
-        return PruningPlan(tensors, attributes, outermost({**self.bypasses, **later.bypasses}), normed)
+        bypasses = outermost({**self.bypasses, **later.bypasses})
+        return PruningPlan(tensors, attributes, bypasses, self.normed | later.normed, self.depth * later.depth)
 
     def save(self, path: str | Path) -> None:
         """Write the plan to a file, as JSON."""
@@ -195,6 +197,7 @@ class PruningPlan:
                 "attributes": {name: [c.before, c.after] for name, c in self.attributes.items()},
                 "bypasses": dict(self.bypasses),
                 **({"normed": sorted(self.normed)} if self.normed else {}),
+                **({"depth": self.depth} if self.depth != 1.0 else {}),
             }
         )
 
@@ -216,6 +219,7 @@ class PruningPlan:
             changes = {str(n): AttributeChange(int(b), int(a)) for n, (b, a) in data["attributes"].items()}
             bypasses = {str(path): str(tail) for path, tail in data.get("bypasses", {}).items()}
             normed = frozenset(map(str, data.get("normed", ())))
+            depth = float(data.get("depth", 1.0))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PlanError(f"this is not a pruning plan: {type(error).__name__}: {error}") from error
-        return PruningPlan(tensors, changes, bypasses, normed)
+        return PruningPlan(tensors, changes, bypasses, normed, depth)

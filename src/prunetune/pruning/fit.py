@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -130,12 +130,12 @@ class Depths:
                 f"depth=True needs residual blocks (modules that add their own input to something); "
                 f"{type(model).__name__} has none that can be bypassed"
             )
-        self.order = _order(blocks)
+        self.order = depth_order(blocks)
         self.scored = {0: full}
 
     def __getitem__(self, count: int) -> ScoredNetwork:
         if count not in self.scored:
-            plan = bypass(self.order[:count])
+            plan = replace(bypass(self.order[:count]), depth=max(1, len(self.order) - count) / len(self.order))
             with torch.inference_mode(False):
                 shallow = apply(plan, self.model)
             found = self.score_network(shallow)
@@ -164,8 +164,8 @@ class Depths:
         return below is not None and below <= len(ranking) * percentile / 100
 
 
-def _order(blocks: Sequence[Block]) -> list[Block]:
-    """Which block goes first, which next."""
+def depth_order(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks in the order in which they go, so that the stages keep their proportions."""
     stages: dict[tuple[int, ...], list[Block]] = {}
     for block in blocks:
         stages.setdefault(block.shape, []).append(block)

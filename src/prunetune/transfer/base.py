@@ -31,13 +31,15 @@ class Width:
     layers that see the network's input. ``kind`` is what it is: "bias" beside a weight in the same layer, "vector" for
     whatever else has no inputs (gains and biases of norms, positions), "embedding" for a table that is looked up in,
     "depthwise" for kernels of one channel each, "matrix" for other weights. ``normed``: the outputs do not depend on
-    its scale, since a norm follows.
+    its scale, since a norm follows. ``depth``: the share of the network's residual
+    blocks that is left.
     """
 
     fan_in: float = 1.0
     fan_out: float = 1.0
     kind: Kind = "matrix"
     normed: bool = False
+    depth: float = 1.0
 
     @property
     def is_readout(self) -> bool:
@@ -87,7 +89,7 @@ def widths(model: nn.Module, plan: PruningPlan) -> Mapping[str, Width]:
             change = plan.attributes.get(f"{path}.groups")
             groups = 1.0 if change is None else change.after / change.before
             width = _width(module, key, _shares(plan, name), groups)
-            found[name] = replace(width, normed=name in plan.normed)
+            found[name] = replace(width, normed=name in plan.normed, depth=plan.depth)
     return found
 
 

@@ -44,7 +44,7 @@ from prunetune.tuning.problem import Problem
 from prunetune.tuning.resolution import check_resolution
 from prunetune.tuning.settings import Pruning, Search, Settings, at_width
 from prunetune.tuning.transfer_notes import transfer_note
-from prunetune.tuning.types import ModelFunction, TrainFunction
+from prunetune.tuning.types import GivenModelFunction, ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class CheckResult:
 @interruptible(signal.SIGINT)
 @given_back()
 def check(
-    model_fn: ModelFunction,
+    model_fn: GivenModelFunction,
     train: TrainFunction,
     space: str | Mapping[str, Distribution] = "paper",
     *,

@@ -22,12 +22,13 @@ from prunetune.data._files import Say, silently
 from prunetune.data._reduced import subset_size
 from prunetune.errors import InputError
 from prunetune.ladder.rung import Ladder
-from prunetune.pruning.checks import check_model_fn, check_train
+from prunetune.pruning.checks import check_model_fn, check_train, takes_hyperparameters
 from prunetune.record.folder import whole_path
 from prunetune.training.devices import choose_device
 from prunetune.training.execution import Execution
 from prunetune.training.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.training.schedules import SCHEDULES
+from prunetune.tuning.architecture import network_of
 from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
 from prunetune.zoo import models
 
@@ -69,13 +70,13 @@ def _own(config: Config) -> Job:
     check_train(train, name)
     move = partial(_moved, device=device)
     return Job(
-        _builder(config.model.name, device),
+        _builder(config.model.name, device, search_space(config)),
         train,
         pytree.tree_map(move, own_code.batch(inputs)),
         config.search.direction,
         None if evaluate is None else own_code.imported(evaluate, "train.evaluate", "my_project:evaluate"),
         None,
-        partial(_builder, device=device),
+        partial(_builder, device=device, space=search_space(config)),
     )
 
 
@@ -90,7 +91,7 @@ def _built_in(config: Config, say: Say) -> Job:
     job = ImageClassification(
         data, Hyperparameters().updated(train.fixed()), SCHEDULES[train.schedule], execution, seed
     )
-    build = partial(_builder, device=device, data=data)
+    build = partial(_builder, device=device, space=search_space(config), data=data)
     model_fn = build(config.model.name)
     inputs = data.normalize(data.train_images[:EXAMPLE_BATCH])
     if config.model.is_own:
@@ -105,17 +106,19 @@ def _middle_batch(config: Config) -> float:
     return math.sqrt(min(sizes) * max(sizes))
 
 
-def _builder(name: str, device: torch.device, data: ImageData | None = None) -> ModelFunction:
+def _builder(name: str, device: torch.device, space: SearchSpace, data: ImageData | None = None) -> ModelFunction:
     """What builds the network ``name`` on the device: somebody's own code, or the zoo's for that data."""
     if ":" in name:
-        build = own_code.imported(name, "model.name")
-        check_model_fn(build)
+        given = own_code.imported(name, "model.name")
+        check_model_fn(given)
     else:
         assert data is not None
-        build = partial(models[name], data.num_classes, data.channels)
+        given = partial(models[name], data.num_classes, data.channels)
+    if takes_hyperparameters(given):
+        return network_of(lambda params: _moved(given(params), device), space)
 
     def model_fn() -> nn.Module:
-        model: nn.Module = _moved(build(), device)  # or what somebody took for one, of which tune complains
+        model: nn.Module = _moved(given(), device)  # or what somebody took for one, of which tune complains
         return model
 
     return model_fn

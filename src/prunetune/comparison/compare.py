@@ -43,7 +43,7 @@ from prunetune.tuning.configurations import draw_configurations
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.order import digest
 from prunetune.tuning.problem import Problem
-from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
+from prunetune.tuning.types import EvaluateFunction, GivenModelFunction, ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class CompareResult:
 @interruptible(signal.SIGINT)
 @given_back()
 def compare(
-    model_fn: ModelFunction,
+    model_fn: GivenModelFunction,
     train: TrainFunction,
     space: str | Mapping[str, Distribution] = "paper",
     *,
@@ -156,7 +156,7 @@ def compare(
         trainings = Trainings(folder, settings, problem, watching)
         trainings.notes += sentences(continued(folder, fingerprint, resume=resume, observer=watching))
         result = _Comparing(comparison, trainings, points).go()
-        written = _written(result, folder, settings, comparison, provenance.machine(model_fn()))
+        written = _written(result, folder, settings, comparison, provenance.machine(problem.model_fn()))
     watching.sum_up("comparison", written.run_dir)
     return written
 

@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader
 from prunetune.errors import InputError
 
 FIXED: Final = (
-    "with the same arguments in every trial; a hyperparameter that changes the network, such as dropout, is set in the "
-    "train function"
+    "with the same arguments in every trial, or a function of one argument `params` to get the trial's hyperparameters"
 )
+
+
+_MANY: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_network(model: nn.Module) -> None:
@@ -112,13 +114,30 @@ def check_inputs(example_inputs: Any) -> None:
         raise InputError("example_inputs must be tensors; got a numpy array: write torch.from_numpy(array)")
 
 
-def check_model_fn(model_fn: object) -> None:
-    """Raise InputError unless ``model_fn`` can be called to build the network."""
+def takes_hyperparameters(model_fn: object) -> bool:
+    """Whether it is to be called as ``model_fn(params)``: its only argument that has to be given is called so."""
+    try:
+        parameters = inspect.signature(model_fn).parameters.values()  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    wanted = [each.name for each in parameters if each.default is each.empty and each.kind not in _MANY]
+    return wanted == ["params"]
+
+
+def check_model_fn(model_fn: object, *, alone: bool = False) -> None:
+    """Raise InputError unless ``model_fn`` can be called to build the network, with hyperparameters or ``alone``."""
     if isinstance(model_fn, nn.Module) or not callable(model_fn):
         kind = type(model_fn).__name__
         raise InputError(
             f"model_fn must be a function that builds the network; got {kind}: write lambda: {kind}(…), {FIXED}"
         )
+    if takes_hyperparameters(model_fn):
+        if alone:
+            raise InputError(
+                "model_fn asks for params, and here is no search that has any: give the function of a network, "
+                "lambda: model_fn({'dropout': 0.1}), say"
+            )
+        return
     if reason := _cannot_be_called(model_fn):
         name = _name(model_fn)
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from prunetune.events import Notice, Observer, silent
 from prunetune.transfer.base import Corrected
 from prunetune.transfer.groups import ProxyGroups, plain_groups, proxy_groups
 from prunetune.transfer.optimizers import correct
+from prunetune.tuning.architecture import built_for
+from prunetune.tuning.params import ReadDict
 from prunetune.tuning.train_checks import watched
 from prunetune.tuning.transfer_notes import never_asked
 from prunetune.tuning.types import ModelFunction, TrainFunction
@@ -33,8 +36,9 @@ if TYPE_CHECKING:
 class Objective:
     """Trains what ``build`` builds, with hyperparameters and a report: the objective of every study there is.
 
-    ``groups`` are the parameter groups that the train function can ask for, ``resolution`` and ``data`` what its report
-    asks of it. ``keep(model, report)`` gets the trained model.
+    With a ``plan`` it trains proxies that are cut by it and begin with such ``weights``. ``groups`` are the parameter
+    groups that the train function can ask for, ``resolution`` and ``data`` what its report asks of it.
+    ``keep(model, report)`` gets the trained model.
     """
 
     build: ModelFunction
@@ -43,6 +47,8 @@ class Objective:
     resolution: float = 1.0
     data: float = 1.0
     keep: Callable[[nn.Module, Report], None] | None = None
+    plan: PruningPlan | None = None
+    weights: Weights = "redraw"
     corrected: Corrected = "asked"
     """Whether optimizers are corrected that nobody asked ``groups`` for."""
     observer: Observer = silent
@@ -66,11 +72,13 @@ class Objective:
     ) -> Self:
         """That of a search: proxies with fresh weights. The observer hears once if ``transfer`` came to nothing."""
         return cls(
-            lambda: fresh_proxy(model_fn, plan, weights=weights),
+            model_fn,
             train,
             proxy_groups(plan, transfer, weights),
             resolution,
             data,
+            plan=plan,
+            weights=weights,
             corrected=corrected,
             observer=observer,
             unasked=never_asked(transfer),
@@ -96,13 +104,15 @@ class Objective:
         seed_all(report.seed)
         report.give_groups(self.groups)
         report.ask(resolution=self.resolution, data=self.data)
-        model = self.build()
+        given = ReadDict(copy.deepcopy(params))  # whoever takes something out of it has his own
+        build = built_for(self.build, given)
+        model = build() if self.plan is None else fresh_proxy(build, self.plan, weights=self.weights)
         if self.corrected != "asked":
             assert isinstance(self.groups, ProxyGroups)
             correct(model, self.groups, self.corrected, report.mark_corrected)
         started = time.perf_counter()
         try:
-            return model, watched(self.train, model, params, report)
+            return model, watched(self.train, model, given, report)
         finally:
             report.note("train_seconds", time.perf_counter() - started)
             give_back_at_times()

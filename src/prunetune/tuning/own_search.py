@@ -24,7 +24,7 @@ from prunetune.tuning.problem import Problem
 from prunetune.tuning.proxy_factory import ProxyFactory, proxy_of
 from prunetune.tuning.resolution import check_resolution
 from prunetune.tuning.settings import Pruning, at_width
-from prunetune.tuning.types import ModelFunction, TrainFunction
+from prunetune.tuning.types import GivenModelFunction, TrainFunction
 
 if TYPE_CHECKING:
     import optuna
@@ -124,7 +124,7 @@ class ProxyObjective:
 
 
 def proxy_objective(
-    model_fn: ModelFunction,
+    model_fn: GivenModelFunction,
     train: TrainFunction,
     space: str | Mapping[str, Distribution] = "paper",
     *,
@@ -176,7 +176,7 @@ def proxy_objective(
     check_one("rung", rung)
     if rung.resolution < 1:
         with torch.random.fork_rng():
-            check_resolution(model_fn(), example_inputs, rung.resolution)
+            check_resolution(problem.model_fn(), example_inputs, rung.resolution)
     proxy = problem.proxy(at_width(pruning, rung.width))
     return ProxyObjective(
         proxy,

@@ -14,15 +14,16 @@ from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.ladder.plan import Plan
 from prunetune.ladder.rung import Ladder
+from prunetune.pruning.checks import check_model_fn
 from prunetune.tuning.asked import settings_of
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.settings import Pruning, Search
 from prunetune.tuning.survey import planned, survey
-from prunetune.tuning.types import ModelFunction
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
     from prunetune.plugins.base import Batch, Loss
+    from prunetune.tuning.types import ModelFunction
 
 
 @names_checked(search=Search, pruning=Pruning)
@@ -64,6 +65,7 @@ def plan(
     >>> print(plan(lambda: nn.Linear(4, 2), example_inputs=torch.zeros(8, 4), epochs=1, ladder="full", search=search))
     3 × the full network: 3 full trainings
     """
+    check_model_fn(model_fn, alone=True)
     search = replace(search, direction=search.direction or "maximize")
     problem = Problem.of(
         model_fn,

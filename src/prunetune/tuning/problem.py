@@ -15,10 +15,11 @@ from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.errors import InputError
 from prunetune.pruning.checks import check_full_network, check_model_fn, check_train, pretrained_warning
 from prunetune.record.folder import check_saveable
+from prunetune.tuning.architecture import Architecture, check_variants, network_of
 from prunetune.tuning.fingerprint import EVALUATE, Fingerprint
 from prunetune.tuning.proxy_factory import ProxyFactory, ScoringData, proxy_of
 from prunetune.tuning.settings import Count, Pruning, Seed
-from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
+from prunetune.tuning.types import EvaluateFunction, GivenModelFunction, ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
@@ -48,7 +49,7 @@ class Problem:
     @classmethod
     def of(
         cls,
-        model_fn: ModelFunction,
+        model_fn: GivenModelFunction,
         train: TrainFunction,
         space: str | Mapping[str, Distribution],
         *,
@@ -71,10 +72,11 @@ class Problem:
         for name, function in (("evaluate", evaluate or train), *(smaller or {}).items()):
             if not callable(function):
                 raise InputError(f"{name} must be a function; got {type(function).__name__}")
+        asked = resolve_space(space)
         return cls(
-            model_fn=model_fn,
+            model_fn=network_of(model_fn, asked),
             train=train,
-            space=resolve_space(space),
+            space=asked,
             example_inputs=example_inputs,
             epochs=checked("epochs", epochs, Count),
             direction=known_direction(direction, write),
@@ -87,18 +89,27 @@ class Problem:
 
     def full_network(self) -> tuple[nn.Module, str]:
         """A full network to look at, seeded, and a warning where it comes pretrained. Raises InputError."""
-        return build_base(self.model_fn, self.seed)
+        found = build_base(self.model_fn, self.seed)
+        check_variants(self.model_fn, self.seed)
+        return found
 
     def proxy(self, pruning: Pruning, seed: int | None = None) -> ProxyFactory:
         """What builds proxies of the full network, cut as ``pruning`` says; see ``prunetune.proxy_of``."""
+        self.check_goes_with(pruning)
         scoring, draws = self.scoring, self.seed if seed is None else seed
         return proxy_of(self.model_fn, self.example_inputs, pruning, seed=draws, data=scoring.data, loss=scoring.loss)
+
+    def check_goes_with(self, pruning: Pruning) -> None:
+        """Raise InputError where proxies cannot be cut so: what stays of a bypassed block may be its activation."""
+        if pruning.depth and isinstance(self.model_fn, Architecture):
+            raise InputError("depth=True and a model_fn that takes params do not go together; leave one of them out")
 
     def fingerprint(self, base: nn.Module) -> Fingerprint:
         """What is kept with a run of this problem, of whose full networks ``base`` is one."""
         networks = {"network": base}
         networks |= {f"smaller {name}": build_base(build, self.seed)[0] for name, build in self.smaller.items()}
-        functions = {"model_fn": self.model_fn, "train": self.train, EVALUATE: self.evaluate}
+        built = self.model_fn.function if isinstance(self.model_fn, Architecture) else self.model_fn
+        functions = {"model_fn": built, "train": self.train, EVALUATE: self.evaluate}
         return Fingerprint.of(networks, functions, self.example_inputs)
 
 

@@ -105,7 +105,7 @@ def proxy_of(
         build_proxy = prunetune.proxy_of(MyNet, torch.zeros(64, 3, 32, 32), pruning)  # before the objective
         model = build_proxy()  # in it, where it was MyNet()
     """
-    check_model_fn(model_fn)
+    check_model_fn(model_fn, alone=True)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         base = model_fn()

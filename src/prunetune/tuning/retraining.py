@@ -10,16 +10,18 @@ from torch import nn
 
 from prunetune._utils.caller import given_back, seed_all
 from prunetune._utils.checks import real_number, whole_number
+from prunetune.backends import SearchSpace
 from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.pruning.checks import check_train
 from prunetune.record.folder import RunFolder
 from prunetune.record.stored import read_record
+from prunetune.tuning.architecture import network_of
 from prunetune.tuning.fingerprint import Fingerprint, Resume, continued
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.problem import check_full_builder
-from prunetune.tuning.types import ModelFunction, TrainFunction
+from prunetune.tuning.types import GivenModelFunction, TrainFunction
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Retrained:
 @given_back()
 def retrain(
     run_dir: str | Path,
-    model_fn: ModelFunction,
+    model_fn: GivenModelFunction,
     train: TrainFunction,
     *,
     seed: int | None = None,
@@ -76,11 +78,11 @@ def retrain(
         training = _training_of(record, folder.path)
         chosen = training["seed"] if seed is None else whole_number("seed", seed, minimum=0)
         seed_all(chosen)
-        model = model_fn()
-        now = Fingerprint.of({"network": model}, {"model_fn": model_fn, "train": train})
+        build = network_of(model_fn, SearchSpace.from_dict(record["space"]))
+        now = Fingerprint.of({"network": build()}, {"model_fn": model_fn, "train": train})
         continued(folder, now, resume=resume, observer=observer, known=1)
     report = _report(training["params"], chosen, record["epochs"], observer)
-    model, returned = Objective(model_fn, train).trained(training["params"], report)
+    model, returned = Objective(build, train).trained(training["params"], report)
     score = real_number("the train function's return value, its final score,", returned)
     return Retrained(model, score, training["params"], chosen, winner["score"])
 

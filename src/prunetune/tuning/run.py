@@ -26,6 +26,7 @@ from prunetune.record.provenance import Record
 from prunetune.record.schema import CostPart, Result
 from prunetune.record.stored import read_record
 from prunetune.tuning import parts
+from prunetune.tuning.architecture import built_for
 from prunetune.tuning.ascent import Ascent, begun_ascent, quicker_ascent, read_plan, resumed_ascent
 from prunetune.tuning.asked import resumed
 from prunetune.tuning.energy import Meter
@@ -231,7 +232,8 @@ class TuningRun:
     def _test(self) -> None:
         evaluate = self.problem.evaluate
         if evaluate is not None:
-            model = self.problem.model_fn()
+            params = provenance.read_params(self.record, self.record["winner"]["params"])
+            model = built_for(self.problem.model_fn, params)()
             load_weights(model, self.folder.weights)
             returned = evaluate(model.eval())
             try:

@@ -50,6 +50,7 @@ class Survey:
 
 def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Observer) -> Survey:
     """Cut and time whatever the ladder of ``settings`` may use. Raises InputError for what cannot be cut or resized."""
+    problem.check_goes_with(settings.pruning)
     asked = settings.ladder
     rungs = asked.rungs if isinstance(asked, Ladder) else ()
     widths = {rung.width for rung in rungs} if rungs else set(networks_of(str(asked)))

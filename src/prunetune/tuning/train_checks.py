@@ -5,7 +5,6 @@ Nothing is looked at between the first step and the last, so nothing waits for t
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,22 +41,22 @@ NEAR: Final = 0.1
 _DEVICE: Final = re.compile(r"same device|should be the same|Expected object of device|is on (cpu|cuda|mps)")
 
 
-def watched(train: Train, model: nn.Module, params: dict[str, Any], report: Report) -> float:
+def watched(train: Train, model: nn.Module, given: ReadDict, report: Report) -> float:
     """The score from the train function; what is most likely wrong with it is told at the first trial.
 
-    The train function gets a copy of ``params``, which knows what was read; the trial notes what was not.
+    ``given`` are the hyperparameters, which know what was read of them; the trial notes what was not.
 
     A model that is as it was before is no error: scores may come from elsewhere, and nothing that is known here says
     that they do not. But its weights would be kept as the trained ones.
     """
     first = report.number == 0 and report.phase != "climb"  # there it has been told
     before = _copies(model) if first else {}
-    given = ReadDict(copy.deepcopy(params))  # whoever takes something out of it has his own
+    names = tuple(given)
     try:
         with as_the_caller():
             score = train(model, given, report)
     except Exception as error:
-        if hint := explain(error, model, params):
+        if hint := explain(error, model, names):
             error.add_note(hint)
         raise
     finally:
@@ -103,7 +102,7 @@ def not_read_note(names: Sequence[str]) -> str:
     them = " and ".join(f"params[{name!r}]" for name in names)
     return (
         f"warning: the train function has not read {them}, so to search {'it' if len(names) == 1 else 'them'} changes "
-        "nothing; use it in train (what model_fn builds is the same in every trial), or take it out of the space"
+        "nothing; use it in train or in model_fn(params), or take it out of the space"
     )
 
 
@@ -115,7 +114,7 @@ def _is_score(returned: object) -> bool:
         return False
 
 
-def explain(error: Exception, model: nn.Module, params: Mapping[str, Any]) -> str:
+def explain(error: Exception, model: nn.Module, params: Sequence[str]) -> str:
     """What is usually behind an error that a train function raises; empty for those that speak for themselves."""
     text = str(error)
     if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str) and error.args[0] not in params:

@@ -25,7 +25,7 @@ from prunetune.tuning.problem import Problem
 from prunetune.tuning.result import TuneResult
 from prunetune.tuning.run import TuningRun
 from prunetune.tuning.settings import Pruning, Search
-from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
+from prunetune.tuning.types import EvaluateFunction, GivenModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @interruptible(signal.SIGINT)
 @given_back()
 def tune(
-    model_fn: ModelFunction,
+    model_fn: GivenModelFunction,
     train: TrainFunction,
     space: str | Mapping[str, Distribution] = "paper",
     *,
@@ -72,7 +72,8 @@ def tune(
     Parameters
     ----------
     model_fn
-        Builds the full network anew at each call; every trial starts from fresh weights.
+        Builds the full network anew at each call; every trial starts from fresh weights. A ``model_fn(params)`` gets the
+        trial's hyperparameters, for dropout, say; no weight may change its shape by them.
     train
         ``train(model, params, report) -> score`` trains the model in place for ``report.epochs`` epochs. It should
         call ``report(score, epoch)`` after each, which may raise to end the trial. ``report.seed`` is the trial's;

@@ -11,5 +11,8 @@ if TYPE_CHECKING:
     from prunetune.backends.study.trial import Report
 
 ModelFunction: TypeAlias = Callable[[], nn.Module]
+ParametrisedModelFunction: TypeAlias = Callable[[dict[str, Any]], nn.Module]
+GivenModelFunction: TypeAlias = ModelFunction | ParametrisedModelFunction
+"""What a user may give: ``model_fn()``, or ``model_fn(params)`` for hyperparameters of the network itself."""
 TrainFunction: TypeAlias = "Callable[[nn.Module, dict[str, Any], Report], float]"
 EvaluateFunction: TypeAlias = Callable[[nn.Module], Mapping[str, float] | float]

@@ -18,10 +18,11 @@ from prunetune.backends.study.study import join_study
 from prunetune.engine import PruningPlan, fresh_proxy
 from prunetune.events import Notice, Observer
 from prunetune.pruning.checks import check_model_fn, check_train
+from prunetune.tuning.architecture import network_of
 from prunetune.tuning.climbers import expected
 from prunetune.tuning.fingerprint import Fingerprint, Resume, check_given, check_resume
 from prunetune.tuning.order import Order, at_work, folder_of, published_trials, read_order
-from prunetune.tuning.types import ModelFunction, TrainFunction
+from prunetune.tuning.types import GivenModelFunction, ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def joined(
 @interruptible(signal.SIGINT)
 @given_back()
 def work(
-    model_fn: ModelFunction,
+    model_fn: GivenModelFunction,
     train: TrainFunction,
     storage: str,
     *,
@@ -104,15 +105,16 @@ def work(
         Watching(observer, goes_on) as watching,
         joined(storage, study, watching, wait) as (first, settings, order),
     ):
+        build = network_of(model_fn, settings.space)
         if order.plan is not None:
-            fresh_proxy(model_fn, PruningPlan.from_json(order.plan))  # raises PlanError for another network
+            fresh_proxy(build, PruningPlan.from_json(order.plan))  # raises PlanError for another network
         seed_all(settings.seed)
-        now = Fingerprint.of({"network": model_fn()}, {"model_fn": model_fn, "train": train})
+        now = Fingerprint.of({"network": build()}, {"model_fn": model_fn, "train": train})
         check_given(first, now, resume=resume, observer=watching)
         ran, done, waits_until = 0, None, 0.0
         while (at := at_work(first)).study is not None:
             if at != done:
-                ran += _train_on(at.study, first, settings, storage, model_fn, train, watching)
+                ran += _train_on(at.study, first, settings, storage, build, train, watching)
                 done, waits_until = at, time.monotonic() + NEXT_SECONDS
             elif at.over or time.monotonic() > waits_until:
                 break

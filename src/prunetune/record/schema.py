@@ -80,6 +80,8 @@ class PruningPart:
     weights: str | None = None
     transfer: str | None = None
     optimizers: str = "asked"
+    factors: dict[str, tuple[float, float]] | None = None
+    """By kind of optimizer ("sgd", "adam") the smallest and largest factor of a learning rate on the first rung."""
     plan_sha256: str | None = None
     seconds: float | None = None
     measurements: tuple[StepMeasurement, ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prunetune._utils.checks import BETTER
+from prunetune.record.schema import PruningPart
 from prunetune.report.figures import NothingToShow
 from prunetune.report.figures.base import LOOKS, thinned
 from prunetune.report.figures.cost import MEASURES, phase_seconds
@@ -285,11 +286,22 @@ def settings(run: Run) -> Table:
             ("heads", pruning.heads),
             ("weights of a trial", pruning.weights),
             ("transfer", pruning.transfer),
+            ("optimizers that follow it", _followers(pruning)),
+            *(
+                (f"learning rates on rung 1, {kind}", f"times {low:.3g} to {high:.3g}, by layer")
+                for kind, (low, high) in (pruning.factors or {}).items()
+            ),
         ]
     if result.search:
         pairs += [("what that means", note) for note in result.search.notes]
     rows = tuple((name, number(value)) for name, value in pairs if value is not None)
     return Table("Settings", ("setting", "value"), rows, words=2)
+
+
+def _followers(pruning: PruningPart) -> str | None:
+    if pruning.transfer in (None, "identity"):
+        return None
+    return "those with report.param_groups" if pruning.optimizers == "asked" else f"all, as {pruning.optimizers}"
 
 
 def space(run: Run) -> Table:

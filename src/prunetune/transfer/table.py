@@ -30,6 +30,16 @@ def factors_by_parameter(model: nn.Module, plan: PruningPlan, transfer: str) -> 
     return rows
 
 
+def factor_ranges(model: nn.Module, plan: PruningPlan, transfer: str) -> dict[str, tuple[float, float]]:
+    """By kind of optimizer the smallest and the largest factor for a learning rate in the proxy ``model``."""
+    rule = transfers[transfer]
+    found = {}
+    for kind in OPTIMIZER_KINDS:
+        factors = [rule.scale(width, kind).lr for width in widths(model, plan).values()]
+        found[kind] = (min(factors), max(factors))
+    return found
+
+
 def as_text(rows: list[dict[str, Any]]) -> str:
     """The rows as a table with a line for each.
 

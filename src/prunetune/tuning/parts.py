@@ -27,6 +27,7 @@ from prunetune.record.schema import (
     StepMeasurement,
     plain,
 )
+from prunetune.transfer.table import factor_ranges
 from prunetune.tuning.transfer_notes import asked_trials
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def pruning_part(asked: Record, result: PruneResult, plan_sha256: str) -> Prunin
     """What was asked for, what was cut and what could not be."""
     return PruningPart(
         **{**asked, "protect": tuple(asked["protect"])},
+        factors=factor_ranges(result.model, result.plan, asked["transfer"]),
         plan_sha256=plan_sha256,
         seconds=result.seconds,
         measurements=tuple(StepMeasurement(m.base_seconds, m.proxy_seconds, m.speedup) for m in result.measurements),

@@ -72,8 +72,8 @@ def tune(
     Parameters
     ----------
     model_fn
-        Builds the full network anew at each call; every trial starts from fresh weights. A ``model_fn(params)`` gets the
-        trial's hyperparameters, for dropout, say; no weight may change its shape by them.
+        Builds the full network anew at each call; every trial starts from fresh weights. A ``model_fn(params)`` gets
+        the trial's hyperparameters, for dropout, say; no weight may change its shape by them.
     train
         ``train(model, params, report) -> score`` trains the model in place for ``report.epochs`` epochs. It should
         call ``report(score, epoch)`` after each, which may raise to end the trial. ``report.seed`` is the trial's;

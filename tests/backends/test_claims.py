@@ -206,6 +206,24 @@ def test_one_that_was_given_up_too_soon_gives_its_result_up(study: optuna.Study,
     assert [event.number for event in events if isinstance(event, TrialEnded)] == [1, 2]
 
 
+def test_one_that_was_given_up_while_it_was_claimed_is_left(
+    study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a machine is suspended before the trial has its hyperparameters: the worker goes on with the next."""
+    set_param = study._storage.set_trial_param
+
+    def suspended(trial_id: int, *arguments: Any) -> None:
+        monkeypatch.undo()
+        elsewhere(study, 0)
+        with open_study(f"sqlite:///{tmp_path}/s.db", "search", SETTINGS) as others:
+            claims_of(others)._give_up(others.trials[0])
+        set_param(trial_id, *arguments)
+
+    monkeypatch.setattr(study._storage, "set_trial_param", suspended)
+    assert run_trials(study, lambda params, report: float(params["x"]), SETTINGS, n_trials=2) == 2
+    assert [outcome(trial) for trial in study.trials] == ["interrupted", "complete", "complete"]
+
+
 def test_who_finished_first_has_it(study: optuna.Study) -> None:
     """A trial that another worker was about to give up, and that came to its end a moment before, is complete."""
     trial = study.ask(SPACE.to_optuna())

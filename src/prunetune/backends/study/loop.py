@@ -185,7 +185,10 @@ class _Loop:
     def _claim(self) -> tuple[optuna.Trial, Report] | None:
         settings = self.settings
         self._drop_impossible()
-        trial = self.claims.claim(self.n_trials)
+        try:
+            trial = self.claims.claim(self.n_trials)
+        except UpdateFinishedTrialError:  # this process was suspended for so long that it seemed dead
+            return None
         if trial is None:
             return None
         seed = derive_seed(settings.seed, self.study.study_name, trial.number)

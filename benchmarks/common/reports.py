@@ -9,8 +9,8 @@ import optuna
 from torch import nn
 
 from prunetune.training import ImageClassification
-from prunetune.transfer.base import OptimizerKind
 from prunetune.transfer.groups import Groups, ProxyGroups, plain_groups
+from prunetune.transfer.kinds import OptimizerKind
 
 
 class EnoughSeen(Exception):

@@ -14,7 +14,7 @@ from torchvision.ops.misc import Conv2dNormActivation
 
 from benchmarks.common.transformer import Block
 from prunetune import Pruning
-from prunetune.transfer.base import OptimizerKind
+from prunetune.transfer.kinds import OptimizerKind
 from prunetune.zoo import models
 from prunetune.zoo.resnet import ResNet
 from prunetune.zoo.vgg import VGG

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from prunetune.cli.config import read_config, with_budget, with_download, with_energy
 from prunetune.cli.launch import join, launch, launch_check, launch_compare, launch_plan, search_of
 from prunetune.console.display import Terminal
 from prunetune.console.progress import show_progress
@@ -40,14 +39,6 @@ class Shown:
     def resume(self) -> Resume:
         """As ``prunetune.tune`` has it."""
         return "anyway" if self.anyway else "same"
-
-
-def configured(path: Path, *, budget: str | None = None, download: bool = False, energy: bool = False) -> Config:
-    """The configuration in a file, with what the command line says."""
-    asked = read_config(path)
-    asked = asked if budget is None else with_budget(asked, budget)
-    asked = with_download(asked) if download else asked
-    return with_energy(asked) if energy else asked
 
 
 def run(config: Config, shown: Shown, workers: int = 1) -> None:

@@ -104,9 +104,11 @@ def run(
         + " --energy" * energy
         + " --anyway" * anyway
     ):
-        from prunetune.cli import actions  # loads torch: only for this command
+        from prunetune.cli.config import configured
 
-        asked = actions.configured(config, budget=budget, download=download, energy=energy)
+        asked = configured(config, budget=budget, download=download, energy=energy)
+        from prunetune.cli import actions  # loads torch: only for this command, and after the configuration
+
         actions.run(asked, actions.Shown(anyway, quiet, as_json), workers)
 
 
@@ -124,9 +126,12 @@ def plan(
     Example: prunetune plan examples/run.toml --budget 3
     """
     with _exit_statuses(f"prunetune plan {config}" + (f" --budget {budget}" if budget is not None else "")):
-        from prunetune.cli import actions  # loads torch: only for this command
+        from prunetune.cli.config import configured
 
-        actions.plan(actions.configured(config, budget=budget), actions.Shown(as_json=as_json))
+        asked = configured(config, budget=budget)
+        from prunetune.cli import actions  # loads torch: only for this command, and after the configuration
+
+        actions.plan(asked, actions.Shown(as_json=as_json))
 
 
 @app.command()
@@ -154,9 +159,11 @@ def check(
     with _exit_statuses(
         again + (f" --epochs {epochs}" if epochs else "") + " --download" * download + " --anyway" * anyway
     ):
-        from prunetune.cli import actions  # loads torch: only for this command
+        from prunetune.cli.config import configured
 
-        asked = actions.configured(config, download=download)
+        asked = configured(config, download=download)
+        from prunetune.cli import actions  # loads torch: only for this command, and after the configuration
+
         actions.check(asked, actions.Shown(anyway, quiet, as_json), configurations, epochs)
 
 
@@ -178,9 +185,12 @@ def compare(
     Example: prunetune compare examples/run.toml
     """
     with _exit_statuses(f"prunetune compare {config}" + " --download" * download + " --anyway" * anyway):
-        from prunetune.cli import actions  # loads torch: only for this command
+        from prunetune.cli.config import configured
 
-        actions.compare(actions.configured(config, download=download), actions.Shown(anyway, quiet, as_json))
+        asked = configured(config, download=download)
+        from prunetune.cli import actions  # loads torch: only for this command, and after the configuration
+
+        actions.compare(asked, actions.Shown(anyway, quiet, as_json))
 
 
 @app.command()

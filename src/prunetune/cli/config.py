@@ -48,6 +48,14 @@ def read_config(path: Path) -> Config:
     return config
 
 
+def configured(path: Path, *, budget: str | None = None, download: bool = False, energy: bool = False) -> Config:
+    """The configuration in a file, with what the command line says. Raises InputError; loads no torch."""
+    asked = read_config(path)
+    asked = asked if budget is None else with_budget(asked, budget)
+    asked = with_download(asked) if download else asked
+    return with_energy(asked) if energy else asked
+
+
 def with_download(config: Config) -> Config:
     """The same configuration with ``data.download = true``. Raises InputError where that cannot be."""
     if config.data is None:
@@ -160,6 +168,8 @@ def _check_data(config: Config) -> None:
         datasets.check(data.name)
     except InputError as error:
         raise InputError(f"data.name: {error}") from None
+    if data.root is None and not data.download:
+        return
     dataset = datasets[data.name]
     if data.root is not None and not dataset.reads_files:
         raise InputError(f"data.root is {data.root!r}, but {data.name} is not read from a folder; drop it")

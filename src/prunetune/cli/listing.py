@@ -1,22 +1,28 @@
-"""`prunetune list`: every name with what it needs, what it is in a sentence, and who brings it."""
+"""`prunetune list`: every name with what it needs, what it is in a sentence, and who brings it.
+
+What prunetune itself brings is described in ``names.json``, so that no scorer and no optimizer is imported for a list.
+``python -m prunetune.cli.listing > names.json`` writes it anew; a test holds it against the docstrings.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
 
 from prunetune.backends import full_name, optimizers, spaces, trial_pruners
-from prunetune.backends.pruners.none import none
 from prunetune.data import datasets
 from prunetune.errors import PrunetuneError
 from prunetune.ladder import ladders
 from prunetune.plugins import make_scorer, normalisers, reductions, scorers
-from prunetune.plugins.base import Need
+from prunetune.registry import OWN
 from prunetune.transfer import transfers
 from prunetune.zoo import models
 
@@ -56,16 +62,39 @@ def registries() -> dict[str, Registry[Any]]:
 
 def rows(kind: str) -> list[NamedEntry]:
     """A row for every name of a kind; where a plugin is broken, its description is the sentence that says so."""
-    registry = registries()[kind]
-    describe = _DESCRIBERS.get(kind, _by_docstring)
+    registry, known = registries()[kind], _known().get(kind, {})
     table = []
     for name in registry.names():
-        try:
-            needs, description = describe(name, registry)
-        except PrunetuneError as error:
-            needs, description = "", str(error)
-        table.append(NamedEntry(name, needs, description, ", ".join(registry.sources(name))))
+        sources = registry.sources(name)
+        needs, description = known[name] if sources == [OWN] and name in known else described(kind, name)
+        table.append(NamedEntry(name, needs, description, ", ".join(sources)))
     return table
+
+
+def described(kind: str, name: str) -> tuple[str, str]:
+    """What it needs and what it is, by what is registered; that is imported."""
+    registry = registries()[kind]
+    try:
+        return _DESCRIBERS.get(kind, _by_docstring)(name, registry)
+    except PrunetuneError as error:
+        return "", str(error)
+
+
+@functools.cache
+def _known() -> dict[str, dict[str, tuple[str, str]]]:
+    found: dict[str, dict[str, tuple[str, str]]] = json.loads(
+        files("prunetune.cli").joinpath("names.json").read_text(encoding="utf-8")
+    )
+    return found
+
+
+def own_names() -> dict[str, dict[str, tuple[str, str]]]:
+    """What ``names.json`` is to hold: by kind and name, what is needed and what it is."""
+    return {
+        kind: {name: described(kind, name) for name in registry.names() if registry.sources(name) == [OWN]}
+        for kind, registry in registries().items()
+        if kind != "spaces"  # they are no code, and say what they hold
+    }
 
 
 def print_rows(console: Console, table: list[NamedEntry]) -> None:
@@ -114,6 +143,8 @@ def _by_docstring(name: str, registry: Registry[Any]) -> tuple[str, str]:
 
 def _scorer(name: str, registry: Registry[Any]) -> tuple[str, str]:
     """What a scorer needs is known of a scorer that is made."""
+    from prunetune.plugins.base import Need  # loads torch: only for scorers of others
+
     scorer = make_scorer(name)
     try:
         needs = ", ".join(need.value for need in Need if need in scorer.needs)
@@ -132,6 +163,8 @@ def _optimizer(name: str, registry: Registry[Any]) -> tuple[str, str]:
 
 def _trial_pruner(name: str, registry: Registry[Any]) -> tuple[str, str]:
     """All that stop anything need to know how a trial goes; ours that does not is `none`."""
+    from prunetune.backends.pruners.none import none  # loads Optuna: only for pruners of others
+
     factory = registry[name]
     return "" if factory is none else "a score every epoch", first_sentence(factory)
 
@@ -151,3 +184,7 @@ _DESCRIBERS: Mapping[str, Callable[[str, Registry[Any]], tuple[str, str]]] = {
     "spaces": _space,
     "datasets": _dataset,
 }
+
+
+if __name__ == "__main__":
+    print(json.dumps(own_names(), indent=1))

@@ -2,18 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from prunetune._utils.options import Options
-from prunetune.engine import Cost, DependencyGraph, Heads, by_cost, by_percentile, by_ratio
-from prunetune.engine.selection.ranking import Mask, Ranking, Scores
 from prunetune.errors import InputError
+
+if TYPE_CHECKING:  # the engine loads torch, and settings are checked without
+    from prunetune.engine import Cost, DependencyGraph
+    from prunetune.engine.selection.ranking import Mask, Ranking, Scores
 
 PAPER_PERCENTILE: Final = 85.0
 PAPER_FLOOR: Final = 0.15
 BUDGETS: Final = ("percentile", "ratio", "flops", "params", "speedup")
+
+Heads: TypeAlias = Literal["auto", "dims", "whole"]
+"""The engine's."""
 
 Share: TypeAlias = Annotated[float, Gt(0), Le(1)]
 
@@ -72,12 +77,16 @@ class Budget(Options):
         assert share is not None
         return share
 
-    def ranking(self, graph: DependencyGraph, scores: Scores) -> Ranking:
+    def ranking(self, graph: "DependencyGraph", scores: "Scores") -> "Ranking":
         """All units of `graph` in the order in which they go."""
+        from prunetune.engine.selection.ranking import Ranking
+
         return Ranking(graph, scores, floor=self.floor, protect=self.protect, multiple_of=self.multiple_of)
 
-    def select(self, graph: DependencyGraph, scores: Scores, base: Cost) -> Mask:
+    def select(self, graph: "DependencyGraph", scores: "Scores", base: "Cost") -> "Mask":
         """What stays, for every budget that can be counted (all but `speedup`); `base` is the full network's cost."""
+        from prunetune.engine import by_cost, by_percentile, by_ratio
+
         beside: Mapping[str, Any] = {"protect": self.protect, "multiple_of": self.multiple_of}
         if self.ratio is not None:
             return by_ratio(graph, scores, ratio=self.ratio, **beside)

@@ -5,22 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias
 
 from torch import nn
 
 from prunetune.engine import PruningPlan
 from prunetune.engine.tracing.copies import named_modules
-
-OptimizerKind: TypeAlias = Literal["sgd", "adam"]
-"""``"sgd"``, with or without momentum, or ``"adam"``: an update whose size does not depend on the gradient's."""
+from prunetune.transfer.kinds import OptimizerKind
 
 Kind: TypeAlias = Literal["matrix", "depthwise", "vector", "bias", "embedding"]
-
-OPTIMIZER_KINDS: tuple[OptimizerKind, ...] = get_args(OptimizerKind)
-
-Corrected: TypeAlias = Literal["asked", "sgd", "adam"]
-"""Which optimizers of a proxy follow the rule: those whose groups were asked for, or all, each as one of this kind."""
 
 
 @dataclass(frozen=True)

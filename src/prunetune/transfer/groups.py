@@ -13,7 +13,8 @@ from prunetune.engine import PruningPlan
 from prunetune.engine.weights import Weights
 from prunetune.errors import InputError, unknown_name
 from prunetune.transfer import transfers
-from prunetune.transfer.base import OPTIMIZER_KINDS, Factors, OptimizerKind, TransferRule, widths
+from prunetune.transfer.base import Factors, TransferRule, widths
+from prunetune.transfer.kinds import OPTIMIZER_KINDS, OptimizerKind
 
 Groups: TypeAlias = list[dict[str, Any]]
 """What torch's optimizers take: dicts with ``params``, ``lr`` and ``weight_decay``."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from prunetune.transfer.base import Factors, OptimizerKind, Width
+from prunetune.transfer.base import Factors, Width
+from prunetune.transfer.kinds import OptimizerKind
 
 
 class Identity:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from prunetune.transfer.base import Factors, OptimizerKind, Width
+from prunetune.transfer.base import Factors, Width
+from prunetune.transfer.kinds import OptimizerKind
 
 DEPTH: Final = 0.3
 """Of language models with AdamW the best rate falls with the number of layers to a power of .20 to .42."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from prunetune.transfer.base import Factors, OptimizerKind, Width
+from prunetune.transfer.base import Factors, Width
+from prunetune.transfer.kinds import OptimizerKind
 from prunetune.transfer.mup import MUP
 
 

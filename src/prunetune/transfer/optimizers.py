@@ -13,8 +13,9 @@ from torch.optim import LBFGS, Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from prunetune.errors import InputError
-from prunetune.transfer.base import Factors, OptimizerKind
+from prunetune.transfer.base import Factors
 from prunetune.transfer.groups import MARK, ProxyGroups
+from prunetune.transfer.kinds import OptimizerKind
 
 Group: TypeAlias = dict[str, Any]
 SCALED: Final = ("lr", "weight_decay")

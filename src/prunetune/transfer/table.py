@@ -8,7 +8,8 @@ from torch import nn
 
 from prunetune.engine import PruningPlan
 from prunetune.transfer import transfers
-from prunetune.transfer.base import OPTIMIZER_KINDS, widths
+from prunetune.transfer.base import widths
+from prunetune.transfer.kinds import OPTIMIZER_KINDS
 
 
 def factors_by_parameter(model: nn.Module, plan: PruningPlan, transfer: str) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from prunetune._utils.malloc import give_back_at_times
 from prunetune.backends.study.attributes import UNREAD
 from prunetune.engine import fresh_proxy
 from prunetune.events import Notice, Observer, silent
-from prunetune.transfer.base import Corrected
 from prunetune.transfer.groups import ProxyGroups, plain_groups, proxy_groups
+from prunetune.transfer.kinds import Corrected
 from prunetune.transfer.optimizers import correct
 from prunetune.tuning.architecture import built_for
 from prunetune.tuning.params import ReadDict

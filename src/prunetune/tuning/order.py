@@ -17,7 +17,7 @@ from prunetune.engine import PruningPlan
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Observer, silent
 from prunetune.record.folder import read_json, trial_weights, write_weights
-from prunetune.transfer.base import Corrected
+from prunetune.transfer.kinds import Corrected
 from prunetune.tuning.objective import Objective
 from prunetune.tuning.settings import Weights
 from prunetune.tuning.types import ModelFunction, TrainFunction

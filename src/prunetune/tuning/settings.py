@@ -17,7 +17,7 @@ from prunetune.ladder.rung import Ladder
 from prunetune.plugins import check_scorer
 from prunetune.pruning.budget import BUDGETS, PAPER_FLOOR, Budget, Share
 from prunetune.transfer import transfers
-from prunetune.transfer.base import Corrected
+from prunetune.transfer.kinds import Corrected
 
 if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings

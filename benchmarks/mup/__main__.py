@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.common import lines
@@ -36,16 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="cpu: under 25 minutes of a core")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="a JSON line a measurement; what is in it is kept")
     parser.add_argument("--jobs", type=int, default=1, help="measurements at a time, each on one thread (1)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="of the rates; default: those of the scale")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write HTML, and SVG where kaleido is installed")
     options = parser.parse_args(arguments)
     scale = SCALES[options.scale]
-    wanted = list(jobs(scale))
+    scale = scale if options.seeds is None else replace(scale, seeds=options.seeds)
+    wanted = sorted(jobs(scale), key=lambda job: job["seed"])  # what is interrupted has whole seeds
     kept = {key(row): row for row in lines.results(options.rows)}
     rows = [kept[key(job)] for job in wanted if key(job) in kept]
     rows += measure([job for job in wanted if key(job) not in kept], options)
     found = summary(rows, scale)
     print(report(found, markdown=options.markdown))
-    write(options.json, document(found, rows, options.scale))
+    write(options.json, document(found, rows, options.scale, scale))
     if options.figures is not None:
         write_figures(found, {task.name: task.rates for task in scale.tasks}, options.figures)
     return 0

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from benchmarks.common.command import provenance
 from benchmarks.common.tables import table
 from benchmarks.mup.cases import DEFAULT, MEASURED
-from benchmarks.mup.runs import MUP, RULES, SCALES, STEPS, Row, Scale, Task
+from benchmarks.mup.runs import MUP, RULES, STEPS, Row, Scale, Task
 from prunetune.report.theme import LIGHT, template
 
 LABELS: Final = {MUP: "mup", "norm-aware": "norm-aware", "identity": "as they are", MEASURED: "measured"}
@@ -218,9 +218,8 @@ def write_figures(found: Mapping[str, Any], rates: Mapping[str, Sequence[float]]
             figure.write_image(folder / f"mup-{name}.svg")
 
 
-def document(found: Mapping[str, Any], rows: Sequence[Row], scale: str) -> dict[str, Any]:
-    """The summary with where it comes from."""
-    settings = SCALES[scale]
+def document(found: Mapping[str, Any], rows: Sequence[Row], name: str, settings: Scale) -> dict[str, Any]:
+    """The summary with where it comes from; the settings are those of the scale ``name``, or with fewer seeds."""
     plain = {name: getattr(settings, name) for name in ("dataset", "pixels", "images", "val", "batch", "widths")}
     tasks = {
         task.name: {name: getattr(task, name) for name in ("epochs", "rates", "step", "optimizer", "weight_decay")}
@@ -228,7 +227,7 @@ def document(found: Mapping[str, Any], rows: Sequence[Row], scale: str) -> dict[
     }
     return {
         "benchmark": "mup",
-        "settings": {"scale": scale, **plain, "tasks": tasks},
+        "settings": {"scale": name, **plain, "tasks": tasks},
         "seeds": {"rates": list(range(settings.seeds)), "coordinates": list(range(settings.coordinate_seeds))},
         **provenance(load=True),
         "cpu_seconds": sum(row["cpu_seconds"] for row in rows),

@@ -422,6 +422,6 @@ def test_a_checkpoint_that_is_loaded_in_the_train_function(tmp_path: Path) -> No
         model.load_state_dict(net().state_dict())
         return train(model, params, report)
 
-    hint = "size mismatch for .*in the search the train function gets the proxy, which is narrower: load a"
+    hint = "size mismatch for .*gets the proxy, which is narrower: load a checkpoint by prunetune.load_cut"
     with pytest.raises(SearchError, match=f"(?s){hint}"):
         by_tune(tmp_path, train=loads)

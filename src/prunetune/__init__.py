@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prunetune.checking.proxy_check import CheckResult, check
     from prunetune.comparison.compare import CompareResult, compare
     from prunetune.comparison.settings import Comparison
-    from prunetune.engine import DependencyGraph, PruningPlan
+    from prunetune.engine import DependencyGraph, PruningPlan, load_cut
     from prunetune.events import silent
     from prunetune.ladder.rung import Ladder, Rung
     from prunetune.pruning.cut import prune
@@ -54,6 +54,7 @@ _HOMES = {
     "check": "prunetune.checking.proxy_check",
     "compare": "prunetune.comparison.compare",
     "keep_freed_memory": "prunetune._utils.malloc",
+    "load_cut": "prunetune.engine",
     "plan": "prunetune.tuning.planning",
     "proxy_objective": "prunetune.tuning.own_search",
     "proxy_of": "prunetune.tuning.own_search",
@@ -85,6 +86,7 @@ __all__ = [
     "check",
     "compare",
     "keep_freed_memory",
+    "load_cut",
     "plan",
     "proxy_objective",
     "proxy_of",

@@ -6,7 +6,7 @@ Needs torch, numpy, scipy and networkx, and nothing else of prunetune but its er
 import warnings
 from typing import Any
 
-from prunetune.engine.checkpoints import carry_optimizer, cut_state_dict
+from prunetune.engine.checkpoints import carry_optimizer, cut_state_dict, load_cut
 from prunetune.engine.cost import Cost, cost, flops_of_units, step_time
 from prunetune.engine.dependency import DependencyGraph, Frozen, Group, Heads
 from prunetune.engine.depth.blocks import Block, bypass, residual_blocks
@@ -53,6 +53,7 @@ __all__ = [
     "flops_of_units",
     "fresh_proxy",
     "groups_of",
+    "load_cut",
     "residual_blocks",
     "rule",
     "step_time",

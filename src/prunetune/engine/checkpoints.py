@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 
 from prunetune.engine.depth.shortcut import enclosing
 from prunetune.engine.plan import PruningPlan, TensorCut
-from prunetune.engine.surgery import bypassed_modules, cut_tensor
+from prunetune.engine.surgery import bypassed_modules, cut_tensor, plan_of
 from prunetune.engine.tracing.copies import named_tensors
 from prunetune.errors import InputError, PlanError
 
@@ -54,6 +55,36 @@ def cut_state_dict(plan: PruningPlan, state_dict: Mapping[str, Any]) -> dict[str
             if other in cut and isinstance(tensor, Tensor) and _same_memory(tensor, whole):
                 cut[other] = smaller
     return cut
+
+
+def load_cut(model: nn.Module, state_dict: Mapping[str, Any], *, strict: bool = True) -> Any:
+    """Load a full network's checkpoint into `model`, whether that is the full network or a proxy of it.
+
+    For a train function that loads a checkpoint itself: on the lower rungs of a search its model is narrower, and gets
+    the part of the checkpoint that its plan keeps. The weights are kept slices, without a factor for the width.
+
+    Parameters
+    ----------
+    strict
+        As for `torch.nn.Module.load_state_dict`: with False a checkpoint may lack tensors, those of a new head, say.
+
+    Returns
+    -------
+    What `load_state_dict` returns, with `missing_keys` and `unexpected_keys`.
+
+    Raises
+    ------
+    PlanError
+        If a tensor of the checkpoint has another shape than the full network's.
+    RuntimeError
+        From torch, if the checkpoint does not fit.
+    """
+    plan = plan_of(model)
+    if plan is not None:
+        if not strict:
+            plan = replace(plan, tensors={name: cut for name, cut in plan.tensors.items() if name in state_dict})
+        state_dict = cut_state_dict(plan, state_dict)
+    return model.load_state_dict(state_dict, strict=strict)
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:

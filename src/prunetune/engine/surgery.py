@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from prunetune.engine.depth.shortcut import Shortcut, shortcut_of
 from prunetune.engine.plan import PruningPlan, TensorCut
 from prunetune.engine.tracing.copies import copy_with, named_modules, named_tensors, parameter_like
 from prunetune.errors import PlanError
+
+_cut_by: Final[weakref.WeakKeyDictionary[nn.Module, PruningPlan]] = weakref.WeakKeyDictionary()
 
 
 def apply(plan: PruningPlan, model: nn.Module) -> nn.Module:
@@ -41,7 +44,14 @@ def apply(plan: PruningPlan, model: nn.Module) -> nn.Module:
     for _, module in named_modules(smaller):
         _recompute(module)
         _describe(module)
+    before = _cut_by.get(model)
+    _cut_by[smaller] = plan if before is None else before.then(plan)
     return smaller
+
+
+def plan_of(model: nn.Module) -> PruningPlan | None:
+    """The plan by which this very object was cut from a full network; None for one that `apply` did not make."""
+    return _cut_by.get(model)
 
 
 def _stand_ins(plan: PruningPlan, model: nn.Module) -> dict[int, nn.Module]:

@@ -124,8 +124,9 @@ def explain(error: Exception, model: nn.Module, params: Sequence[str]) -> str:
         return f"the model is on {device}; move each batch there: batch.to(next(model.parameters()).device)"
     if isinstance(error, RuntimeError) and "size mismatch for" in text:
         return (
-            "in the search the train function gets the proxy, which is narrower: load a checkpoint in model_fn, whose "
-            "weights the proxy is cut from"
+            "in the search the train function gets the proxy, which is narrower: load a checkpoint by "
+            "prunetune.load_cut(model, state_dict), which cuts it along, or in model_fn, from whose weights the proxy "
+            "is cut"
         )
     if isinstance(error, UnboundLocalError | ZeroDivisionError):
         return (

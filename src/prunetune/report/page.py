@@ -37,6 +37,7 @@ from plotly.offline import get_plotlyjs
 from prunetune._version import __version__
 from prunetune.report import figures, tables, words
 from prunetune.report.ladder import cost_sentence, ladder_sentences
+from prunetune.report.next_steps import next_steps
 from prunetune.report.prose import headline, lead
 from prunetune.report.run import Run
 from prunetune.report.tables import Table
@@ -138,6 +139,7 @@ def render(run: Run) -> str:
         "slices": _slices(run, album),
         "ladder_cost": cost_sentence(run),
         "ladder_said": ladder_sentences(run),
+        "next_steps": next_steps(run),
         "rank_correlation": figures.rank_correlation(run),
         "exact_params": json.dumps(run.best_params, indent=2, ensure_ascii=False),
     }

@@ -18,7 +18,7 @@ NARROW, LONGER = "1/8 of the width, 1/3 of the epochs", "1/4 of the width"
 LADDER: dict[str, Any] = {
     "asked": {"ladder": "default", "n_trials": None, "confirm": None, "trainings": None, "seconds": None},
     "rungs": [
-        {"network": NARROW, "entrants": 5, "price": 0.1, "study": "search"},
+        {"network": NARROW, "entrants": 5, "price": 0.1, "study": "search", "epochs": 3},
         {"network": LONGER, "entrants": 2, "price": 0.5, "study": "rung-0.25"},
         {"network": "the full network", "entrants": 1, "price": 1.0, "study": "confirm"},
     ],
@@ -60,9 +60,9 @@ def test_the_cost_stands_beside_the_customary_search(text: str) -> None:
 
 def test_the_ladder_comes_before_what_was_cut(text: str) -> None:
     ladder = text[text.index("The ladder") : text.rindex("What was cut")]
-    assert f"1. {NARROW} 5 0.1 0.5 1 min 0.8" in ladder  # three of the five have a score
-    assert f"2. {LONGER} 2 0.5 1 12 s 0.9" in ladder
-    assert "3. the full network 1 1 1 9.0 s 0.95" in ladder
+    assert f"1. {NARROW} 5 3 0.1 1.33 1 min 0.8" in ladder  # 60 s / 5 / 9 s; three of the five have a score
+    assert f"2. {LONGER} 2 - 0.5 0.667 12 s 0.9" in ladder
+    assert "3. the full network 1 - 1 1 9.0 s 0.95" in ladder
     assert LADDER["reasons"][0] in ladder
 
 

@@ -72,12 +72,16 @@ def test_a_ladder_of_one_rung_has_no_picture(make_run: MakeRun, climbed: dict[st
 
 
 def test_the_table_says_what_each_rung_cost(run: Run) -> None:
-    rows = [row[:5] for row in tables.ladder(run).rows]
-    assert [(row[0], row[2], row[4]) for row in rows] == [
-        (LABELS[0], "0.05", "1 min"),
-        (LABELS[1], "0.25", "7.0 s"),
-        (LABELS[2], "1", "9.0 s"),
+    rungs = [{**vars(rung), "epochs": epochs} for rung, epochs in zip(run.result.ladder.rungs, (1, 3, 9), strict=True)]
+    ladder = replace(run.result.ladder, rungs=tuple(type(run.result.ladder.rungs[0])(**rung) for rung in rungs))
+    rows = tables.ladder(replace(run, result=replace(run.result, ladder=ladder))).rows
+    trained = len(run.trials)
+    assert [(row[0], *row[2:6]) for row in rows] == [  # a full training took 9 s, on the rung below two took 7
+        (LABELS[0], "1", "0.05", f"{60 / trained / 9:.3g}", "1 min"),
+        (LABELS[1], "3", "0.25", "0.389", "7.0 s"),
+        (LABELS[2], "9", "1", "1", "9.0 s"),
     ]
+    assert [row[2] for row in tables.ladder(run).rows] == [tables.NONE] * 3  # records of before
 
 
 def test_sentences_say_what_it_cost_and_why_it_has_this_shape(run: Run) -> None:

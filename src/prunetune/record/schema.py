@@ -196,6 +196,8 @@ class RungPart:
     entrants: int
     price: float
     study: str
+    epochs: int | None = None
+    """Of a training on it; None in records of before version 0.2."""
 
 
 @dataclass(frozen=True)

@@ -70,18 +70,21 @@ def costs(run: Run) -> Table:
 
 def ladder(run: Run) -> Table:
     """The rungs: what was trained on each, how many, what it cost."""
-    rows = []
-    for place, each in enumerate(climbs(run), 1):
+    rows, found = [], climbs(run)
+    full = found[-1].seconds / len(found[-1].scores) if found and found[-1].scores else None
+    for place, each in enumerate(found, 1):
         scores = sorted((score for score in each.scores.values() if score is not None), key=run.rank_key)
-        trained, price = len(each.scores), each.rung.price
+        trained = len(each.scores)
+        measured = each.seconds / trained / full if full and trained else None
+        epochs = NONE if each.rung.epochs is None else f"{each.rung.epochs:,}"
+        cells = (f"{trained:,}", epochs, f"{each.rung.price:.3g}", NONE if measured is None else f"{measured:.3g}")
         best = number(scores[0]) if scores else NONE
-        cells = (f"{trained:,}", f"{price:.3g}", f"{trained * price:.3g}", duration(each.seconds), best)
-        rows.append((f"{place}. {clip(each.rung.network)}", *cells))
+        rows.append((f"{place}. {clip(each.rung.network)}", *cells, duration(each.seconds), best))
     note = (
-        "Costs are predicted by the time of a step, of trainings that nobody stops, in full trainings of the full "
-        "network. The time is that of the trainings as they were."
+        "Planned costs are predicted by the time of a training step; measured ones are the time of the trainings on "
+        "the rung, some of which were stopped early. Both are in trainings of the full network."
     )
-    head = ("rung", "configurations", "cost of one", "of all", "time", "best score")
+    head = ("rung", "configurations", "epochs", "cost of one, planned", "measured", "time of all", "best score")
     return Table("The ladder", head, tuple(rows), note=note)
 
 

@@ -178,7 +178,11 @@ class Ascent:
         """What ``result.json`` says of the plan."""
         prices, ladder = self.plan.prices, self.plan.ladder
         rungs = [
-            asdict(RungPart(rung.describe(), entrants, price, self.study_name(place)))
+            asdict(
+                RungPart(
+                    rung.describe(), entrants, price, self.study_name(place), rung.of_epochs(self.run.settings.epochs)
+                )
+            )
             for place, (rung, entrants, price) in enumerate(zip(ladder.rungs, ladder.entrants, prices, strict=True))
         ]
         told = {"rungs": rungs, "reasons": [*self.plan.reasons]}

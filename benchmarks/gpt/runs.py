@@ -124,7 +124,8 @@ def searched(scale: str, seed: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         found = prunetune.tune(
             of.build, partial(train, scale=of), SPACE, example_inputs=tokens, epochs=of.epochs,
-            run_dir=f"{folder}/run", search=Search(direction="minimize"), seed=seed, observer=lambda event: None,
+            steps_per_epoch=of.steps, run_dir=f"{folder}/run", search=Search(direction="minimize"), seed=seed,
+            observer=lambda event: None,
         )  # fmt: skip
         winner = of.build()
         found.load_weights(winner)

@@ -55,7 +55,7 @@ folder = "runs/example"
 """A configuration that takes seconds, in the place of the one that the pages name."""
 
 
-SHORTER = {"epochs=9": "epochs=2", 'Search(direction="maximize")': 'Search(direction="maximize", n_trials=4)'}
+SHORTER = {'"epochs": 9': '"epochs": 2', 'Search(direction="maximize")': 'Search(direction="maximize", n_trials=4)'}
 """The rest is as it stands."""
 
 

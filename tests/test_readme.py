@@ -70,7 +70,7 @@ def test_the_blocks_run_one_after_another(
     for block in blocks(README, "python"):
         for long, short in SHORTER.items():
             block = block.replace(long, short)
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, "<README.md>", "exec"), names)  # not the file, whose lines are others
         if "prunetune.tune(" in block:
             scores.append(names["result"].score)
     (score,) = scores

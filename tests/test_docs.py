@@ -55,14 +55,22 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda path: path.stem)
-def test_the_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_on_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Block after block; ``py`` is what needs something of the reader's own."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "a_page"}
+    names: dict[str, Any] = {"__name__": "a_page"}
     if page.stem in READERS_OWN:
         names |= READERS_OWN[page.stem](tmp_path, monkeypatch)
-    for block in re.findall(r"```py(?:thon)?\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+    text = page.read_text(encoding="utf-8")
+    for long, short in SHORTER.get(page.stem, {}).items():
+        assert long in text
+        text = text.replace(long, short)
+    for block in re.findall(r"```py(?:thon)?\n(.*?)```", text, re.DOTALL):
         exec(compile(block, page.name, "exec"), names)
+    if page.stem in AFTERWARDS:
+        AFTERWARDS[page.stem](tmp_path, names, capsys.readouterr().out)
 
 
 def _a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
@@ -100,6 +108,37 @@ def _a_ladder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object
     return {"prunetune": prunetune, "MyNet": build, "train": train, "space": space, "others": others}
 
 
+def _a_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A network with images of the page's shape, whose brightness says the class, and the functions that it calls."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (16,), generator=generator)
+    images = torch.randn(16, 3, 32, 32, generator=generator) * 0.1 + labels.view(-1, 1, 1, 1)
+
+    def build() -> nn.Module:
+        first, second = nn.Conv2d(3, 16, 1, stride=8), nn.Conv2d(16, 64, 4)
+        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten(), nn.Linear(64, 10))
+
+    def train_one_epoch(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def evaluate(model: nn.Module) -> float:
+        with torch.no_grad():
+            return (model(images).argmax(1) == labels).float().mean().item()
+
+    return {"MyNet": build, "train_one_epoch": train_one_epoch, "evaluate": evaluate}
+
+
+def _a_network_and_its_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What the page on one's own network defines."""
+    names = _a_network(folder, monkeypatch)
+    (block,) = re.findall(r"```py\n(.*?)```", (DOCS / "howto" / "own-network.md").read_text("utf-8"), re.DOTALL)
+    before, _, _ = block.partition("result = prunetune.tune(")
+    exec(compile(before, "own-network.md", "exec"), names)
+    return names
+
+
 def _asked(run_dir: Path) -> dict[str, Any]:
     return {"example_inputs": torch.ones(4, 8), "epochs": 1, "run_dir": run_dir}
 
@@ -122,17 +161,53 @@ _PROBLEM = (
     {"learning_rate": prunetune.Float(1e-3, 1.0, log=True)},
 )
 READERS_OWN: dict[str, Callable[[Path, pytest.MonkeyPatch], dict[str, object]]] = {
+    "check-the-proxy": _a_network_and_its_training,
     "cost": _a_ladder,
     "go-on": _a_run_that_goes_on,
+    "own-network": _a_network,
     "read-the-report": _a_run,
     "several-machines": _a_search,
 }
 
 
+SHORTER = {
+    "own-network": {"epochs=20": "epochs=2"},
+    "check-the-proxy": {'"epochs": 20': '"epochs": 2', "0.2))": "0.2), configurations=6)"},
+}
+"""The rest of a page is as it stands."""
+
+
+def _a_result(folder: Path, names: dict[str, Any], printed: str) -> None:
+    winner = json.loads((folder / "runs/mine/result.json").read_text())["winner"]
+    assert winner["score"] == names["result"].score
+
+
+def _a_comparison(folder: Path, names: dict[str, Any], printed: str) -> None:
+    assert (folder / "runs/compare/compare.html").stat().st_size > 10_000
+
+
+def _plans(folder: Path, names: dict[str, Any], printed: str) -> None:
+    def parameters(model: nn.Module) -> int:
+        return sum(p.numel() for p in model.parameters())
+
+    assert "layer4.1.conv2" in printed
+    assert (folder / "groups.svg").stat().st_size > 1000
+    assert names["cost"](names["graph"], names["plan"]).parameters == parameters(names["again"])
+    both = names["apply"](names["both"], names["model"])
+    assert parameters(both) == names["second"].cost.proxy.parameters
+
+
+AFTERWARDS: dict[str, Callable[[Path, dict[str, Any], str], None]] = {
+    "own-network": _a_result,
+    "check-the-proxy": _a_comparison,
+    "engine-alone": _plans,
+}
+"""What a page's code has left."""
+
+
 def test_there_are_pages_with_code() -> None:
-    assert {"proxy-size", "write-a-scorer", "write-an-optimizer", "wont-trace", "index-algebra", *READERS_OWN} <= {
-        page.stem for page in WITH_CODE
-    }
+    always = {"proxy-size", "write-a-scorer", "write-an-optimizer", "wont-trace", "index-algebra", "own-study"}
+    assert always | READERS_OWN.keys() | AFTERWARDS.keys() <= {page.stem for page in WITH_CODE}
 
 
 def test_the_tutorial_works_as_it_is_typed(tmp_path: Path) -> None:

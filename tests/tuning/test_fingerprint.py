@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import inspect
 import json
 import linecache
 import os
@@ -478,3 +480,17 @@ def test_where_in_prunetune_a_train_function_of_its_own_is_counts_for_nothing() 
 
     trains = object.__new__(ImageClassification)
     assert described(trains)[CODE] == "prunetune.ImageClassification"
+
+
+def test_a_function_whose_file_has_changed_since_is_described_by_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "edited_since.py"
+    path.write_text("def train():\n    return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    train = importlib.import_module("edited_since").train
+    path.write_text("def train(\n    # being typed\n")
+    linecache.clearcache()
+    with pytest.raises(Exception, match="EOF"):
+        inspect.getsource(train)
+    assert described(train)["its code"].startswith("#")

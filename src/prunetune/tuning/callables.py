@@ -21,6 +21,7 @@ import re
 import sys
 import sysconfig
 import textwrap
+import tokenize
 from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -246,7 +247,7 @@ def _tree(function: FunctionType) -> ast.Module | None:
     """The syntax tree of the function's own source; None if that cannot be read, or is of more than the function."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError, ValueError):
+    except (OSError, TypeError, SyntaxError, ValueError, tokenize.TokenError):  # the file may have changed since
         return None
     alone = len(tree.body) == 1 and isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef)
     return tree if alone else None

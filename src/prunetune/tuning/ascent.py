@@ -17,6 +17,7 @@ from prunetune.events import Notice
 from prunetune.ladder.agreement import agreement, axes_between, choose_controls
 from prunetune.ladder.costs import Costs
 from prunetune.ladder.plan import Plan
+from prunetune.ladder.planner import LEAST_STEPS
 from prunetune.record.folder import read_text
 from prunetune.record.schema import AskedPart, LadderPart, NetworkFile, RungPart, plain
 from prunetune.tuning import parts
@@ -214,6 +215,8 @@ class Ascent:
         objective = order.objective(run.problem.model_fn, run.problem.train, run.observer, folder=run.folder.path)
         if place:
             objective = replace(objective, unasked="")  # the search has told it
+        elif self.plan.ladder.rungs[0].epochs < 1 and run.problem.steps is None:
+            objective = replace(objective, few_steps=LEAST_STEPS)
         if alone:
             nothing_at_work(run, study)
         try:

@@ -20,7 +20,7 @@ from prunetune.transfer.kinds import Corrected
 from prunetune.transfer.optimizers import correct
 from prunetune.tuning.architecture import built_for
 from prunetune.tuning.params import ReadDict
-from prunetune.tuning.train_checks import watched
+from prunetune.tuning.train_checks import counted_steps, few_steps_note, watched
 from prunetune.tuning.transfer_notes import never_asked
 from prunetune.tuning.types import ModelFunction, TrainFunction
 
@@ -52,6 +52,8 @@ class Objective:
     corrected: Corrected = "asked"
     """Whether optimizers are corrected that nobody asked ``groups`` for."""
     observer: Observer = silent
+    few_steps: int = 0
+    """Fewer optimizer steps in the first training are told of; 0 where nobody looks."""
     unasked: str = ""
     """What ``observer`` hears once of a train function that asks for no parameter groups."""
     _said: bool = field(default=False, init=False)
@@ -112,7 +114,11 @@ class Objective:
             correct(model, self.groups, self.corrected, report.mark_corrected)
         started = time.perf_counter()
         try:
-            return model, watched(self.train, model, given, report)
+            with counted_steps() as steps:
+                score = watched(self.train, model, given, report)
+            if report.number == 0 and 0 < steps.count < self.few_steps:
+                report.warn(few_steps_note(steps.count, report.epochs))
+            return model, score
         finally:
             report.note("train_seconds", time.perf_counter() - started)
             give_back_at_times()

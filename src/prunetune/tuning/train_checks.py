@@ -5,14 +5,17 @@ Nothing is looked at between the first step and the last, so nothing waits for t
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from prunetune._utils.caller import as_the_caller
 from prunetune._utils.checks import real_number
@@ -71,6 +74,36 @@ def watched(train: Train, model: nn.Module, given: ReadDict, report: Report) -> 
     if first and _is_score(score) and not _is_touched(model, before):
         report.warn(UNTOUCHED)
     return score
+
+
+@dataclass
+class Steps:
+    """How many steps torch's optimizers have taken."""
+
+    count: int = 0
+
+    def add(self, *_: object) -> None:
+        """One more."""
+        self.count += 1
+
+
+@contextlib.contextmanager
+def counted_steps() -> Iterator[Steps]:
+    """Counts the steps of all torch optimizers of this process while the block lasts."""
+    steps = Steps()
+    handle = register_optimizer_step_post_hook(steps.add)
+    try:
+        yield steps
+    finally:
+        handle.remove()
+
+
+def few_steps_note(steps: int, epochs: int) -> str:
+    """What a person should know of a rung on which a training has so few optimizer steps."""
+    return (
+        f"warning: a training on this rung has {steps} optimizer steps, which may be too few to rank hyperparameters; "
+        f"give tune steps_per_epoch={max(1, round(steps / epochs))}, and the default ladder leaves such rungs out"
+    )
 
 
 def other_score_warning(reported: Sequence[float], returned: object) -> str:

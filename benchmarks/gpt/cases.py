@@ -143,6 +143,6 @@ WAYS: Final = (
             ("1/8 of the width, 1/4 of the depth", 1 / 8, 1 / 4, (False, True)),
         )
         for short in lengths
-        for rule in ("mup", "identity")
+        for rule in ("mup", "norm-aware", "identity")
     ),
 )

@@ -39,7 +39,7 @@ class Train:
             None,
             "has 14 optimizer steps, which may be too few to rank hyperparameters; give tune steps_per_epoch=7",
         ),
-        (14, 1 / 3, None, "has 28 optimizer steps"),
+        (14, 1 / 3, None, "has 28 optimizer steps, which may be too few"),
         (15, 1 / 3, None, ""),  # 30 are enough
         (7, 1 / 3, 7, ""),  # the planner knows
         (3, 1.0, None, ""),  # all epochs of the full training

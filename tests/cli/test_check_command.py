@@ -70,7 +70,7 @@ def test_it_prints_what_it_measured_and_a_verdict(config: Path, printed: str) ->
         assert re.search(rf"^{place} +{scores} ", printed, re.MULTILINE)
     assert printed.rstrip().endswith(record["verdict"]["sentence"])
     assert record["cost_ratio"] > 0
-    assert "transfer 'mup': learning rates on the proxy were corrected for its width" in printed
+    assert "transfer 'norm-aware': learning rates on the proxy were corrected for its width" in printed
 
 
 def test_again_it_trains_nothing_and_says_the_same(config: Path, printed: str) -> None:

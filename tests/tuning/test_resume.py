@@ -17,7 +17,7 @@ from torch import nn
 from prunetune.backends import Int
 from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError, PlanError, SearchError
-from prunetune.events import Event, PhaseEnded
+from prunetune.events import Event, Notice, PhaseEnded
 from prunetune.tuning.tuner import Pruning, Search, tune
 from tiny_tune import (
     HALF,
@@ -239,3 +239,21 @@ def test_another_network_on_the_same_folder_is_refused(tmp_path: Path) -> None:
             pruning=HALF,
             search=SMALL,
         )
+
+
+def test_a_run_that_was_begun_with_the_earlier_default_rule_goes_on_with_it(tmp_path: Path) -> None:
+    """Proxies of one search follow one rule; "mup" was the default before version 0.2."""
+    half, more = replace(HALF, transfer="mup"), replace(SMALL, n_trials=5)
+    tiny_tune(tmp_path, pruning=half)
+    events: list[Event] = []
+    again = tiny_tune(tmp_path, pruning=HALF, search=more, observer=events.append)
+    assert again.record["pruning"]["transfer"] == "mup"
+    assert sum(again.record["search"]["trials"].values()) == 5
+    said = "the run goes on with transfer 'mup', the default when it was started"
+    assert next(event.message for event in events if isinstance(event, Notice) and "transfer" in event.message) == said
+
+
+def test_a_run_that_was_begun_with_another_rule_wants_it_again(tmp_path: Path) -> None:
+    tiny_tune(tmp_path, pruning=replace(HALF, transfer="identity"))
+    with pytest.raises(InputError, match="pruning.transfer = 'identity', now it is 'norm-aware'"):
+        tiny_tune(tmp_path, pruning=HALF)

@@ -53,7 +53,7 @@ class Comparison(Options):
 
     scorers: tuple[Annotated[str, check_scorer], ...] = ("synflow", "uniform")
     sizes: tuple[Size, ...] = (0.1,)
-    transfers: tuple[Annotated[str, rules.check], ...] = ("mup",)
+    transfers: tuple[Annotated[str, rules.check], ...] = ("norm-aware",)
     proxies: Mapping[str, Pruning] = field(default_factory=dict)
     optimizers: tuple[Annotated[str, check_optimizer], ...] = ("random",)
     rivals: tuple[Annotated[str, check_rival], ...] = ("fewer-epochs", "less-data")

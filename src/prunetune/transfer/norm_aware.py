@@ -1,4 +1,4 @@
-"""The maximal update parametrization for networks with norms: what a norm follows is to turn as far at every width."""
+"""The default rule: the maximal update parametrization, with other factors where a norm follows."""
 
 from __future__ import annotations
 

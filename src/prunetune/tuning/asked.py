@@ -96,6 +96,14 @@ def resumed(settings: Settings, stored: Mapping[str, Any], folder: Path) -> Sett
     return settings.on(stored_plan(part, folder)[0].ladder)
 
 
+def with_its_rule(settings: Settings, stored: Mapping[str, Any]) -> Settings:
+    """The same settings with the transfer rule of an earlier run, if that was the default when the run was started."""
+    before = (stored.get("pruning") or {}).get("transfer")
+    if before == EARLIER_RULE and settings.pruning.transfer == Pruning().transfer:
+        return replace(settings, pruning=replace(settings.pruning, transfer=EARLIER_RULE))
+    return settings
+
+
 def stored_plan(part: Mapping[str, Any], folder: Path) -> tuple[Plan, Costs]:
     """The plan of a run and what it was made of, as its record has them. Raises InputError if they are damaged."""
     try:
@@ -111,6 +119,8 @@ def stored_plan(part: Mapping[str, Any], folder: Path) -> tuple[Plan, Costs]:
     return plan, costs
 
 
+EARLIER_RULE: Final = "mup"
+"""The default transfer rule before version 0.2."""
 RAISED: Final = ("n_trials", "confirm", "trainings", "seconds")
 _SAID: Final = {
     "ladder": "the ladder",

@@ -28,7 +28,7 @@ from prunetune.record.stored import read_record
 from prunetune.tuning import parts
 from prunetune.tuning.architecture import built_for
 from prunetune.tuning.ascent import Ascent, begun_ascent, quicker_ascent, read_plan, resumed_ascent
-from prunetune.tuning.asked import resumed
+from prunetune.tuning.asked import resumed, with_its_rule
 from prunetune.tuning.energy import Meter
 from prunetune.tuning.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
 from prunetune.tuning.journal import Journal
@@ -87,7 +87,11 @@ class TuningRun:
         """Do what is left of the run."""
         stored = read_record(self.folder.result)
         if stored is not None:
-            self.settings = resumed(self.settings, stored, self.folder.path)
+            asked = with_its_rule(self.settings, stored)
+            if asked != self.settings:
+                rule = asked.pruning.transfer
+                self.observer(Notice(f"the run goes on with transfer {rule!r}, the default when it was started"))
+            self.settings = resumed(asked, stored, self.folder.path)
             self.settings.check_same(stored, self.folder.path)
             self.journal.go_on_with(stored)
         different = self._compared(base, resume)

@@ -43,7 +43,7 @@ class Pruning(Budget):
     scorer: Annotated[str, check_scorer] = "synflow"
     ratio: Share | None = None
     weights: Weights = "redraw"
-    transfer: Annotated[str, transfers.check] = "mup"
+    transfer: Annotated[str, transfers.check] = "norm-aware"
     optimizers: Corrected = "asked"
 
     def to_record(self) -> dict[str, Any]:

@@ -76,8 +76,8 @@ def stopping() -> Any:
 
 def compare(folder: Path, **options: Any) -> prunetune.CompareResult:
     comparison = prunetune.Comparison(
-        scorers=("magnitude",), sizes=(0.3,), configurations=4, seeds=1, truth_seeds=1, confirm=1
-    )
+        scorers=("magnitude",), sizes=(0.3,), transfers=("mup",), configurations=4, seeds=1, truth_seeds=1, confirm=1
+    )  # "mup" was the default then, and a comparison trains whatever is new in it
     return prunetune.compare(
         net, train, SPACE, example_inputs=INPUTS, epochs=2, run_dir=folder, comparison=comparison, direction="maximize",
         **options,

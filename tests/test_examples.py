@@ -70,7 +70,7 @@ def test_examples_of_the_engine(name: str, last: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["optuna_study.py", "nevergrad_optimizer.py", "skopt_minimize.py"])
 def test_examples_of_optimizers_of_ones_own(name: str, tmp_path: Path) -> None:
     printed = run_script(EXAMPLES / name, cwd=tmp_path)
-    assert printed.splitlines()[-1].startswith("best on the proxy: {'learning_rate': 0.0")
+    assert printed.splitlines()[-1].startswith("best on the proxy: {'learning_rate': 0.")
     accuracy = printed.partition("accuracy ")[2]
     assert not accuracy or float(accuracy) > 0.5  # a guess has 0.1
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.measured.runs import factors
 from benchmarks.mup.cases import MEASURED, MUP, RULES, SCALES, Scale, Task
-from benchmarks.mup.measuring import factors
 from prunetune import PruningPlan, prune
 from prunetune._utils.caller import seed_all
 from prunetune.data import ImageData, datasets

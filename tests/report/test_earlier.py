@@ -73,8 +73,8 @@ def test_the_time_of_refining_is_the_last_rungs(make_run: MakeRun, earlier: dict
 
 def test_the_page_shows_two_rungs(make_run: MakeRun, earlier: dict[str, Any]) -> None:
     text = page_of(make_run(earlier, four_trials())).text
-    assert "1. the proxy, 0.333 of the epochs 5 0.0833 0.417 1 min 0.8" in text
-    assert "2. the full network 6 1 6 54 s 0.97" in text
+    assert "1. the proxy, 0.333 of the epochs 5 - 0.0833 1.33 1 min 0.8" in text  # 60 s / 5 / (54 s / 6)
+    assert "2. the full network 6 - 1 1 54 s 0.97" in text
     assert "The time of the search on the full network is an estimate: seconds an epoch in the 3" in text
     for gone in ("raced", "Refine", "probability", "full trainings (", "of the customary search"):
         assert gone not in text

@@ -215,9 +215,9 @@ def test_who_asks_for_groups_is_not_corrected_twice() -> None:
 
 def test_the_readout_begins_larger() -> None:
     torch.manual_seed(0)
-    plain = factory("asked")()
+    plain = factory("asked", transfer="mup")()
     torch.manual_seed(0)
-    corrected = factory("sgd")()
+    corrected = factory("sgd", transfer="mup")()
     torch.testing.assert_close(corrected.last.weight, 2 * plain.last.weight)  # 1 / sqrt(1/4)
     torch.testing.assert_close(corrected.second.weight, plain.second.weight)
 

@@ -1,4 +1,4 @@
-"""What it costs to measure a rule: `python -m benchmarks.mup.price`.
+"""What it costs to measure a rule: `python -m benchmarks.measured`.
 
 Seconds for a quarter of the width, and how many training steps of the full network take as long.
 """
@@ -16,7 +16,7 @@ from benchmarks.common.command import command, provenance, write
 from benchmarks.common.tables import table
 from benchmarks.gpt.cases import CHARACTERS
 from benchmarks.gpt.cases import SCALES as TEXTS
-from benchmarks.mup.measuring import Batch, factors
+from benchmarks.measured.runs import Batch, factors
 from prunetune import prune
 from prunetune.engine import fresh_proxy
 from prunetune.zoo import models
@@ -63,7 +63,7 @@ CASES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure each network's rule, and print what it took."""
-    options = command("mup.price", __doc__).parse_args(arguments)
+    options = command("measured", __doc__).parse_args(arguments)
     torch.set_num_threads(1)
     found = {}
     for name, (build, batch, optimizer, rate) in CASES.items():
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [[name, each["seconds"], 1000 * each["step_seconds"], each["steps"]] for name, each in found.items()]
     head = ("network", "seconds", "step of the full network, ms", "as long as so many steps")
     print(table(head, rows, markdown=options.markdown))
-    write(options.json, {"benchmark": "mup.price", **provenance(load=True), "networks": found})
+    write(options.json, {"benchmark": "measured", **provenance(load=True), "networks": found})
     return 0
 
 

@@ -48,7 +48,7 @@ def place_in_range(dimension: Any, value: Any) -> float | None:
         if min(low, value) <= 0:
             return None
         low, high, value = math.log(low), math.log(high), math.log(value)
-    return (value - low) / (high - low)
+    return float((value - low) / (high - low))
 
 
 def _weights(run: Run) -> str:

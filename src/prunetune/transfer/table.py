@@ -34,7 +34,7 @@ def factors_by_parameter(model: nn.Module, plan: PruningPlan, transfer: str) -> 
 def factor_ranges(model: nn.Module, plan: PruningPlan, transfer: str) -> dict[str, tuple[float, float]]:
     """By kind of optimizer the smallest and the largest factor for a learning rate in the proxy ``model``."""
     rule = transfers[transfer]
-    found = {}
+    found: dict[str, tuple[float, float]] = {}
     for kind in OPTIMIZER_KINDS:
         factors = [rule.scale(width, kind).lr for width in widths(model, plan).values()]
         found[kind] = (min(factors), max(factors))

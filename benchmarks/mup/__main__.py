@@ -37,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="cpu: under 25 minutes of a core")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="a JSON line a measurement; what is in it is kept")
     parser.add_argument("--jobs", type=int, default=1, help="measurements at a time, each on one thread (1)")
-    parser.add_argument("--seeds", type=int, metavar="N", help="of the rates; default: those of the scale")
+    parser.add_argument("--seeds", type=int, metavar="N", help="default: those of the scale")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write HTML, and SVG where kaleido is installed")
     options = parser.parse_args(arguments)
     scale = SCALES[options.scale]
-    scale = scale if options.seeds is None else replace(scale, seeds=options.seeds)
+    scale = scale if options.seeds is None else replace(scale, seeds=options.seeds, coordinate_seeds=options.seeds)
     wanted = sorted(jobs(scale), key=lambda job: job["seed"])  # what is interrupted has whole seeds
     kept = {key(row): row for row in lines.results(options.rows)}
     rows = [kept[key(job)] for job in wanted if key(job) in kept]

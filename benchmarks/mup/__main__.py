@@ -34,7 +34,7 @@ def measure(waiting: Sequence[Row], options: argparse.Namespace) -> list[Row]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is not there yet, and print the tables; returns the exit status."""
     parser = command("mup", __doc__, file="write the summary to this file")
-    parser.add_argument("--scale", choices=SCALES, default="cpu", help="cpu: under 25 minutes of a core")
+    parser.add_argument("--scale", choices=SCALES, default="cpu", help="cpu: some 100 minutes of a core")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="a JSON line a measurement; what is in it is kept")
     parser.add_argument("--jobs", type=int, default=1, help="measurements at a time, each on one thread (1)")
     parser.add_argument("--seeds", type=int, metavar="N", help="default: those of the scale")

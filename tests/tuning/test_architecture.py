@@ -144,7 +144,7 @@ def test_the_middle_by_hand() -> None:
     assert network_of(nn.Identity, SPACE) is nn.Identity
 
 
-def test_workers_and_an_own_search_build_it_too(tmp_path: Path) -> None:
+def test_a_check_and_an_own_search_build_it_too(tmp_path: Path) -> None:
     train = Train()
     objective = prunetune.proxy_objective(
         build, train, SPACE, example_inputs=INPUTS, epochs=1, rung=prunetune.Rung(width=1 / 2), direction="maximize"
@@ -158,3 +158,11 @@ def test_workers_and_an_own_search_build_it_too(tmp_path: Path) -> None:
     )  # fmt: skip
     assert found is not None
     assert all(dropout == params["dropout"] for params, _, dropout, _ in train.seen)
+
+
+def test_a_worker_joins_with_the_same_function(tmp_path: Path) -> None:
+    url, train = f"journal:///{tmp_path}/search.log", Train()
+    tune(tmp_path / "run", train, search=prunetune.Search(direction="maximize", storage=url, study="mine"))
+    assert prunetune.work(build, train, url) == 0  # it is finished, and the worker has built and compared the network
+    with pytest.raises(InputError, match="model_fn is another|another model_fn|network"):
+        prunetune.work(lambda params: nn.Sequential(*build(params), nn.Identity()), train, url)

@@ -69,12 +69,8 @@ class Task:
         return (1.0, *self.depths) if self.depths else scale.widths
 
     def played_as(self, rule: str) -> str:
-        """The rule whose trainings are this one's, too: rules tell depths apart with Adam only."""
-        if not self.depths:
-            return rule
-        if rule == MEASURED:
-            return rule
-        return "identity" if self.optimizer == "sgd" or rule == "identity" else MUP
+        """The rule whose trainings are this one's, too: all that know depth do the same with it."""
+        return MUP if self.depths and rule not in ("identity", MEASURED) else rule
 
 
 @dataclass(frozen=True)
@@ -163,6 +159,7 @@ SCALES: Final = {
             Task(
                 "8 blocks, adam", partial(Rows, 14, 32, 8), 5, powers(-11, -5), None, "adam", 0.01, depths=(0.5, 0.25)
             ),
+            Task("8 blocks, sgd", partial(Rows, 14, 32, 8), 5, powers(-5, 1), None, depths=(0.5, 0.25)),
             Task("resnet26, sgd", partial(ResNet, 4), 4, powers(-6, 0), None, depths=(0.5, 0.25)),
             Task("vgg3-bn, four times as wide, readout from 0, sgd", wide_from_zero, 0, (), 0.025),
         ),

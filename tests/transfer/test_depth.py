@@ -39,12 +39,14 @@ def test_with_every_block_bypassed_the_rate_is_that_of_one() -> None:
     assert plan.depth == pytest.approx(1 / len(blocks))
 
 
-def test_adam_steps_farther_in_a_shallow_network_and_sgd_does_not(plan: PruningPlan) -> None:
+@pytest.mark.parametrize("rule", ["mup", "norm-aware"])
+def test_a_shallow_network_takes_larger_steps(plan: PruningPlan, rule: str) -> None:
     shallow = PruningPlan({}, {}, plan.bypasses, depth=0.25)
     proxy = fresh_proxy(lambda: models["resnet20"](10, 3), shallow)
-    ask = proxy_groups(shallow, "mup", "redraw")
+    ask = proxy_groups(shallow, rule, "redraw")
     (group,) = ask(proxy, lr=0.1, weight_decay=0.01, optimizer="adam")
     assert group["lr"] == pytest.approx(0.1 * 1.5157, rel=1e-4)  # 4 ** 0.3
     assert group["lr"] * group["weight_decay"] == pytest.approx(0.001)
     (group,) = ask(proxy, lr=0.1, weight_decay=0.01, optimizer="sgd")
-    assert group["lr"] == 0.1
+    assert group["lr"] == pytest.approx(0.1 * 1.7411, rel=1e-4)  # 4 ** 0.4
+    assert group["lr"] * group["weight_decay"] == pytest.approx(0.001)

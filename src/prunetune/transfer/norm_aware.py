@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 from prunetune.transfer.base import Factors, Width
+from prunetune.transfer.depth import depth_factor
 from prunetune.transfer.kinds import OptimizerKind
 from prunetune.transfer.mup import MUP
 
@@ -33,7 +34,7 @@ class NormAware:
     =========================================  ==============  ======
 
     With Adam, whose steps do not depend on the gradient's size, rates are those of ``mup``; the readout's initial
-    weights stay.
+    weights stay. Where residual blocks are gone, the factors of ``mup`` for depth come in, too.
     """
 
     name = "norm-aware"
@@ -41,15 +42,16 @@ class NormAware:
 
     def scale(self, width: Width, optimizer: OptimizerKind) -> Factors:
         """The factors of the table; weight decay keeps its product with the learning rate."""
-        lr = self._lr(width) if optimizer == "sgd" else MUP.scale(width, optimizer).lr
+        lr = self._sgd(width) if optimizer == "sgd" else MUP.scale(width, optimizer).lr
         return Factors(lr, 1.0 / lr)
 
-    def _lr(self, width: Width) -> float:
+    def _sgd(self, width: Width) -> float:
+        by_depth = depth_factor(width, "sgd")
         if width.kind == "vector" or (width.normed and width.kind == "depthwise"):
-            return math.sqrt(width.fan_out)
+            return by_depth * math.sqrt(width.fan_out)
         if width.normed and width.fan_in == 1.0:
-            return 1.0
-        return width.fan_out / width.fan_in
+            return by_depth
+        return by_depth * width.fan_out / width.fan_in
 
 
 NORM_AWARE: Final = NormAware()

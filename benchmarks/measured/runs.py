@@ -41,9 +41,10 @@ def factors(
     for _ in range(ROUNDS):
         seen = _moves(proxy, batch, optimizer, rate, found)
         for name, moved in seen.items():
-            if moved > 0 and asked[name] > 0:
-                by = found.get(name, 1.0) * asked[name] / moved
-                found[name] = min(max(by, 1 / LIMIT), LIMIT)
+            by = found.get(name, 1.0)
+            if moved > 0 and asked[name] > 0:  # a bias of attention's keys has no gradient
+                by *= asked[name] / moved
+            found[name] = min(max(by, 1 / LIMIT), LIMIT)
     return found
 
 

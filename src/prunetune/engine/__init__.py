@@ -13,6 +13,7 @@ from prunetune.engine.depth.blocks import Block, bypass, residual_blocks
 from prunetune.engine.depth.shortcut import Shortcut
 from prunetune.engine.drawing import draw
 from prunetune.engine.plan import AttributeChange, PruningPlan, TensorCut
+from prunetune.engine.recovery import Recovered, recover
 from prunetune.engine.rules import RuleContext, rule
 from prunetune.engine.selection.budget import by_cost
 from prunetune.engine.selection.names import groups_of
@@ -33,6 +34,7 @@ __all__ = [
     "Group",
     "Heads",
     "PruningPlan",
+    "Recovered",
     "RuleContext",
     "Shortcut",
     "StepTimeModel",
@@ -54,6 +56,7 @@ __all__ = [
     "fresh_proxy",
     "groups_of",
     "load_cut",
+    "recover",
     "residual_blocks",
     "rule",
     "step_time",

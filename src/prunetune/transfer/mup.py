@@ -9,6 +9,7 @@ from prunetune.transfer.base import Factors, Width
 from prunetune.transfer.depth import depth_factor
 from prunetune.transfer.kinds import OptimizerKind
 
+
 class Mup:
     """Learning rates and the readout's initial weights follow the width, so that the best learning rate does not.
 

@@ -1,0 +1,203 @@
+"""Weights with which a cut pretrained network computes what the full one did, as well as least squares can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prunetune.engine.outputs import tensors_of
+from prunetune.engine.plan import PruningPlan
+from prunetune.engine.surgery import apply
+from prunetune.engine.tracing.trace import ExampleInputs, call_arguments, to_device
+from prunetune.errors import InputError
+
+RIDGE: Final = 1e-2
+"""How firmly a weight stays where it is, as a share of the mean square of its layer's inputs."""
+FEWEST_ROWS: Final = 4096
+ROWS_PER_INPUT: Final = 8
+"""Positions of the activations that a layer is fitted to: so many for each of its inputs, and at least the fewest."""
+
+Layer: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+Seen: TypeAlias = Callable[[str, Layer, Tensor, Tensor], None]
+"""Of a layer's name, itself, its input and its output."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The weights of a cut network, and how much of the full network's outputs they explain."""
+
+    tensors: Mapping[str, Tensor]
+    """By name, those of parameters that were changed."""
+    sliced: float
+    """The share of the variance of the full network's outputs, on the example inputs, before: 1 is all; it may be
+    negative."""
+    recovered: float
+    """The same share afterwards."""
+
+
+@torch.no_grad()
+def recover(full: nn.Module, plan: PruningPlan, example_inputs: ExampleInputs) -> Recovered:
+    """Weights for what ``plan`` leaves of a trained network, with which its layers' outputs are as in the full network.
+
+    Layer by layer, in the order of the forward pass: the inputs that a layer has now, in the cut network, against the
+    outputs that it had in the full one, of the channels that stay. The weights that come nearest, by ridge regression
+    around the sliced ones, make up for what was cut. ThiNet (Luo et al. 2017, arXiv 1707.06342, eq. 7) and channel
+    pruning by reconstruction (He et al. 2017, arXiv 1707.06168, eq. 1) do so behind each layer that is cut. Weights
+    that no layer of its own calls (projections inside ``nn.MultiheadAttention``) and those of transposed convolutions
+    stay sliced. Both networks run in evaluation mode, once for each layer.
+
+    Parameters
+    ----------
+    full
+        The trained network; it is not changed.
+    plan
+        What is cut and bypassed.
+    example_inputs
+        Real inputs, some hundred or more: what the layers see of them is all that counts.
+
+    Raises
+    ------
+    InputError
+        The outputs are the same for all inputs, as of zeros: nothing can be learnt from them.
+    """
+    original, proxy = apply(PruningPlan({}, {}), full).eval(), apply(plan, full).eval()
+    arguments, keywords = _arguments(original, example_inputs)
+
+    def call(network: nn.Module) -> list[Tensor]:
+        return [each.float() for each in tensors_of(network(*arguments, **keywords)) if each.is_floating_point()]
+
+    asked = call(original)
+    if not asked or not any(bool((each.std(0) > 0).any()) for each in asked if len(each) > 1):
+        raise InputError(
+            "the network's outputs are the same for all example inputs, so that a cut one cannot be recovered; give "
+            "real inputs, some hundred of them, as example_inputs"
+        )
+    before = _explained(asked, call(proxy))
+    order = _order(proxy, call)
+    changed = [name for name in order if _refitted(original, proxy, name, plan, call)]
+    tensors = {
+        f"{name}.{key}": parameter.detach()
+        for name in changed
+        for key, parameter in proxy.get_submodule(name).named_parameters(recurse=False)
+    }
+    return Recovered(tensors, before, _explained(asked, call(proxy)))
+
+
+def _arguments(network: nn.Module, inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    parameter = next(network.parameters(), None)
+    return call_arguments(inputs if parameter is None else to_device(inputs, parameter.device))
+
+
+def _explained(asked: list[Tensor], given: list[Tensor]) -> float:
+    """The share of the variance of what was ``asked`` that is in what is ``given``; the mean of all outputs."""
+    shares = [
+        1 - float((ours - theirs).square().sum() / (theirs - theirs.mean(0)).square().sum().clamp_min(1e-12))
+        for theirs, ours in zip(asked, given, strict=False)
+        if theirs.shape == ours.shape
+    ]
+    return sum(shares) / max(len(shares), 1)
+
+
+def _order(network: nn.Module, call: Callable[[nn.Module], object]) -> list[str]:
+    """The names of the layers in the order in which they are called first."""
+    order: dict[str, None] = {}
+    with _watched(network, lambda name, layer, given, out: order.setdefault(name)):
+        call(network)
+    return list(order)
+
+
+@contextmanager
+def _watched(network: nn.Module, seen: Seen, only: str | None = None) -> Iterator[None]:
+    def hook(name: str) -> Callable[[Any, tuple[Any, ...], Any], None]:
+        def tell(layer: Any, given: tuple[Any, ...], out: Any) -> None:
+            if given and isinstance(given[0], Tensor) and isinstance(out, Tensor):
+                seen(name, layer, given[0], out)
+
+        return tell
+
+    handles = [
+        module.register_forward_hook(hook(name))
+        for name, module in network.named_modules()
+        if isinstance(module, Layer) and only in (None, name)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _refitted(
+    full: nn.Module, proxy: nn.Module, name: str, plan: PruningPlan, call: Callable[[nn.Module], object]
+) -> bool:
+    """Whether a layer of the proxy got new weights: where it sees as many places as in the full network."""
+    layer = proxy.get_submodule(name)
+    assert isinstance(layer, Layer)
+    cut = plan.tensors.get(f"{name}.weight")
+    kept = None if cut is None else cut.keep.get(0)
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+    with _watched(proxy, lambda _, layer, given, out: inputs.append(_rows(layer, given)), only=name):
+        call(proxy)
+    with _watched(full, lambda _, layer, given, out: outputs.append(_channels(layer, out, kept)), only=name):
+        call(full)
+    if [len(each) for each in inputs] != [len(each) for each in outputs]:
+        return False
+    return _fit(layer, torch.cat(inputs), torch.cat(outputs))
+
+
+def _fit(layer: Layer, x: Tensor, y: Tensor) -> bool:
+    """Give ``layer`` the weights that make (rows, outputs) ``y`` of its patches (rows, inputs) ``x``, about."""
+    groups = 1 if isinstance(layer, nn.Linear) else layer.groups
+    sees, makes = x.shape[1] // groups, y.shape[1] // groups
+    most = max(FEWEST_ROWS, ROWS_PER_INPUT * sees)
+    if len(x) > most:
+        chosen = torch.linspace(0, len(x) - 1, most, device=x.device).long()
+        x, y = x[chosen], y[chosen]
+    x, y = x.float(), y.float()
+    weights = layer.weight.flatten(1).float()
+    fitted = []
+    for group in range(groups):
+        rows = slice(group * makes, (group + 1) * makes)
+        own, before = x[:, group * sees : (group + 1) * sees], weights[rows]
+        if layer.bias is not None:
+            own = torch.cat([own, own.new_ones(len(own), 1)], 1)
+            before = torch.cat([before, layer.bias[rows, None].float()], 1)
+        gram, left = (own.T @ own).cpu().double(), (own.T @ (y[:, rows] - own @ before.T)).cpu().double()
+        size = float(gram.diagonal()[:sees].mean())
+        if not size > 0:  # a layer that sees zeros; NaN, too
+            return False
+        gram.diagonal().add_(RIDGE * size)
+        fitted.append(before + torch.linalg.solve(gram, left).T.to(before))
+    found = torch.cat(fitted)
+    if not bool(found.isfinite().all()):
+        return False
+    layer.weight.copy_(found[:, :sees].reshape(layer.weight.shape))
+    if layer.bias is not None:
+        layer.bias.copy_(found[:, sees])
+    return True
+
+
+def _channels(layer: Layer, output: Tensor, kept: tuple[int, ...] | None) -> Tensor:
+    """(rows, channels that stay) of a layer's output."""
+    places = output if isinstance(layer, nn.Linear) else output.movedim(1, -1)
+    rows = places.flatten(0, -2) if places.dim() > 1 else places[None]
+    return rows if kept is None else rows[:, list(kept)]
+
+
+def _rows(layer: Layer, inputs: Tensor) -> Tensor:
+    """(rows, inputs of an output): for a convolution the patches that it sees."""
+    if isinstance(layer, nn.Linear):
+        return inputs.flatten(0, -2) if inputs.dim() > 1 else inputs[None]
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    patches = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
+    for place, (size, stride, apart) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True), 2):
+        patches = patches.unfold(place, apart * (size - 1) + 1, stride)[..., ::apart]
+    spatial = len(layer.kernel_size)
+    return patches.movedim(1, spatial + 1).flatten(0, spatial).flatten(1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prunetune._utils.arguments import names_checked
 from prunetune._utils.caller import given_back
 from prunetune._utils.checks import whole_number
+from prunetune._utils.hashes import digest
 from prunetune._utils.interrupts import interruptible
 from prunetune._utils.malloc import freed_memory_kept
 from prunetune.backends import Distribution
@@ -30,6 +31,7 @@ from prunetune.events import Notice, Observer, Phase, Warned
 from prunetune.ladder.named import PROXY
 from prunetune.ladder.planner import MIDDLE
 from prunetune.ladder.rung import SHARES, Rung, check_one
+from prunetune.pruning.checks import KEPT, LOST
 from prunetune.record import provenance
 from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record
@@ -39,8 +41,8 @@ from prunetune.tuning.asked import sizes
 from prunetune.tuning.configurations import draw_configurations, queue, tried
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.objective import Objective, unread_notes
-from prunetune.tuning.order import digest
 from prunetune.tuning.problem import Problem
+from prunetune.tuning.recovered import kept_recovered
 from prunetune.tuning.resolution import check_resolution
 from prunetune.tuning.settings import Pruning, Search, Settings, at_width
 from prunetune.tuning.transfer_notes import transfer_note
@@ -159,11 +161,12 @@ def check(
     short = _check_epochs(check_epochs, problem.epochs)
     check_resume(resume)
     base, pretrained = problem.full_network()
+    settings = settings.for_network(pretrained=bool(pretrained))
     check_resolution(base, example_inputs, rung.resolution)
     goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         if pretrained:
-            watching(Warned(pretrained))
+            watching(Notice(KEPT) if settings.pruning.weights == "recovered" else Warned(LOST))
         anyway = sentences(continued(folder, problem.fingerprint(base), resume=resume, observer=watching))
         result = _Check(problem, settings, rung, folder, short, wanted, watching, anyway).go()
     watching.sum_up("check", result.run_dir)
@@ -230,9 +233,10 @@ class _Check:
                     model_fn,
                     train,
                     plan,
-                    pruning.weights,
+                    pruning.begins,
                     pruning.transfer,
                     pruning.optimizers,
+                    recovered=kept_recovered(self.folder.path, self.problem, plan, pruning, self.observer),
                     resolution=rung.resolution,
                     data=rung.data,
                     observer=self.observer,

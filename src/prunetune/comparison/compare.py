@@ -15,6 +15,7 @@ import numpy as np
 from prunetune._utils.arguments import names_checked
 from prunetune._utils.caller import given_back
 from prunetune._utils.checks import Direction
+from prunetune._utils.hashes import digest
 from prunetune._utils.interrupts import interruptible
 from prunetune._utils.malloc import freed_memory_kept
 from prunetune.backends import Distribution
@@ -41,7 +42,6 @@ from prunetune.record.provenance import Record
 from prunetune.report.comparison import write_comparison
 from prunetune.tuning.configurations import draw_configurations
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
-from prunetune.tuning.order import digest
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.types import EvaluateFunction, GivenModelFunction, ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
@@ -146,14 +146,14 @@ def compare(
     check_resume(resume)
     comparison.check_cost()
     settings = StudySettings(problem.space, problem.epochs, problem.direction, RANDOM, "none", problem.seed)
-    base, _ = problem.full_network()
+    base, pretrained = problem.full_network()
     fingerprint = problem.fingerprint(base)  # raises InputError for what does not build networks
     points = draw_configurations(problem.space, comparison.configurations, seed)
     if len(points) < FEWEST:
         raise InputError(f"the search space has {len(points)} configurations in all, and a comparison takes {FEWEST}")
     goes_on = f"the comparison in {run_dir} was stopped; the same call goes on where it was"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
-        trainings = Trainings(folder, settings, problem, watching)
+        trainings = Trainings(folder, settings, problem, watching, pretrained=bool(pretrained))
         trainings.notes += sentences(continued(folder, fingerprint, resume=resume, observer=watching))
         result = _Comparing(comparison, trainings, points).go()
         written = _written(result, folder, settings, comparison, provenance.machine(problem.model_fn()))
@@ -181,7 +181,7 @@ class _Comparing:
     def go(self) -> _Result:
         reference = self._reference([[] for _ in self.seeds])
         trained = {BASE: self._judge(BASE)}
-        proxies = self.asked.proxy_ways()
+        proxies = self.asked.proxy_ways(pretrained=self.trainings.pretrained)
         trained |= {way: self._judge(way) for way in proxies}
         costs = self._costs({way: trained[way] for way in proxies}, reference)
         rivals = self.asked.rival_ways(costs, self.trainings.settings.epochs)

@@ -85,15 +85,16 @@ class Comparison(Options):
         named = {name: each.to_record() for name, each in self.proxies.items()}
         return {**asdict(self), "proxies": named}
 
-    def proxy_ways(self) -> list["Way"]:
-        """Every scorer at every size with every transfer rule, then the others."""
+    def proxy_ways(self, *, pretrained: bool = False) -> list["Way"]:
+        """Every scorer at every size with every transfer rule, then the others, of such a network."""
         found = []
         for size, scorer, rule in itertools.product(self.sizes, self.scorers, self.transfers):
             name = f"{scorer}, {_of_size(size)}" + (f", {rule}" if len(self.transfers) > 1 else "")
             budget: dict[str, Any] = {} if size == PAPER else {"flops": size, "floor": FLOOR}
             pruning = Pruning(scorer=scorer, transfer=rule, **budget)
-            found.append(Way(name, "proxy", _of_size(size), pruning=pruning))
-        found += [Way(name, "proxy", name, pruning=pruning) for name, pruning in self.proxies.items()]
+            found.append(Way(name, "proxy", _of_size(size), pruning=pruning.for_network(pretrained=pretrained)))
+        for name, pruning in self.proxies.items():
+            found.append(Way(name, "proxy", name, pruning=pruning.for_network(pretrained=pretrained)))
         return found
 
     def rival_ways(self, costs: Mapping[str, float], epochs: int) -> list["Way"]:

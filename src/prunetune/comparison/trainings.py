@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from prunetune._utils.hashes import digest
 from prunetune._utils.seeds import derive_seed
 from prunetune.backends.study.attributes import COMPARE_SECONDS, TEST
 from prunetune.backends.study.loop import run_trials
@@ -23,8 +24,8 @@ from prunetune.record.folder import RunFolder
 from prunetune.tuning import parts
 from prunetune.tuning.configurations import queue, tried
 from prunetune.tuning.objective import Objective
-from prunetune.tuning.order import digest
 from prunetune.tuning.problem import Problem
+from prunetune.tuning.recovered import kept_recovered
 from prunetune.tuning.types import TrainFunction
 from prunetune.tuning.worker import kept_plan
 
@@ -83,11 +84,14 @@ class StoppingReport:
 class Trainings:
     """All trainings of a comparison of ways for ``problem`` in ``folder``; ``settings`` are those of a full one."""
 
-    def __init__(self, folder: RunFolder, settings: StudySettings, problem: Problem, observer: Observer) -> None:
+    def __init__(
+        self, folder: RunFolder, settings: StudySettings, problem: Problem, observer: Observer, *, pretrained: bool
+    ) -> None:
         self.folder = folder
         self.settings = settings
         self.problem = problem
         self.observer = observer
+        self.pretrained = pretrained
         self.notes: list[str] = []
         self.sign = 1.0 if settings.direction == "maximize" else -1.0
 
@@ -132,8 +136,9 @@ class Trainings:
         stop = None if cheaper is None else cheaper.stop_after
         if way.pruning is not None:
             plan = kept_plan(study, lambda: self._cut(way, seed), mine.model_fn)
-            how = way.pruning.weights, way.pruning.transfer, way.pruning.optimizers
-            training = Objective.on_proxy(mine.model_fn, mine.train, plan, *how)
+            how = way.pruning.begins, way.pruning.transfer, way.pruning.optimizers
+            recovered = kept_recovered(self.folder.path, mine, plan, way.pruning, self.observer)
+            training = Objective.on_proxy(mine.model_fn, mine.train, plan, *how, recovered=recovered)
         else:
             build = mine.model_fn if way.smaller is None else mine.smaller[way.smaller]
             train = mine.train if stop is None else _stopped_after(stop, mine.train)

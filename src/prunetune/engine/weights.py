@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 import torch
@@ -10,12 +10,18 @@ from torch import nn
 
 from prunetune.engine.plan import PruningPlan
 from prunetune.engine.surgery import apply
-from prunetune.errors import unknown_name
+from prunetune.errors import InputError, unknown_name
 
-Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
+Weights: TypeAlias = Literal["redraw", "reset", "sliced", "recovered"]
 
 
-def fresh_proxy(model_fn: Callable[[], nn.Module], plan: PruningPlan, *, weights: Weights = "redraw") -> nn.Module:
+def fresh_proxy(
+    model_fn: Callable[[], nn.Module],
+    plan: PruningPlan,
+    *,
+    weights: Weights = "redraw",
+    recovered: Mapping[str, torch.Tensor] | None = None,
+) -> nn.Module:
     """A new proxy: a model from `model_fn`, under the present random state, cut by `plan`.
 
     Parameters
@@ -27,18 +33,25 @@ def fresh_proxy(model_fn: Callable[[], nn.Module], plan: PruningPlan, *, weights
         (He et al. 2015, eq. 10), without knowing which of them was used. Embeddings have none: a row of them is read at
         a time. `"sliced"`: the same without the factor.
         `"reset"`: the modules' own `reset_parameters`, after the cut; parameters of modules without one are sliced.
+        `"recovered"`, of a pretrained network: sliced, but for those in `recovered`.
+    recovered
+        Parameters by name, see `prunetune.engine.recover`.
 
     Raises
     ------
     InputError
-        If `weights` is none of the three.
+        If `weights` is none of the four, or `"recovered"` without any.
     PlanError
         If `model_fn` builds another architecture than the plan was made for.
     """
     if weights not in WAYS:
         raise unknown_name("way to fresh weights", str(weights), WAYS)
+    if weights == "recovered" and recovered is None:
+        raise InputError("weights='recovered' needs the parameters that prunetune.engine.recover finds")
     proxy = apply(plan, model_fn())
     WAYS[weights](proxy, plan)
+    if weights == "recovered":
+        proxy.load_state_dict(dict(recovered or {}), strict=False)
     return proxy
 
 
@@ -62,4 +75,5 @@ WAYS: dict[str, Callable[[nn.Module, PruningPlan], None]] = {
     "redraw": _redraw,
     "reset": _reset,
     "sliced": lambda proxy, plan: None,
+    "recovered": lambda proxy, plan: None,
 }

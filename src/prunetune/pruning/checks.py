@@ -66,10 +66,11 @@ def check_full_network(model: nn.Module) -> None:
         )
 
 
-def pretrained_warning(model: nn.Module, again: nn.Module) -> str:
-    """Whether two networks of one ``model_fn`` have the same weights, which are then no initialisation; empty if not.
+def pretrained_parameters(model: nn.Module, again: nn.Module) -> frozenset[str]:
+    """Parameters that are the same in two networks of one ``model_fn``, and so no initialisation.
 
-    A new head on a pretrained network is a small part, and differs; what is constant (ones, zeros) says nothing.
+    None unless they are most of what could differ: a new head on a pretrained network is a small part; what is constant
+    (ones, zeros) says nothing.
     """
     others = dict(again.named_parameters())
     drawn = equal = 0
@@ -79,14 +80,21 @@ def pretrained_warning(model: nn.Module, again: nn.Module) -> str:
         drawn += weight.numel()
         equal += weight.numel() * torch.equal(weight, others[name])
     if equal <= drawn / 2:
-        return ""
-    return (
-        "warning: model_fn returns the same weights at each call, as of a pretrained network. A network that is cut is "
-        "no longer pretrained, so a proxy finds what is right for training from scratch, and its learning rate may be "
-        "far too high for fine-tuning. Better for that: search on the full network with fewer epochs or less data, as "
-        "in tune(…, ladder=Ladder(Rung(epochs=0.3, trials=32, keep=1), Rung())), or bypass blocks "
-        "(depth=True) and keep the width. If it is not pretrained but sets a seed, leave the seed to prunetune"
+        return frozenset()
+    return frozenset(
+        name for name, weight in model.named_parameters() if name in others and torch.equal(weight, others[name])
     )
+
+
+PRETRAINED: Final = "model_fn returns the same weights at each call, as of a pretrained network"
+KEPT: Final = (
+    f"{PRETRAINED}: proxies keep them, adapted to what is cut (weights='recovered'). If it is not pretrained but sets "
+    "a seed, leave the seed to prunetune"
+)
+LOST: Final = (
+    f"warning: {PRETRAINED}, and proxies begin with others, so that they find what is right for training from scratch; "
+    "leave weights out, and they begin with those of the full network, adapted to what is cut (weights='recovered')"
+)
 
 
 def check_unmasked(model: nn.Module) -> None:

@@ -2,8 +2,9 @@
 
 What is in it: ``run.json`` (which marks the folder as ours), ``run.lock``, ``alive`` (while a run is at work),
 ``study.log`` (all Optuna studies; ``study.db`` of version 0.1), ``plan.json``, ``plan-*.json`` of the networks of
-a ladder, ``fingerprint.json``, ``result.json``, ``best.json``, ``weights.safetensors``, ``report.html``; ``check.json``
-if the proxy was checked; ``compare.json``, ``compare.html`` and ``compare-cost.json`` if ways were compared.
+a ladder, ``recovered-*.safetensors`` of those of a pretrained one, ``fingerprint.json``, ``result.json``,
+``best.json``, ``weights.safetensors``, ``report.html``; ``check.json`` if the proxy was checked; ``compare.json``,
+``compare.html`` and ``compare-cost.json`` if ways were compared.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from prunetune.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 FORMAT: Final = 1
 MARKER: Final = "run.json"
@@ -195,8 +196,13 @@ def trial_weights(folder: Path, number: int) -> Path:
 
 def write_weights(model: nn.Module, path: Path) -> None:
     """``save_weights`` into a run folder as a whole: after a kill there is the old file or the new one."""
+    write_tensors(model.state_dict(), path)
+
+
+def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """The same of tensors by name."""
     with _clear_errors(path.parent), _replacing(path) as temporary:
-        save_weights(model, temporary)
+        temporary.write_bytes(_packed(state))
 
 
 def whole_path(what: str, path: object) -> Path:
@@ -239,9 +245,12 @@ def save_weights(model: nn.Module, path: Path) -> None:
     Tensors that share memory (tied weights, views) are written once for each name, so the file needs no knowledge of
     what was shared: ``load_weights`` writes equal values to both, whether the other model shares them or not.
     """
+    path.write_bytes(_packed(model.state_dict()))  # not save_file, which leaves files of its own behind when killed
+
+
+def _packed(state: Mapping[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
-    state = model.state_dict()
     check_saveable(state)
     seen: set[int] = set()
     own = {}
@@ -250,7 +259,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
         memory = own[name].untyped_storage().data_ptr()
         own[name] = own[name].clone() if memory in seen else own[name]
         seen.add(memory)
-    path.write_bytes(save(own))  # not save_file, which leaves files of its own behind when it is killed
+    return save(own)
 
 
 def check_saveable(state: Mapping[str, Any]) -> None:
@@ -268,13 +277,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Raises InputError if the file is missing or damaged, or does not fit the model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = OrderedDict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read the weights in {path}: {error}") from None
+    state = OrderedDict(read_tensors(path))
     try:
         # the file has no versions of the modules' formats, which some modules ask for: they are those of the network
         state._metadata = getattr(model.state_dict(), "_metadata", None)  # type: ignore[attr-defined]
@@ -282,6 +285,17 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     except RuntimeError as error:
         reasons = "; ".join(line.strip() for line in str(error).splitlines()[1:])  # the first names the class
         raise InputError(f"the weights in {path} do not fit {type(model).__name__}: {reasons}") from None
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file. Raises InputError if it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read the weights in {path}: {error}") from None
 
 
 def read_json(path: Path) -> Any:

@@ -31,7 +31,7 @@ def plain_groups(model: nn.Module, *, lr: float, weight_decay: float, optimizer:
 
 def proxy_groups(plan: PruningPlan, transfer: str, weights: Weights) -> ProxyGroups:
     """Those of proxies that begin with such weights, by the rule of that name: what was kept is not scaled."""
-    return ProxyGroups(plan, transfers[transfer], fresh=weights != "sliced")
+    return ProxyGroups(plan, transfers[transfer], fresh=weights in ("redraw", "reset"))
 
 
 class ProxyGroups:

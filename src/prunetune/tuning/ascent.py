@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Final
 
+from prunetune._utils.hashes import digest
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import finished_trials, open_study, outcome
 from prunetune.engine import PruningPlan
@@ -23,7 +24,8 @@ from prunetune.record.schema import AskedPart, LadderPart, NetworkFile, RungPart
 from prunetune.tuning import parts
 from prunetune.tuning.asked import stored_plan
 from prunetune.tuning.climbers import CAME_UP, Climber, climbers, enqueue, fates, in_order
-from prunetune.tuning.order import Order, digest
+from prunetune.tuning.order import Order
+from prunetune.tuning.recovered import kept_recovered
 from prunetune.tuning.rung_study import CONFIRM_STUDY, SEARCH_STUDY, nothing_at_work, published, rung_study
 from prunetune.tuning.survey import Survey, planned
 from prunetune.tuning.timetable import RESERVE, Timetable
@@ -197,7 +199,7 @@ class Ascent:
         job = None if place else self.run.folder.read_json(self.run.folder.config)
         shares = {"resolution": rung.resolution, "data": rung.data}
         transfer, optimizers = pruning.transfer, pruning.optimizers
-        return Order(n_trials, pruning.weights, plan, transfer, optimizers, job, **shares, keeps=rung.is_full)
+        return Order(n_trials, pruning.begins, plan, transfer, optimizers, job, **shares, keeps=rung.is_full)
 
     def train_on(
         self,
@@ -212,6 +214,9 @@ class Ascent:
     ) -> None:
         """Train on a rung until it has as many as are ``wanted``, with the workers that there are, unless ``alone``."""
         run, order = self.run, self.order(place, wanted())
+        if order.plan is not None:
+            plan, pruning = PruningPlan.from_json(order.plan), run.settings.pruning
+            kept_recovered(run.folder.path, run.problem, plan, pruning, run.observer)
         objective = order.objective(run.problem.model_fn, run.problem.train, run.observer, folder=run.folder.path)
         if place:
             objective = replace(objective, unasked="")  # the search has told it

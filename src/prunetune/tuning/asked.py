@@ -96,12 +96,14 @@ def resumed(settings: Settings, stored: Mapping[str, Any], folder: Path) -> Sett
     return settings.on(stored_plan(part, folder)[0].ladder)
 
 
-def with_its_rule(settings: Settings, stored: Mapping[str, Any]) -> Settings:
-    """The same settings with the transfer rule of an earlier run, if that was the default when the run was started."""
-    before = (stored.get("pruning") or {}).get("transfer")
-    if before == EARLIER_RULE and settings.pruning.transfer == Pruning().transfer:
-        return replace(settings, pruning=replace(settings.pruning, transfer=EARLIER_RULE))
-    return settings
+def as_begun(settings: Settings, stored: Mapping[str, Any]) -> Settings:
+    """The same settings with what was the default when an earlier run was started: its rule, its proxies' weights."""
+    pruning, before = settings.pruning, stored.get("pruning") or {}
+    if before.get("transfer") == EARLIER_RULE and pruning.transfer == Pruning().transfer:
+        pruning = replace(pruning, transfer=EARLIER_RULE)
+    if before.get("weights") == EARLIER_WEIGHTS and pruning.weights == "recovered":
+        pruning = replace(pruning, weights=EARLIER_WEIGHTS)
+    return replace(settings, pruning=pruning)
 
 
 def stored_plan(part: Mapping[str, Any], folder: Path) -> tuple[Plan, Costs]:
@@ -120,7 +122,8 @@ def stored_plan(part: Mapping[str, Any], folder: Path) -> tuple[Plan, Costs]:
 
 
 EARLIER_RULE: Final = "mup"
-"""The default transfer rule before version 0.2."""
+EARLIER_WEIGHTS: Final = "redraw"
+"""The defaults before version 0.2."""
 RAISED: Final = ("n_trials", "confirm", "trainings", "seconds")
 _SAID: Final = {
     "ladder": "the ladder",

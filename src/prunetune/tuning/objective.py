@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,6 +26,7 @@ from prunetune.tuning.types import ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
     import optuna
+    from torch import Tensor
 
     from prunetune.backends.study.trial import GroupsFunction, Report
     from prunetune.engine import PruningPlan
@@ -49,6 +50,8 @@ class Objective:
     keep: Callable[[nn.Module, Report], None] | None = None
     plan: PruningPlan | None = None
     weights: Weights = "redraw"
+    recovered: Mapping[str, Tensor] | None = None
+    """Of proxies of a pretrained network, see ``tuning.recovered``."""
     corrected: Corrected = "asked"
     """Whether optimizers are corrected that nobody asked ``groups`` for."""
     observer: Observer = silent
@@ -68,6 +71,7 @@ class Objective:
         transfer: str,
         corrected: Corrected = "asked",
         *,
+        recovered: Mapping[str, Tensor] | None = None,
         resolution: float = 1.0,
         data: float = 1.0,
         observer: Observer = silent,
@@ -81,6 +85,7 @@ class Objective:
             data,
             plan=plan,
             weights=weights,
+            recovered=recovered,
             corrected=corrected,
             observer=observer,
             unasked=never_asked(transfer),
@@ -108,7 +113,10 @@ class Objective:
         report.ask(resolution=self.resolution, data=self.data)
         given = ReadDict(copy.deepcopy(params))  # whoever takes something out of it has his own
         build = built_for(self.build, given)
-        model = build() if self.plan is None else fresh_proxy(build, self.plan, weights=self.weights)
+        if self.plan is None:
+            model = build()
+        else:
+            model = fresh_proxy(build, self.plan, weights=self.weights, recovered=self.recovered)
         if self.corrected != "asked":
             assert isinstance(self.groups, ProxyGroups)
             correct(model, self.groups, self.corrected, report.mark_corrected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import socket
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
 
+from prunetune._utils.hashes import digest
 from prunetune.backends.study.attributes import AT_WORK, JOB, ORDER, OWNER, PLAN, RUNG_ORDER
 from prunetune.backends.study.chunked_attributes import read_text, write_text
 from prunetune.engine import PruningPlan
@@ -19,6 +19,7 @@ from prunetune.events import Observer, silent
 from prunetune.record.folder import read_json, trial_weights, write_weights
 from prunetune.transfer.kinds import Corrected
 from prunetune.tuning.objective import Objective
+from prunetune.tuning.recovered import read_recovered
 from prunetune.tuning.settings import Weights
 from prunetune.tuning.types import ModelFunction, TrainFunction
 
@@ -64,13 +65,15 @@ class Order:
         if self.plan is None:
             keeping = keep if self.keeps and folder is not None else None
             return Objective(model_fn, train, resolution=self.resolution, data=self.data, keep=keeping)
+        plan = PruningPlan.from_json(self.plan)
         return Objective.on_proxy(
             model_fn,
             train,
-            PruningPlan.from_json(self.plan),
+            plan,
             self.weights,
             self.transfer,
             self.optimizers,
+            recovered=read_recovered(folder, plan) if self.weights == "recovered" else None,
             resolution=self.resolution,
             data=self.data,
             observer=observer,
@@ -154,8 +157,3 @@ def at_work(study: optuna.Study) -> AtWork:
     """What the run of this first study is at; version 0.1 had no other study for workers."""
     said = study.user_attrs.get(AT_WORK)
     return AtWork(study.study_name) if said is None else AtWork(**said)
-
-
-def digest(text: str) -> str:
-    """The SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -13,7 +13,7 @@ from prunetune._utils.checks import Direction, known_direction
 from prunetune._utils.options import checked
 from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.errors import InputError
-from prunetune.pruning.checks import check_full_network, check_model_fn, check_train, pretrained_warning
+from prunetune.pruning.checks import check_full_network, check_model_fn, check_train, pretrained_parameters
 from prunetune.record.folder import check_saveable
 from prunetune.tuning.architecture import Architecture, check_variants, network_of
 from prunetune.tuning.fingerprint import EVALUATE, Fingerprint
@@ -87,8 +87,8 @@ class Problem:
             steps=checked("steps_per_epoch", steps, Count | None),
         )
 
-    def full_network(self) -> tuple[nn.Module, str]:
-        """A full network to look at, seeded, and a warning where it comes pretrained. Raises InputError."""
+    def full_network(self) -> tuple[nn.Module, frozenset[str]]:
+        """A full network to look at, seeded, and its pretrained parameters. Raises InputError."""
         found = build_base(self.model_fn, self.seed)
         check_variants(self.model_fn, self.seed)
         return found
@@ -113,8 +113,8 @@ class Problem:
         return Fingerprint.of(networks, functions, self.example_inputs)
 
 
-def build_base(model_fn: ModelFunction, seed: int) -> tuple[nn.Module, str]:
-    """A full network from ``model_fn``, seeded, and a warning where it comes pretrained.
+def build_base(model_fn: ModelFunction, seed: int) -> tuple[nn.Module, frozenset[str]]:
+    """A full network from ``model_fn``, seeded, and its pretrained parameters: none where it is drawn at each call.
 
     Raises InputError unless that builds a new module at each call.
     """
@@ -128,7 +128,7 @@ def build_base(model_fn: ModelFunction, seed: int) -> tuple[nn.Module, str]:
         raise InputError("model_fn returns the same network each time; build a new one, for every trial starts afresh")
     check_full_network(model)
     check_saveable(model.state_dict())
-    return model, pretrained_warning(model, again)
+    return model, pretrained_parameters(model, again)
 
 
 def check_full_builder(model_fn: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,12 +12,13 @@ from torch import nn
 
 from prunetune.engine import ExampleInputs, PruningPlan, fresh_proxy
 from prunetune.errors import warn_caller
-from prunetune.pruning.checks import check_full_network, check_model_fn, check_unmasked
+from prunetune.pruning.checks import check_full_network, check_model_fn, check_unmasked, pretrained_parameters
 from prunetune.pruning.cut import prune
 from prunetune.pruning.result import PruneResult
 from prunetune.transfer.groups import ProxyGroups, proxy_groups
 from prunetune.transfer.norms import norms_for
 from prunetune.transfer.optimizers import correct, notice
+from prunetune.tuning.recovered import recovered
 from prunetune.tuning.settings import Pruning
 from prunetune.tuning.types import ModelFunction
 
@@ -45,6 +46,8 @@ class ProxyFactory:
     result: PruneResult
     """What was cut, and what that saves."""
     pruning: Pruning
+    example_inputs: ExampleInputs
+    seed: int = 0
 
     @property
     def plan(self) -> PruningPlan:
@@ -53,7 +56,7 @@ class ProxyFactory:
 
     def __call__(self) -> nn.Module:
         """A new proxy, with weights drawn under the present random state."""
-        proxy = fresh_proxy(self.model_fn, self.plan, weights=self.pruning.weights)
+        proxy = fresh_proxy(self.model_fn, self.plan, weights=self.pruning.begins, recovered=self._recovered)
         if self.pruning.optimizers != "asked":
             correct(proxy, self.groups, self.pruning.optimizers)
         elif self.pruning.transfer != "identity":
@@ -72,7 +75,13 @@ class ProxyFactory:
     @cached_property
     def groups(self) -> ProxyGroups:
         """The groups of these proxies by ``pruning.transfer``."""
-        return proxy_groups(self.plan, self.pruning.transfer, self.pruning.weights)
+        return proxy_groups(self.plan, self.pruning.transfer, self.pruning.begins)
+
+    @cached_property
+    def _recovered(self) -> Mapping[str, torch.Tensor] | None:
+        if self.pruning.weights != "recovered":
+            return None
+        return recovered(self.model_fn, self.plan, self.example_inputs, self.seed).tensors
 
 
 def _warn() -> None:
@@ -111,9 +120,10 @@ def proxy_of(
         base = model_fn()
         if isinstance(base, nn.Module):
             check_full_network(base)
+            pruning = pruning.for_network(pretrained=bool(pretrained_parameters(base, model_fn())))
             if pruning.weights != "sliced":
                 check_unmasked(base)
         scoring = ScoringData(data, loss).arguments()
         result = prune(base, example_inputs, **pruning.arguments(), **scoring, seed=seed)
         result = result.with_norms(norms_for(pruning.transfer, base, example_inputs))
-    return ProxyFactory(model_fn, result, pruning)
+    return ProxyFactory(model_fn, result, pruning, example_inputs, seed)

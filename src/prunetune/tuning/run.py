@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from prunetune import report
+from prunetune._utils.hashes import digest
 from prunetune.backends.study.attributes import FIRST
 from prunetune.backends.study.notes import direction_warning, study_notes
 from prunetune.backends.study.study import top_trials
@@ -28,13 +29,12 @@ from prunetune.record.stored import read_record
 from prunetune.tuning import parts
 from prunetune.tuning.architecture import built_for
 from prunetune.tuning.ascent import Ascent, begun_ascent, quicker_ascent, read_plan, resumed_ascent
-from prunetune.tuning.asked import resumed, with_its_rule
+from prunetune.tuning.asked import as_begun, resumed
 from prunetune.tuning.energy import Meter
 from prunetune.tuning.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
 from prunetune.tuning.journal import Journal
 from prunetune.tuning.last_rung import crown, drop_losers, train_in_full
 from prunetune.tuning.objective import unread_notes
-from prunetune.tuning.order import digest
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.result import TuneResult
 from prunetune.tuning.rung_study import SEARCH_STUDY, rung_study
@@ -87,10 +87,11 @@ class TuningRun:
         """Do what is left of the run."""
         stored = read_record(self.folder.result)
         if stored is not None:
-            asked = with_its_rule(self.settings, stored)
-            if asked != self.settings:
-                rule = asked.pruning.transfer
-                self.observer(Notice(f"the run goes on with transfer {rule!r}, the default when it was started"))
+            asked = as_begun(self.settings, stored)
+            for name in ("transfer", "weights"):
+                before = getattr(asked.pruning, name)
+                if before != getattr(self.settings.pruning, name):
+                    self.observer(Notice(f"the run goes on with {name} {before!r}, the default when it was started"))
             self.settings = resumed(asked, stored, self.folder.path)
             self.settings.check_same(stored, self.folder.path)
             self.journal.go_on_with(stored)

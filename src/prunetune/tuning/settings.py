@@ -22,7 +22,7 @@ from prunetune.transfer.kinds import Corrected
 if TYPE_CHECKING:
     from prunetune.backends.study.study import StudySettings
 
-Weights: TypeAlias = Literal["redraw", "reset", "sliced"]
+Weights: TypeAlias = Literal["redraw", "reset", "sliced", "recovered"]
 SEED_LIMIT: Final = 2**63
 NO_BUDGET: Final = SearchBudget()
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(SEED_LIMIT)]
@@ -33,8 +33,9 @@ Count: TypeAlias = Annotated[int, Ge(1)]
 class Pruning(Budget):
     """How the proxy is cut: the arguments of ``prunetune.prune``, ``scorer`` by name.
 
-    ``weights`` says what every trial begins with, see ``prunetune.engine.fresh_proxy``; ``transfer`` what the proxy
-    makes of hyperparameters that are right for the full network, see ``Report.param_groups``. ``optimizers`` is "asked"
+    ``weights`` says what every trial begins with, see ``prunetune.engine.fresh_proxy``. Without, that is "redraw", or
+    "recovered" where ``model_fn`` returns a pretrained network. ``transfer`` says what the proxy makes of
+    hyperparameters that are right for the full network, see ``Report.param_groups``. ``optimizers`` is "asked"
     where the train function gives its optimizer ``report.param_groups(model, lr=…)``. With "sgd" or "adam" (for AdamW
     and all others whose steps do not grow with the gradient) it need not: every torch optimizer that is built for a
     proxy's parameters is corrected as one of that kind.
@@ -42,13 +43,23 @@ class Pruning(Budget):
 
     scorer: Annotated[str, check_scorer] = "synflow"
     ratio: Share | None = None
-    weights: Weights = "redraw"
+    weights: Weights | None = None
     transfer: Annotated[str, transfers.check] = "norm-aware"
     optimizers: Corrected = "asked"
 
+    @property
+    def begins(self) -> Weights:
+        """The ``weights``, or what they are without a word on a network that does not come pretrained."""
+        return self.weights or "redraw"
+
+    def for_network(self, *, pretrained: bool) -> Self:
+        """The same with ``weights`` that suit the network, where none were asked for."""
+        return replace(self, weights="recovered") if self.weights is None and pretrained else self
+
     def to_record(self) -> dict[str, Any]:
         """What was asked for, defaults filled in."""
-        record = {**asdict(self), "protect": list(self.protect), "percentile": self.asked_percentile}
+        asked = {**asdict(self), "weights": self.begins}
+        record = {**asked, "protect": list(self.protect), "percentile": self.asked_percentile}
         if self.ratio is not None:
             record["floor"] = None  # it has no part in it
         if self.optimizers == "asked":  # as records were before there was a choice, and studies are named by them
@@ -137,6 +148,10 @@ class Settings(Options):
     budget: SearchBudget = NO_BUDGET
     climbed: Ladder | None = None
     """What was planned: the search is its first rung."""
+
+    def for_network(self, *, pretrained: bool) -> Self:
+        """Those of a run on a network that comes so."""
+        return replace(self, pruning=self.pruning.for_network(pretrained=pretrained))
 
     def on(self, ladder: Ladder) -> Self:
         """Those of a run that climbs ``ladder``."""

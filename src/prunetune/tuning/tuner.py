@@ -14,9 +14,9 @@ from prunetune._utils.malloc import freed_memory_kept
 from prunetune.backends import Distribution, check_optimizer
 from prunetune.backends.given import optimizer_name
 from prunetune.backends.space import check_points
-from prunetune.events import Observer, Warned
+from prunetune.events import Notice, Observer, Warned
 from prunetune.ladder.rung import Ladder
-from prunetune.pruning.checks import check_unmasked
+from prunetune.pruning.checks import KEPT, LOST, check_unmasked
 from prunetune.record.folder import RunFolder
 from prunetune.tuning.asked import may_cut, settings_of
 from prunetune.tuning.energy import Meter
@@ -152,11 +152,15 @@ def tune(
     check_resume(resume)
     points = check_points("first", first, problem.space)
     base, pretrained = problem.full_network()
-    remarks = (pretrained,) if pretrained and may_cut(settings) else ()
-    if pruning.weights != "sliced":
+    settings = settings.for_network(pretrained=bool(pretrained))
+    lost = bool(pretrained) and may_cut(settings) and settings.pruning.weights in ("redraw", "reset")
+    remarks = (LOST,) if lost else ()
+    if settings.pruning.weights != "sliced":
         check_unmasked(base)
     goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
+        if pretrained and settings.pruning.weights == "recovered" and may_cut(settings):
+            watching(Notice(KEPT))
         for remark in remarks:
             watching(Warned(remark))
         result = TuningRun(problem, settings, folder, watching, meter, points, remarks).go(base, resume)

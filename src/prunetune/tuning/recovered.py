@@ -1,0 +1,83 @@
+"""Proxies of a pretrained network: weights that make up for what was cut, found once and kept in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from prunetune._utils.caller import seed_all
+from prunetune._utils.hashes import digest
+from prunetune.engine import PruningPlan, Recovered, recover
+from prunetune.errors import InputError
+from prunetune.events import Notice
+from prunetune.pruning.checks import pretrained_parameters
+from prunetune.record.folder import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from prunetune.engine import ExampleInputs
+    from prunetune.events import Observer
+    from prunetune.tuning.problem import Problem
+    from prunetune.tuning.settings import Pruning
+    from prunetune.tuning.types import ModelFunction
+
+
+def kept_recovered(
+    folder: Path, problem: Problem, plan: PruningPlan, pruning: Pruning, observer: Observer
+) -> Mapping[str, torch.Tensor] | None:
+    """The weights of what ``plan`` leaves, found now unless the run folder has them; None where none are asked for.
+
+    Raises InputError as ``recovered`` does.
+    """
+    if pruning.weights != "recovered":
+        return None
+    path = recovered_file(folder, plan)
+    if not path.exists():
+        found = recovered(problem.model_fn, plan, problem.example_inputs, problem.seed)
+        write_tensors(found.tensors, path)
+        observer(Notice(_told(found)))
+    return read_recovered(folder, plan)
+
+
+def recovered(model_fn: ModelFunction, plan: PruningPlan, example_inputs: ExampleInputs, seed: int) -> Recovered:
+    """The weights, of parameters that are the same at each call of ``model_fn``: a new head is drawn for each training.
+
+    Raises InputError where the network is not pretrained, or the example inputs say nothing.
+    """
+    with torch.random.fork_rng():
+        seed_all(seed)
+        model, again = model_fn(), model_fn()
+        names = pretrained_parameters(model, again)
+        if not names:
+            raise InputError(
+                "weights='recovered' is for a network that comes pretrained, but model_fn returns other weights at "
+                "each call; leave weights out"
+            )
+        found = recover(model, plan, example_inputs)
+    return replace(found, tensors={name: each for name, each in found.tensors.items() if name in names})
+
+
+def recovered_file(folder: Path, plan: PruningPlan) -> Path:
+    """Where a run folder keeps the recovered weights of what ``plan`` leaves of a pretrained network."""
+    return folder / f"recovered-{digest(plan.to_json())[:16]}.safetensors"
+
+
+def read_recovered(folder: Path | None, plan: PruningPlan) -> Mapping[str, torch.Tensor]:
+    """These weights. Raises InputError where ``folder`` is not reached, or they are damaged."""
+    if folder is None:
+        raise InputError(
+            "the proxies of this run begin with recovered weights, which are in the run's folder, and this process "
+            "does not reach that: put it on a file system that all workers see, or say Pruning(weights='sliced') there"
+        )
+    return read_tensors(recovered_file(folder, plan))
+
+
+def _told(found: Recovered) -> str:
+    return (
+        "proxies begin with the pretrained weights that are left, adapted to what is cut: they explain "
+        f"{max(found.recovered, 0.0):.0%} of the variance of the full network's outputs ({max(found.sliced, 0.0):.0%} "
+        "before)"
+    )

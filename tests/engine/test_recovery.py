@@ -106,6 +106,28 @@ def test_patches_times_weights_are_the_layers_outputs(layer: nn.Module, shape: t
     torch.testing.assert_close(made, asked.flatten(0, -2), rtol=1e-4, atol=1e-5)
 
 
+class Tied(nn.Module):
+    """A readout that is the embedding, behind a layer whose weight is computed from others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(12, 8)
+        self.middle = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+        self.last = nn.Linear(8, 8)
+        self.readout = nn.Linear(8, 12, bias=False)
+        self.readout.weight = self.embed.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.readout(self.last(self.middle(self.embed(tokens)).relu()))
+        return out
+
+
+def test_weights_that_have_another_use_stay() -> None:
+    model, tokens = Tied(), torch.randint(12, (64, 5))
+    plan = prune(model, tokens, scorer="magnitude", ratio=0.5).plan
+    assert set(recover(model, plan, tokens).tensors) == {"last.weight", "last.bias"}
+
+
 def test_inputs_that_say_nothing_are_refused() -> None:
     with pytest.raises(InputError, match="the same for all example inputs"):
         recover(models["resnet8"](10, 3), PruningPlan({}, {}), torch.zeros(8, 3, 8, 8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,8 +50,9 @@ def recover(full: nn.Module, plan: PruningPlan, example_inputs: ExampleInputs) -
     outputs that it had in the full one, of the channels that stay. The weights that come nearest, by ridge regression
     around the sliced ones, make up for what was cut. ThiNet (Luo et al. 2017, arXiv 1707.06342, eq. 7) and channel
     pruning by reconstruction (He et al. 2017, arXiv 1707.06168, eq. 1) do so behind each layer that is cut. Weights
-    that no layer of its own calls (projections inside ``nn.MultiheadAttention``) and those of transposed convolutions
-    stay sliced. Both networks run in evaluation mode, once for each layer.
+    that no layer of its own calls (projections inside ``nn.MultiheadAttention``), that are computed from others or used
+    in two places (a readout tied to an embedding), and those of transposed convolutions stay sliced. Both networks run
+    in evaluation mode, once for each layer.
 
     Parameters
     ----------
@@ -79,7 +81,8 @@ def recover(full: nn.Module, plan: PruningPlan, example_inputs: ExampleInputs) -
             "real inputs, some hundred of them, as example_inputs"
         )
     before = _explained(asked, call(proxy))
-    order = _order(proxy, call)
+    alone = _own_weights(proxy)
+    order = [name for name in _order(proxy, call) if name in alone]
     changed = [name for name in order if _refitted(original, proxy, name, plan, call)]
     tensors = {
         f"{name}.{key}": parameter.detach()
@@ -102,6 +105,16 @@ def _explained(asked: list[Tensor], given: list[Tensor]) -> float:
         if theirs.shape == ours.shape
     ]
     return sum(shares) / max(len(shares), 1)
+
+
+def _own_weights(network: nn.Module) -> set[str]:
+    """The names of the layers whose weight is a parameter, and of no other module."""
+    users = Counter(id(each) for module in network.modules() for each in module.parameters(recurse=False))
+    return {
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, Layer) and users[id(module._parameters.get("weight"))] == 1
+    }
 
 
 def _order(network: nn.Module, call: Callable[[nn.Module], object]) -> list[str]:

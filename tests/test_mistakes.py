@@ -163,7 +163,7 @@ def test_a_function_that_wants_arguments(tmp_path: Path) -> None:
     def my_net(classes: int) -> nn.Module:
         return nn.Linear(6, classes)
 
-    message = r"called without arguments, and my_net wants some \(missing a required argument: 'classes'\): write"
+    message = r"called without arguments, but my_net needs some \(missing a required argument: 'classes'\): write"
     with pytest.raises(InputError, match=message):
         by_tune(tmp_path, my_net)
     with pytest.raises(InputError, match=message):
@@ -262,7 +262,7 @@ def test_a_hyperparameter_that_is_not_searched(tmp_path: Path) -> None:
     def other(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         return params["learning_rate"]
 
-    with pytest.raises(SearchError, match=r"KeyError: 'learning_rate'; params has what is in the search space: lr"):
+    with pytest.raises(SearchError, match=r"KeyError: 'learning_rate'; params holds what is in the search space: lr"):
         by_tune(tmp_path, train=other)
 
 

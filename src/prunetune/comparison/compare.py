@@ -98,7 +98,7 @@ def compare(
 
     Parameters
     ----------
-    model_fn, train, space, example_inputs, epochs, data, loss
+    model_fn, train, space, example_inputs, epochs, run_dir, resume, seed, data, loss, observer
         As for ``prunetune.tune``. For the rival "less-data" the train function must heed ``report.data``.
     comparison
         What is compared.

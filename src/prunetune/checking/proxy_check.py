@@ -165,7 +165,7 @@ def check(
     base, pretrained = problem.full_network()
     settings = settings.for_network(pretrained=bool(pretrained))
     check_resolution(base, example_inputs, rung.resolution)
-    goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
+    goes_on = f"the check in {run_dir} was stopped; the same call continues it"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         if pretrained:
             watching(Notice(KEPT) if settings.pruning.weights == "recovered" else Warned(LOST))

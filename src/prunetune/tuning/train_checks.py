@@ -100,8 +100,9 @@ def counted_steps() -> Iterator[Steps]:
 
 def few_steps_note(steps: int, epochs: int) -> str:
     """What a person should know of a rung on which a training has so few optimizer steps."""
+    count = f"{steps} optimizer {'step' if steps == 1 else 'steps'}"
     return (
-        f"warning: a training on this rung has {steps} optimizer steps, which may be too few to rank hyperparameters; "
+        f"warning: a training on this rung has {count}, which may be too few to rank hyperparameters; "
         f"give tune steps_per_epoch={max(1, round(steps / epochs))}, and the default ladder leaves such rungs out"
     )
 

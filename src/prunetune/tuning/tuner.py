@@ -165,7 +165,7 @@ def tune(
     remarks = (LOST,) if lost else ()
     if settings.pruning.weights != "sliced":
         check_unmasked(base)
-    goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"
+    goes_on = f"the run in {run_dir} was stopped; the same call continues it"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         if pretrained and settings.pruning.weights == "recovered" and may_cut(settings):
             watching(Notice(KEPT))

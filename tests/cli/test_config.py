@@ -248,7 +248,7 @@ def test_a_mistake_is_one_sentence_that_names_the_key(extra: str, sentence: str)
     ("extra", "key", "instead"),
     [
         ("fidelity.epochs = 0.5", "fidelity", r"write the shares into a rung, \[\[ladder\.rung\]\]"),
-        ("search.race = false", "search.race", "one configuration is trained in full, so there is nobody to race"),
+        ("search.race = false", "search.race", "one configuration is trained in full, so there is no race"),
         ("search.refine = 3", "search.refine", "let more go up the ladder: a larger ladder.budget"),
         ("search.rungs = 'reannealed'", "search.rungs", "every rung of a ladder finishes its schedule"),
     ],

@@ -135,7 +135,9 @@ class Ladder:
                 f"the last rung of a ladder must be a full training of the full network, but {last}: end with Rung()"
             )
         if not self.rungs[0].trials:
-            raise InputError("rung 1 of the ladder has no trials, so nobody would be on it: give it trials=64, say")
+            raise InputError(
+                "rung 1 of the ladder has no trials, so nothing would be trained on it: give it trials=64, say"
+            )
         *before, last_rung = self.rungs
         if last_rung.keep is not None or last_rung.controls:
             raise InputError("nobody goes on from the last rung of a ladder: leave out its keep and its controls")
@@ -150,7 +152,7 @@ class Ladder:
                 controls = f" and {rung.controls} controls" if rung.controls else ""
                 raise InputError(
                     f"rung {place} of the ladder has keep={rung.keep}{controls}, but only {there} are on it: "
-                    "let fewer go on, or more come"
+                    "lower its keep, or train more on it"
                 )
 
     def to_record(self) -> list[dict[str, Any]]:

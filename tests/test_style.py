@@ -18,7 +18,7 @@ FILLERS = re.compile(r"\b(simply|obviously|of course|just (?!now\b|below\b|been\
 """Words that tell a reader who is stuck that he should not be; "just" of time and place is none of them."""
 RIDDLES = (
     "every trial starts from fresh weights",
-    "and its like",
+    "adam and its like",
     "is a proxy better than fewer epochs",
     "without a rule touches is left whole",
     "of use without the search",
@@ -28,7 +28,7 @@ RIDDLES = (
     "where much hangs on",
     "no proxy can beat",
     "come out of the storage",
-    "comes out of the storage",
+    "everything but the data comes out of the storage",
     "one trial in",
     "best was missed with",
     "beside others",

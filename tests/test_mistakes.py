@@ -91,7 +91,10 @@ def data_parallel() -> nn.Module:
 @pytest.mark.parametrize(
     ("model_fn", "message"),
     [
-        (data_parallel, r"wrapped in DataParallel; give the one inside, model.module, and wrap in the train function"),
+        (
+            data_parallel,
+            r"wrapped in DataParallel; give the network inside, model.module, and wrap the model in the train function",
+        ),
         (lazy, r"the network's '2' is a LazyLinear that has not seen an input, .*; run the network on one batch"),
         (lambda: torch.jit.trace(net(), INPUTS), r"is TorchScript \(TopLevelTracedModule\).*give the nn.Module it"),
     ],
@@ -128,7 +131,7 @@ def test_lazy_networks_that_have_seen_a_batch_are_like_any_other() -> None:
     [
         (
             lambda: torch.compile(net(), backend="eager"),
-            r"compiled network \(torch.compile\).*compile in the train",
+            r"compiled network \(torch.compile\).*compile the model in the train",
         ),
         (lambda: net().to("meta"), r"a Sequential on the meta device, which has shapes and no values; build it on"),
         (masked, r"pruned already, by torch.nn.utils.prune \(2.weight_mask\).*prune.remove\(model.2, 'weight'\)"),

@@ -139,7 +139,7 @@ def test_the_expected_epochs_are_among_it(tmp_path: Path) -> None:
     """ASHA with 3 trials of 9 epochs: to the rung at 1 come 3, to that at 3 1 + 1/2 + 1/3, to the end 1 + .8333 / 2."""
     (note,) = _notes(tmp_path, 3, trial_pruner="asha")
     epochs = (3 * 1 + (11 / 6) * 2 + (1 + (5 / 6) / 2) * 6) / 3
-    assert note.endswith(f"expected {epochs:.3g} of 9 epochs a trial")
+    assert note.endswith(f"about {epochs:.3g} of 9 epochs a trial")
 
 
 @pytest.mark.parametrize("optimizer", ["optuna:gp", "skopt:gp"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -164,6 +165,7 @@ READERS_OWN: dict[str, Callable[[Path, pytest.MonkeyPatch], dict[str, object]]] 
     "check-the-proxy": _a_network_and_its_training,
     "cost": _a_ladder,
     "go-on": _a_run_that_goes_on,
+    "index": _a_network,
     "own-network": _a_network,
     "read-the-report": _a_run,
     "several-machines": _a_search,
@@ -171,6 +173,7 @@ READERS_OWN: dict[str, Callable[[Path, pytest.MonkeyPatch], dict[str, object]]] 
 
 
 SHORTER = {
+    "index": {'"epochs": 20': '"epochs": 2'},
     "own-network": {"epochs=20": "epochs=2"},
     "check-the-proxy": {'"epochs": 20': '"epochs": 2', "0.2))": "0.2), configurations=6)"},
 }
@@ -239,8 +242,43 @@ def test_the_tutorial_works_as_it_is_typed(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "runs")
 
 
+def _slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub and MyST make it."""
+    words = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*]", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+
+
+def _anchors(page: Path) -> set[str]:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return {_slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((DOCS / "decisions").glob("*.md"))]:
+    """To files, and to headings in them."""
+    for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]:
         prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-        for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", prose):
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+        for target, anchor in re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)", prose):
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page.relative_to(ROOT)} links to {target}"
+            assert not anchor or anchor in _anchors(there), f"{page.relative_to(ROOT)} links to {target}#{anchor}"
+
+
+API = "".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "api").glob("*.md")))
+MADE_BY_USERS = ("Categorical", "Comparison", "Float", "Int", "Ladder", "Pruning", "Rung", "Search", "SearchSpace")
+CALLED = [name for name in prunetune.__all__ if name in MADE_BY_USERS or inspect.isfunction(getattr(prunetune, name))]
+
+
+@pytest.mark.parametrize("name", prunetune.__all__)
+def test_every_public_name_has_an_entry(name: str) -> None:
+    assert re.search(rf"^\.\. auto(function|class):: prunetune\.{name}$", API, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [name for name in CALLED if name != "silent"])
+def test_every_parameter_is_described(name: str) -> None:
+    """By a line of its own under "Parameters" or "Attributes", alone or with others."""
+    called = getattr(prunetune, name)
+    section = re.search(
+        r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^\w+\n---|\Z)", inspect.getdoc(called) or "", re.S | re.M
+    )
+    described = set(re.findall(r"\w+", " ".join(re.findall(r"^\w.*$", section[1] if section else "", re.MULTILINE))))
+    assert set(inspect.signature(called).parameters) <= described

@@ -91,7 +91,10 @@ def data_parallel() -> nn.Module:
 @pytest.mark.parametrize(
     ("model_fn", "message"),
     [
-        (data_parallel, r"wrapped in DataParallel; give the one inside, model.module, and wrap in the train function"),
+        (
+            data_parallel,
+            r"wrapped in DataParallel; give the network inside, model.module, and wrap the model in the train function",
+        ),
         (lazy, r"the network's '2' is a LazyLinear that has not seen an input, .*; run the network on one batch"),
         (lambda: torch.jit.trace(net(), INPUTS), r"is TorchScript \(TopLevelTracedModule\).*give the nn.Module it"),
     ],
@@ -128,7 +131,7 @@ def test_lazy_networks_that_have_seen_a_batch_are_like_any_other() -> None:
     [
         (
             lambda: torch.compile(net(), backend="eager"),
-            r"compiled network \(torch.compile\).*compile in the train",
+            r"compiled network \(torch.compile\).*compile the model in the train",
         ),
         (lambda: net().to("meta"), r"a Sequential on the meta device, which has shapes and no values; build it on"),
         (masked, r"pruned already, by torch.nn.utils.prune \(2.weight_mask\).*prune.remove\(model.2, 'weight'\)"),
@@ -163,7 +166,7 @@ def test_a_function_that_wants_arguments(tmp_path: Path) -> None:
     def my_net(classes: int) -> nn.Module:
         return nn.Linear(6, classes)
 
-    message = r"called without arguments, and my_net wants some \(missing a required argument: 'classes'\): write"
+    message = r"called without arguments, but my_net needs some \(missing a required argument: 'classes'\): write"
     with pytest.raises(InputError, match=message):
         by_tune(tmp_path, my_net)
     with pytest.raises(InputError, match=message):
@@ -262,7 +265,7 @@ def test_a_hyperparameter_that_is_not_searched(tmp_path: Path) -> None:
     def other(model: nn.Module, params: dict[str, Any], report: Report) -> float:
         return params["learning_rate"]
 
-    with pytest.raises(SearchError, match=r"KeyError: 'learning_rate'; params has what is in the search space: lr"):
+    with pytest.raises(SearchError, match=r"KeyError: 'learning_rate'; params holds what is in the search space: lr"):
         by_tune(tmp_path, train=other)
 
 

@@ -163,8 +163,8 @@ def test_the_hyperparameters_of_the_dead_come_again_twice_at_most(study: optuna.
     assert points[-1] != points[0]
     notices = [event.message for event in events if isinstance(event, Notice)]
     who = f"process {owner['pid']} on {owner['host']} is gone"
-    assert notices[0] == f"trial 0 is given up, for {who}; its hyperparameters are tried again"
-    assert notices[RETRIES] == f"trial {RETRIES} is given up, for {who}; they are not tried again"
+    assert notices[0] == f"trial 0 is given up: {who}; its hyperparameters are tried again"
+    assert notices[RETRIES] == f"trial {RETRIES} is given up: {who}; they are not tried again"
 
 
 def test_a_trial_of_an_owner_that_is_unknown_is_given_up_in_time(study: optuna.Study) -> None:

@@ -51,7 +51,10 @@ def _a_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
 
 
 def test_description_for_people() -> None:
-    assert str(describe(9)) == "3 brackets, one trial in 3 goes on, stops after epoch: 1, 3; 3; never"
+    assert (
+        str(describe(9))
+        == "3 brackets, in which the best third continues: after epochs 1, 3; after epoch 3; nobody is stopped"
+    )
 
 
 def test_no_epochs_are_refused() -> None:

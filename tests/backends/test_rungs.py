@@ -84,14 +84,14 @@ def _notes(folder: Path, n_trials: int, **options: Any) -> tuple[str, ...]:
         (
             30,
             {"trial_pruner": "hyperband"},
-            ["hyperband: 3 brackets, one trial in 3 goes on, stops after epoch: 1, 3; 3; never; expected "],
+            ["hyperband: 3 brackets, in which the best third continues: after epochs 1, 3; after epoch 3; nobody is "],
         ),
-        (30, {"trial_pruner": "asha"}, ["asha: 1 bracket, one trial in 3 goes on, stops after epoch: 1, 3; expected "]),
+        (30, {"trial_pruner": "asha"}, ["asha: after epochs 1, 3 the best third continues; about "]),
         (1, {"trial_pruner": "hyperband"}, ["hyperband cannot stop one trial of 9 epochs"]),
         (
             3,
             {"trial_pruner": "hyperband"},
-            ["hyperband stops hardly any of 3 trials of 9 epochs, for the best so far in a bracket always goes on"],
+            ["hyperband stops hardly any of 3 trials of 9 epochs, because the best so far in a bracket always goes on"],
         ),
         (30, {"trial_pruner": "asha", "epochs": 1}, []),  # there is no epoch to save, and nobody could help it
         (5, {"trial_pruner": "median"}, ["median stops none of 5 trials of 9 epochs: it needs 5 complete trials"]),
@@ -111,7 +111,7 @@ def _notes(folder: Path, n_trials: int, **options: Any) -> tuple[str, ...]:
         (
             30,
             {"trial_pruner": "none", "optimizer": "optuna:cmaes", "space": WITH_CHOICES},
-            ["optuna:cmaes: learns about numbers only; norm, act are tried evenly all along. If good and bad choices"],
+            ["optuna:cmaes: learns about numbers only; the choices of norm, act are all tried equally often. If some"],
         ),
         (10, {"trial_pruner": "none", "optimizer": "optuna:cmaes", "space": WITH_CHOICES}, []),
         (
@@ -139,7 +139,7 @@ def test_the_expected_epochs_are_among_it(tmp_path: Path) -> None:
     """ASHA with 3 trials of 9 epochs: to the rung at 1 come 3, to that at 3 1 + 1/2 + 1/3, to the end 1 + .8333 / 2."""
     (note,) = _notes(tmp_path, 3, trial_pruner="asha")
     epochs = (3 * 1 + (11 / 6) * 2 + (1 + (5 / 6) / 2) * 6) / 3
-    assert note.endswith(f"expected {epochs:.3g} of 9 epochs a trial")
+    assert note.endswith(f"about {epochs:.3g} of 9 epochs a trial")
 
 
 @pytest.mark.parametrize("optimizer", ["optuna:gp", "skopt:gp"])

@@ -169,7 +169,7 @@ def test_a_full_network_that_contradicts_itself_says_nothing(tmp_path: Path, clo
     result = _check(tmp_path, Train(clock, base=lambda lr, seed: next(signs) * lr), configurations=4)
     assert result.ceiling is not None
     assert (result.ceiling.value, result.verdict.word) == (-1, "unclear")
-    assert "the full network does not repeat its own order" in result.verdict.sentence
+    assert "the full network with another seed orders the configurations differently" in result.verdict.sentence
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])

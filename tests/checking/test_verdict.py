@@ -25,7 +25,7 @@ CEILING = RankCorrelation(0.95, 0.8, 0.99, 8)
         (RankCorrelation(0.2, -0.1, 0.47, 40), CEILING, 3.0, "don't", "don't use this proxy: rank correlation 0.20"),
         (RankCorrelation(-1, -1, -0.8, 8), CEILING, 3.0, "don't", "don't use this proxy: rank correlation -1.00"),
         (RankCorrelation(1, 0.8, 1, 8), CEILING, 1.1, "don't", "a trial on it is only 1.1 times as cheap"),
-        (RankCorrelation(1, 0.8, 1, 8), RankCorrelation(0.4, -0.4, 0.8, 8), 3.0, "unclear", "does not repeat its own"),
+        (RankCorrelation(1, 0.8, 1, 8), RankCorrelation(0.4, -0.4, 0.8, 8), 3.0, "unclear", "with another seed orders"),
         (None, CEILING, 3.0, "unclear", "too few configurations came to different scores"),
         (CEILING, None, 3.0, "unclear", "too few configurations"),
         (CEILING, CEILING, None, "unclear", "too few configurations"),

@@ -144,7 +144,7 @@ def test_measuring_is_told_on_standard_error_as_it_goes(machine: bool, monkeypat
         (["mine_for_commands:nt", "-i", "1,4"], "mine_for_commands has no 'nt'"),
         (["mine_for_commands:nothing", "-i", "1,4"], "must return a torch.nn.Module; it returned int"),
         (["mine_for_commands:needs", "-i", "1,4"], "it is called without arguments"),
-        (["mine_for_commands:net"], "which input? give the shape of one batch"),
+        (["mine_for_commands:net"], "the input is missing: give the shape of one batch"),
         (["mine_for_commands:net", "-i", "1,x"], "--input is '1,x', but it must be a shape such as 1,3,224,224"),
         (["mine_for_commands:net", "-i", "1,4:int65"], "--input is '1,4:int65', but it must be a shape"),
         (["mine_for_commands:net", "-i", "1,5"], "could not be run on the example inputs"),

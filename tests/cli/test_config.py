@@ -155,7 +155,7 @@ def test_choices_of_a_batch_size_are_whole_numbers() -> None:
         # impossible ranges
         ("run.device = 'cuda:0,cpu'", "run.device is 'cuda:0,cpu', but it must be 'auto', 'cpu', 'cuda', "),
         ("search.first = [{lr = 0.1}]", "search.first[0]: unknown hyperparameter 'lr'"),
-        ("search.first = [{learning_rate = 7.0}]", "search.first[0]: learning_rate is 7.0, which Float("),
+        ("search.first = [{learning_rate = 7.0}]", "search.first[0]: learning_rate is 7.0, which is not in Float("),
         (
             "search.space.momentum = {low = 0.1, high = 0.9, step = 0.3}",
             "search.space.momentum: Float(low=0.1, high=0.9, log=False, step=0.3): step must be above 0, and lead",
@@ -248,7 +248,7 @@ def test_a_mistake_is_one_sentence_that_names_the_key(extra: str, sentence: str)
     ("extra", "key", "instead"),
     [
         ("fidelity.epochs = 0.5", "fidelity", r"write the shares into a rung, \[\[ladder\.rung\]\]"),
-        ("search.race = false", "search.race", "one configuration is trained in full, so there is nobody to race"),
+        ("search.race = false", "search.race", "one configuration is trained in full, so there is no race"),
         ("search.refine = 3", "search.refine", "let more go up the ladder: a larger ladder.budget"),
         ("search.rungs = 'reannealed'", "search.rungs", "every rung of a ladder finishes its schedule"),
     ],

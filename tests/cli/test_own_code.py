@@ -265,7 +265,7 @@ def test_no_study_makes_a_worker_run_code_that_no_file_of_its_own_names(tmp_path
     for source in (["--study", url], ["run"]):
         refused = CliRunner().invoke(app, ["worker", *source])
         assert refused.exit_code == 2
-        sentence = "the search 'run' runs code of its owner's; join it with the configuration that names that code"
+        sentence = "the search 'run' runs code that its configuration names; join it with that configuration"
         assert sentence in refused.stderr
     assert "0 were trained here" in ask("worker", "own.toml")
     (tmp_path / "mine_for_jobs.py").write_text(MODULE.replace("- 0.01", "- 0.02"))

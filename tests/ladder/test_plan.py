@@ -36,7 +36,7 @@ def test_half_of_what_is_to_come() -> None:
     made = PLAN.shrunk(1, spent=64 / 63, left=1.667)
     assert made.ladder.entrants == (64, 8, 2, 1)
     assert made.ladder.rungs[0] == Rung(width=1 / 4, epochs=1 / 9, trials=64, keep=8)  # controls are the first to go
-    assert made.reasons == ("Of 16 → 4 → 1, 8 → 2 → 1 stayed, since 1.67 full trainings were left.",)
+    assert made.reasons == ("The plan shrank from 16 → 4 → 1 to 8 → 2 → 1, since 1.67 full trainings were left.",)
 
 
 def test_a_slow_machine_leaves_less() -> None:
@@ -66,7 +66,7 @@ def test_a_rung_on_which_nobody_is_dropped_is_left_out() -> None:
 def test_the_full_training_is_never_dropped() -> None:
     made = PLAN.shrunk(1, spent=64 / 63, left=0.2)
     assert made.ladder.entrants == (64, 1)
-    assert "kept, whether there is time for it or not" in made.reasons[0]
+    assert "kept, even if there is no time for it" in made.reasons[0]
     assert PLAN.shrunk(0, spent=0, left=0).ladder == Ladder(Rung(trials=1))
 
 

@@ -118,7 +118,7 @@ def test_depth_is_refused(tmp_path: Path) -> None:
 
 
 def test_where_there_are_no_hyperparameters_it_says_so() -> None:
-    with pytest.raises(InputError, match="model_fn asks for params, and here is no search that has any"):
+    with pytest.raises(InputError, match="model_fn takes params, but there is no search here that could give any"):
         prunetune.proxy_of(build, INPUTS)  # type: ignore[arg-type]
 
 
@@ -126,7 +126,7 @@ def test_an_argument_of_another_name_is_no_hyperparameters() -> None:
     def sized(width: int) -> nn.Module:
         return nn.Linear(width, 2)
 
-    with pytest.raises(InputError, match="model_fn is called without arguments, and sized wants some"):
+    with pytest.raises(InputError, match="model_fn is called without arguments, but sized needs some"):
         prunetune.proxy_of(sized, INPUTS)  # type: ignore[arg-type]
 
 

@@ -70,7 +70,7 @@ def test_each_point_of_a_small_space_is_tried_once_and_then_the_search_ends(opti
     assert sorted(seen) == sorted(itertools.product([0.1, 0.2, 0.4], [1, 2]))
     (began,) = [event for event in events if isinstance(event, PhaseStarted)]
     assert began.total == 6
-    assert "the space has 6 configurations in all: each is tried once, and there are no 16 trials" in began.notes
+    assert "the space has 6 configurations in all, fewer than 16 trials: each is tried once" in began.notes
 
 
 def test_a_search_that_came_to_all_points_is_finished_and_says_why(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_the_search_begins_with_the_points_that_were_given_and_once_only(tmp_pat
 @pytest.mark.parametrize(
     ("first", "sentence"),
     [
-        ([{"lr": 3.0}], r"first\[0\]: lr is 3.0, which Float\(low=0.001, high=1.0, log=True\) has not"),
-        ([{"lr": 0.5}, {"steps": 2.5}], r"first\[1\]: steps is 2.5, which Int"),
-        ([{"lr": "0.5"}], r"first\[0\]: lr is '0.5', which Float"),
+        ([{"lr": 3.0}], r"first\[0\]: lr is 3.0, which is not in Float\(low=0.001, high=1.0, log=True\)"),
+        ([{"lr": 0.5}, {"steps": 2.5}], r"first\[1\]: steps is 2.5, which is not in Int"),
+        ([{"lr": "0.5"}], r"first\[0\]: lr is '0.5', which is not in Float"),
         ([{"rate": 0.5}], r"first\[0\]: unknown hyperparameter 'rate'"),
         ([0.5], r"first\[0\] is 0.5, but it must be a dict of hyperparameters"),
         ({"lr": 0.5}, "first must be several points; got {'lr': 0.5}: put it into a list"),
@@ -162,7 +162,7 @@ def test_a_point_that_somebody_enqueued_outside_of_the_space_is_left_out(tmp_pat
         assert seen == [{"lr": 0.4, "steps": 2}]
     said = [event.message for event in events if isinstance(event, Warned)]
     assert said == [
-        f"warning: trial {number}, which was enqueued, is left out: {name} is {value!r}, which {SIX[name]} has not"
+        f"warning: trial {number}, which was enqueued, is left out: {name} is {value!r}, which is not in {SIX[name]}"
         for number, name, value in ((0, "lr", "0.1"), (1, "steps", 9))
     ]
 

@@ -158,7 +158,7 @@ def test_one_that_nobody_reads_is_named_after_the_first_trial_and_is_not_reporte
     assert place < ended[0]
     said = events[place]
     assert isinstance(said, Warned)
-    assert "has not read params['dropout'], so to search it changes nothing; use it in train" in said.message
+    assert "has not read params['dropout'], so searching it changes nothing; use it in train" in said.message
     assert result.not_read == ("dropout",)
     assert set(result.params) == {"lr"}
     best = json.loads((tmp_path / "best.json").read_text())

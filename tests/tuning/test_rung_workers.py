@@ -119,7 +119,7 @@ def test_a_search_on_the_full_network_may_be_won_by_a_worker(
     assert 0.9 in helped.rates(16)
     result = climb(tmp_path / "run", rest, **asked, observer=events.append)
     assert rest.made == ([] if reached else [(16, 3, 0.9)])
-    again = Notice("the best was trained by a worker, who keeps no weights: it is trained again")
+    again = Notice("a worker trained the best, and workers keep no weights: it is trained again")
     assert (again in events) is not reached
     assert (result.params["lr"], result.score) == (0.9, 16.9)
     assert float(load_file(result.weights)["0.bias"][0]) == np.float32(0.9)

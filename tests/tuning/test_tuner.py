@@ -439,5 +439,5 @@ def test_trials_on_a_proxy_are_stopped_by_asha(tmp_path: Path) -> None:
     assert record["search"]["trials"]["pruned"] > 0
     note, *_, transfer = record["search"]["notes"]
     assert "never called report.param_groups" in transfer
-    assert note.startswith("asha: 1 bracket, one trial in 3 goes on, stops after epoch: 1; expected ")
+    assert note.startswith("asha: after epoch 1 the best third continues; about ")
     assert note in (tmp_path / "report.html").read_text()

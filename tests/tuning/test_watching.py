@@ -92,7 +92,7 @@ def test_whoever_watches_hears_of_every_wait_for_the_storage(tmp_path: Path, mon
 def test_an_interruption_is_told_in_a_sentence_with_a_traceback_of_the_users_code_only(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         tiny_tune(tmp_path, train=interrupt)
-    assert str(caught.value) == f"the run in {tmp_path} was stopped; the same call goes on where it was"
+    assert str(caught.value) == f"the run in {tmp_path} was stopped; the same call continues it"
     files = [Path(frame.filename).name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert [name for name in files if name != "contextlib.py"] == [
         "test_watching.py", "tiny_tune.py", "arguments.py", "tuner.py", "watching.py"
@@ -130,7 +130,7 @@ def test_ctrl_c_ends_a_script_with_that_sentence(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGINT  # a shell knows by this that it was Ctrl-C, and says 130
     last = done.stderr.rstrip().splitlines()[-1]
-    assert last.endswith("the run in run was stopped; the same call goes on where it was")
+    assert last.endswith("the run in run was stopped; the same call continues it")
     assert "Searching: 2 trials" in done.stderr
     frames = done.stderr.partition("Traceback")[2].splitlines()
     assert len(frames) <= 14

@@ -228,9 +228,7 @@ def test_a_search_of_somebodys_own_functions_is_joined_from_python(tmp_path: Pat
     begin(tmp_path / "run", url)
     refused = CliRunner().invoke(app, ["worker", "--study", url])
     assert refused.exit_code == 2
-    assert (
-        "the search 'run' was started with a network and a train function of somebody's own; join it" in refused.stderr
-    )
+    assert "the search 'run' was started from Python with its own network and train function; join it" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,13 @@ _errors: ContextVar[Any] = ContextVar("numpy's error handling, the caller's", de
 
 
 def seed_all(seed: int) -> None:
-    """Seed ``random``, ``numpy.random`` and ``torch``, on all devices; a trial's weights begin with ``report.seed``."""
+    """Seed ``random``, ``numpy.random`` and ``torch``, on all devices.
+
+    Parameters
+    ----------
+    seed
+        For example ``report.seed``, with which a trial's initial weights are drawn.
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed % 2**64)

@@ -66,6 +66,6 @@ def check_at_hand(name: str) -> None:
     """Raise InputError for the name of an object of another process."""
     if name.startswith(PREFIX) and not isinstance(name, Given):
         raise InputError(
-            f"the search uses an {name}, which only the process that made it has, so that nobody can join it; start "
-            "one with names for its optimizer and its trial pruner"
+            f"the search uses an {name}, which only the process that made it has, so workers cannot join it; start "
+            "a search whose optimizer and trial pruner are given by name"
         )

@@ -24,8 +24,19 @@ Params: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Float:
-    """A real number from ``low`` to ``high``, uniform, or uniform in its logarithm if ``log``; only every ``step``.
+    """A real number between two ends.
 
+    Parameters
+    ----------
+    low, high
+        The ends, both included.
+    log
+        Whether the logarithm is uniform, for ranges over several orders of magnitude; ``low`` must be above 0.
+    step
+        Only ``low``, ``low + step``, ``low + 2 * step``, …; None for every number.
+
+    Example
+    -------
     >>> Float(1e-5, 0.2, log=True)
     Float(low=1e-05, high=0.2, log=True)
     """
@@ -70,8 +81,17 @@ class Float:
 
 @dataclass(frozen=True)
 class Int:
-    """A whole number from ``low`` to ``high``, both included, or only every ``step``; ``log`` as for ``Float``.
+    """A whole number between two ends.
 
+    Parameters
+    ----------
+    low, high, log
+        As for ``Float``.
+    step
+        Only ``low``, ``low + step``, ``low + 2 * step``, …
+
+    Example
+    -------
     >>> Int(32, 128, step=32).values()
     [32, 64, 96, 128]
     """
@@ -114,7 +134,14 @@ class Int:
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of ``choices``, which have no order. A choice is None, a truth value, a number or text."""
+    """One of several choices, which have no order.
+
+    Parameters
+    ----------
+    choices
+        What to choose from: None, truth values, numbers or texts. For anything else, give names, and have a dict from
+        names to things in the train function.
+    """
 
     choices: tuple[Choice, ...]
 
@@ -178,6 +205,13 @@ def _check_range(distribution: Float | Int) -> None:
 class SearchSpace(Mapping[str, Distribution]):
     """A frozen mapping from the name of each hyperparameter to where its values come from.
 
+    Parameters
+    ----------
+    dimensions
+        The names with their ``Float``, ``Int`` or ``Categorical``.
+
+    Example
+    -------
     >>> space = SearchSpace({"learning_rate": Float(1e-5, 0.2, log=True), "batch_size": Int(32, 1024, log=True)})
     >>> SearchSpace.from_json(space.to_json()) == space
     True
@@ -239,13 +273,13 @@ class SearchSpace(Mapping[str, Distribution]):
         """Why these hyperparameters, of which some may be missing, are not in this space; empty if they are.
 
         >>> SearchSpace({"n": Int(1, 9)}).complaint({"n": 10})
-        'n is 10, which Int(low=1, high=9, log=False) has not'
+        'n is 10, which is not in Int(low=1, high=9, log=False)'
         """
         for name, value in params.items():
             if name not in self:
                 return str(unknown_name("hyperparameter", str(name), self))
             if not holds(self[name], value):
-                return f"{name} is {value!r}, which {self[name]} has not"
+                return f"{name} is {value!r}, which is not in {self[name]}"
         return ""
 
     def plain(self, params: Mapping[str, Any]) -> Params:

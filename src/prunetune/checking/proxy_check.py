@@ -107,12 +107,14 @@ def check(
     """Whether the proxy ranks hyperparameters as the full network does: a verdict, and what it is based on.
 
     Trains the proxy as a trial would, the full network, and the full network again with another seed, on the same few
-    configurations, drawn from the space as a Sobol sequence. The arguments are those of ``tune``: with the same ones,
-    in the same run folder, it finds what was measured. What is trained is not trained again: neither after a stop, nor
-    for more configurations; with another ``pruning`` or ``rung`` in the same folder only the proxy is.
+    configurations, drawn from the space as a Sobol sequence. The run folder keeps what was measured. Nothing is trained
+    twice: neither after a stop, nor for more configurations. With another ``pruning`` or ``rung`` in the same folder
+    only the proxy is trained anew.
 
     Parameters
     ----------
+    model_fn, train, space, example_inputs, epochs, run_dir, resume, pruning, search, seed, data, loss, observer
+        As for ``prunetune.tune``.
     rung
         What is checked: a share of the width (or None, as narrow a proxy as ``pruning`` says), with a share of the
         epochs, the resolution and the data. By default the network of the search's ladder: a quarter of the width, or
@@ -163,7 +165,7 @@ def check(
     base, pretrained = problem.full_network()
     settings = settings.for_network(pretrained=bool(pretrained))
     check_resolution(base, example_inputs, rung.resolution)
-    goes_on = f"the check in {run_dir} was stopped; the same call goes on where it was"
+    goes_on = f"the check in {run_dir} was stopped; the same call continues it"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         if pretrained:
             watching(Notice(KEPT) if settings.pruning.weights == "recovered" else Warned(LOST))

@@ -45,8 +45,8 @@ def too_few(configurations: int) -> str:
     if least is None or configurations >= least:
         return ""
     return (
-        f"with {configurations} configurations a check finds no proxy good, not even one that ranks them all as the "
-        f"full network does: that takes {least}"
+        f"with {configurations} configurations a check can find no proxy good, not even one that ranks exactly as the "
+        f"full network does; that takes at least {least}"
     )
 
 
@@ -75,7 +75,7 @@ def verdict(proxy: RankCorrelation | None, ceiling: RankCorrelation | None, cost
         return Verdict("unclear", f"too few to tell: {why}; check more configurations")
     found = f"rank correlation {_of(proxy)} with the full network, whose own is {_of(ceiling)}"
     if ceiling.value < REPEATABLE:
-        why = f"the full network does not repeat its own order of the configurations ({_of(ceiling)})"
+        why = f"the full network with another seed orders the configurations differently ({_of(ceiling)})"
         return Verdict("unclear", f"too few to tell: {why}; check more configurations, or train them for longer")
     if cost_ratio < CHEAPER:
         why = f"a trial on it is only {cost_ratio:.3g} times as cheap as a training of the full network"

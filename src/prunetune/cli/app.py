@@ -37,7 +37,7 @@ def main() -> None:
 
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Anyway: TypeAlias = Annotated[
-    bool, typer.Option("--anyway", help="Go on though the network or its training has changed since the start.")
+    bool, typer.Option("--anyway", help="Continue even if the network or its training has changed.")
 ]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print nothing but the result, as JSON.", show_default=False)
@@ -77,22 +77,20 @@ def prunetune(
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="A TOML file; examples/run.toml has every key.", show_default=False)],
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes that search, on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of processes on this machine that search.")] = 1,
     budget: Annotated[
         str | None,
-        typer.Option(help="What all trainings may cost: 3 (full trainings) or 2h, 90m.", show_default=False),
+        typer.Option(help="What all trainings may cost: full trainings (3) or time (2h, 90m).", show_default=False),
     ] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+        bool, typer.Option("--download", help="Download the dataset's files if they are missing.")
     ] = False,
-    energy: Annotated[
-        bool, typer.Option("--energy", help="Measure electricity and CO2, which needs codecarbon.")
-    ] = False,
+    energy: Annotated[bool, typer.Option("--energy", help="Measure electricity and CO2 (needs codecarbon).")] = False,
     anyway: Anyway = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Do the whole job that CONFIG describes; the same command again continues a run that was stopped.
+    """Run the search that CONFIG describes. The same command continues a run that was stopped.
 
     Example: prunetune run examples/run.toml --workers 2
     """
@@ -117,11 +115,11 @@ def plan(
     config: Annotated[Path, typer.Argument(help="The configuration of the run.", show_default=False)],
     budget: Annotated[
         str | None,
-        typer.Option(help="What all trainings may cost: 3 (full trainings) or 2h, 90m.", show_default=False),
+        typer.Option(help="What all trainings may cost: full trainings (3) or time (2h, 90m).", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the ladder that `prunetune run` climbs with CONFIG, and what each rung costs. Nothing is trained.
+    """Show the ladder of CONFIG, and what each rung costs. Nothing is trained.
 
     Example: prunetune plan examples/run.toml --budget 3
     """
@@ -137,21 +135,23 @@ def plan(
 @app.command()
 def check(
     config: Annotated[Path, typer.Argument(help="The configuration of the run.", show_default=False)],
-    configurations: Annotated[int, typer.Option(min=4, max=1024, help="So many are trained on both networks.")] = 8,
+    configurations: Annotated[
+        int, typer.Option(min=4, max=1024, help="How many configurations to train on both networks.")
+    ] = 8,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="How long each is trained.", show_default="an eighth of search.epochs")
+        int | None, typer.Option(min=1, help="Epochs of each training.", show_default="an eighth of search.epochs")
     ] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+        bool, typer.Option("--download", help="Download the dataset's files if they are missing.")
     ] = False,
     anyway: Anyway = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether the proxy of CONFIG is good enough to search on: it and the full network are trained a few times.
+    """Check whether the proxy of CONFIG is good enough to search on, by a few trainings of it and of the full network.
 
-    The run folder keeps what was measured. The same command again goes on after a stop,
-    and trains only what is new for more configurations or another proxy.
+    The run folder keeps what was measured. The same command continues after a stop. With more configurations or
+    another proxy it trains only what is new.
 
     Example: prunetune check examples/run.toml
     """
@@ -169,18 +169,18 @@ def check(
 
 @app.command()
 def compare(
-    config: Annotated[Path, typer.Argument(help="The configuration, with a [compare].", show_default=False)],
+    config: Annotated[Path, typer.Argument(help="A configuration with a table [compare].", show_default=False)],
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch the dataset's files where they are missing.")
+        bool, typer.Option("--download", help="Download the dataset's files if they are missing.")
     ] = False,
     anyway: Anyway = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare scorers, sizes of proxies, optimizers, and rivals at equal cost on the network and the data of CONFIG.
+    """Compare scorers, sizes of proxies, optimizers and rivals at equal cost, on the network and data of CONFIG.
 
-    Long: the full network is trained on every configuration with several seeds. The same command again goes on after a
-    stop, and trains only what is new in [compare]. Writes compare.html and compare.json into the run folder.
+    This takes long: the full network is trained on every configuration with several seeds. The same command continues
+    after a stop, and trains only what is new in [compare]. It writes compare.html and compare.json into the run folder.
 
     Example: prunetune compare examples/run.toml
     """
@@ -209,21 +209,23 @@ def worker(
             envvar="PRUNETUNE_STUDY",
             show_envvar=True,
             metavar="URL",
-            help="The storage that the search is in: postgresql://USER@HOST/NAME, journal:///FILE, grpc://HOST:PORT …",
+            help="Storage of the search: postgresql://USER@HOST/NAME, journal:///FILE, grpc://HOST:PORT …",
             show_default=False,
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Which search, of several in there.", show_default=False)] = None,
-    device: Annotated[str, typer.Option(help="The device to train on.")] = "auto",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the search, if the storage has several.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device to train on.")] = "auto",
     root: Annotated[
-        str | None, typer.Option(help="The folder of the data, if not the run's.", show_default=False)
+        str | None, typer.Option(help="Folder of the data, if it is not the run's.", show_default=False)
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the search to begin.")] = 600.0,
     anyway: Anyway = False,
 ) -> None:
-    """Join the search of a run as one more process, on this or another machine, until there is nothing left to train.
+    """Join a search as one more process, on this or another machine, until there is nothing left to train.
 
-    Everything but the data comes out of the storage. What workers that die were training is trained again; a
+    The worker reads everything but the data from the storage. If a worker dies, its configuration is trained again. A
     winner that is trained alone is trained by the run itself.
 
     Example: prunetune worker examples/run.toml
@@ -244,37 +246,56 @@ def _scorers(incomplete: str) -> list[str]:
 
 @app.command()
 def prune(
-    model: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="What builds it.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FUNCTION", help="The function or class that builds the network.", show_default=False
+        ),
+    ],
     inputs: Annotated[
         list[str],
         typer.Option(
             "--input",
             "-i",
             metavar="SHAPE",
-            help="1,3,224,224, or 2,128:int64 for indices; one for each argument.",
+            help="Shape of one batch: 1,3,224,224, or 2,128:int64 for indices. Repeat it for more arguments.",
             show_default=False,
         ),
     ] = [],  # noqa: B006  # typer copies it
-    scorer: Annotated[str, typer.Option(help="See prunetune list scorers.", autocompletion=_scorers)] = "synflow",
-    percentile: Annotated[float | None, typer.Option(help="The paper's p; 85 without any budget.")] = None,
-    ratio: Annotated[float | None, typer.Option(help="The share of every group's channels that stays.")] = None,
-    flops: Annotated[float | None, typer.Option(help="The share of the FLOPs that may be left.")] = None,
-    params: Annotated[float | None, typer.Option(help="The share of the parameters that may be left.")] = None,
-    speedup: Annotated[float | None, typer.Option(help="So many times faster a training step, measured.")] = None,
-    floor: Annotated[float | None, typer.Option(help="The share of a group that stays at least; 0.15.")] = None,
-    depth: Annotated[bool, typer.Option("--depth", help="Residual blocks may be bypassed, too.")] = False,
-    protect: Annotated[list[str], typer.Option(metavar="LAYER", help="Stays as it is.", show_default=False)] = [],  # noqa: B006
-    multiple_of: Annotated[int, typer.Option(min=1, help="Layers keep a multiple of so many channels.")] = 1,
-    seed: Annotated[int, typer.Option(help="For the initial weights, and scorers that draw.")] = 0,
+    scorer: Annotated[
+        str, typer.Option(help="How channels are scored: prunetune list scorers.", autocompletion=_scorers)
+    ] = "synflow",
+    percentile: Annotated[
+        float | None,
+        typer.Option(help="Cut this percentage of all channels, the paper's p. Default without another budget: 85."),
+    ] = None,
+    ratio: Annotated[float | None, typer.Option(help="Keep this share of every group's channels.")] = None,
+    flops: Annotated[float | None, typer.Option(help="Keep at most this share of the FLOPs.")] = None,
+    params: Annotated[float | None, typer.Option(help="Keep at most this share of the parameters.")] = None,
+    speedup: Annotated[
+        float | None, typer.Option(help="Cut until a training step is this many times faster (measured).")
+    ] = None,
+    floor: Annotated[float | None, typer.Option(help="Keep at least this share of every group. Default: 0.15.")] = None,
+    depth: Annotated[bool, typer.Option("--depth", help="Also bypass residual blocks.")] = False,
+    protect: Annotated[
+        list[str], typer.Option(metavar="LAYER", help="Leave this layer as it is. Can be repeated.", show_default=False)
+    ] = [],  # noqa: B006
+    multiple_of: Annotated[int, typer.Option(min=1, help="Keep a multiple of this many channels in every layer.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights, and of scorers that draw at random.")] = 0,
     transfer: Annotated[
-        str | None, typer.Option(metavar="RULE", help="What it makes of every parameter's rate.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Also show what this transfer rule makes of every parameter's learning rate.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the plan here.", show_default=False)
+        Path | None, typer.Option("--output", "-o", help="File to write the plan to.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Cut any network that can be imported, and say what is left of it. No budget: the paper's 85th percentile.
+    """Cut any network that can be imported, and show what is left. The default budget is the paper's percentile, 85.
 
     Example: prunetune prune torchvision.models:resnet18 --input 1,3,224,224 --flops 0.1 -o plan.json
     """
@@ -300,9 +321,9 @@ def prune(
 
 @app.command()
 def init(
-    file: Annotated[Path, typer.Argument(help="The configuration to begin.")] = Path("prunetune.toml"),
+    file: Annotated[Path, typer.Argument(help="The configuration file to write.")] = Path("prunetune.toml"),
 ) -> None:
-    """Write a configuration with every key and what it means, ready to be changed and run.
+    """Write a configuration that has every key with its meaning. You can change and run it.
 
     Example: prunetune init
     """
@@ -315,12 +336,12 @@ def init(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="The run folder, finished or not.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, finished or not.", show_default=False)],
     study: Annotated[
-        str | None, typer.Option(metavar="URL", help="The storage, if the run's is shared.", show_default=False)
+        str | None, typer.Option(metavar="URL", help="Storage of the run, if it is shared.", show_default=False)
     ] = None,
 ) -> None:
-    """Write the report of a run again, of one that is still going on, say.
+    """Write the report of a run again, even while the run is still going on.
 
     Example: prunetune report runs/demo
     """
@@ -332,10 +353,10 @@ def report(
 
 @app.command()
 def dashboard(
-    folder: Annotated[Path, typer.Argument(help="The run folder, finished or not.", show_default=False)],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is; 0 takes a free one.")] = 8080,
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, finished or not.", show_default=False)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes a free one.")] = 8080,
     study: Annotated[
-        str | None, typer.Option(metavar="URL", help="The storage, if the run's is shared.", show_default=False)
+        str | None, typer.Option(metavar="URL", help="Storage of the run, if it is shared.", show_default=False)
     ] = None,
 ) -> None:
     """Show a run live in optuna-dashboard, on this machine, until Ctrl-C.
@@ -358,11 +379,11 @@ def dashboard(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
+    folder: Annotated[Path, typer.Option(help="The run folder to write.")] = Path("runs/demo"),
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Do the main job on scans of handwritten digits: VGG-16, a few minutes on two CPU cores, nothing to download.
+    """Tune a VGG-16 on scans of handwritten digits: a few minutes on two CPU cores, nothing to download.
 
     Example: prunetune demo
     """
@@ -375,9 +396,11 @@ def demo(
 
 @app.command(name="list")
 def list_names(
-    kind: Annotated[Kind | None, typer.Argument(help="Without it, all of them.", show_default=False)] = None,
+    kind: Annotated[
+        Kind | None, typer.Argument(help="What to list; without it, everything.", show_default=False)
+    ] = None,
 ) -> None:
-    """List the names that a configuration can use; of one KIND, with what each needs, is, and who brings it.
+    """List the names that a configuration can use. With a KIND: what each needs, what it is, and its package.
 
     Example: prunetune list scorers
     """

@@ -37,7 +37,7 @@ def cut(asked: Asked) -> PruneResult:
     model = network(asked.model)
     inputs = tuple(example_input(text) for text in asked.inputs)
     if not inputs:
-        raise InputError("which input? give the shape of one batch, for example --input 1,3,224,224")
+        raise InputError("the input is missing: give the shape of one batch, for example --input 1,3,224,224")
     if asked.transfer is not None:
         transfers.check(asked.transfer)
     options = {name: value for name, value in asked.options.items() if value is not None}

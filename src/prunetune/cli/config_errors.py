@@ -27,7 +27,7 @@ FREE: Final = {"space", "proxies"}
 """Tables of tables, whose names are free."""
 GONE: Final = {
     "fidelity": "write the shares into a rung, [[ladder.rung]] epochs = 0.34, or give ladder.budget alone",
-    "search.race": "drop it: one configuration is trained in full, so there is nobody to race",
+    "search.race": "drop it: one configuration is trained in full, so there is no race",
     "search.refine": "drop it, and let more go up the ladder: a larger ladder.budget",
     "search.rungs": "drop it: every rung of a ladder finishes its schedule",
 }

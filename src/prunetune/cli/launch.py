@@ -174,7 +174,7 @@ def join(
         name, job = found.study_name, order.job
     if job is None:
         raise InputError(
-            f"the search {name!r} was started with a network and a train function of somebody's own; join it with "
+            f"the search {name!r} was started from Python with its own network and train function; join it with "
             "prunetune.work(model_fn, train, URL)"
         )
     own = ":" in str(job.get("model", {}).get("name"))
@@ -186,7 +186,7 @@ def _own_config(source: Path | None, study: str, device: str) -> Config:
     """The configuration of somebody's own code, as this machine has it, for that device."""
     if source is None or source.is_dir():
         raise InputError(
-            f"the search {study!r} runs code of its owner's; join it with the configuration that names that code: "
+            f"the search {study!r} runs code that its configuration names; join it with that configuration: "
             "prunetune worker CONFIG"
         )
     config = read_config(source)

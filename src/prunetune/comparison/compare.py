@@ -98,7 +98,7 @@ def compare(
 
     Parameters
     ----------
-    model_fn, train, space, example_inputs, epochs, data, loss
+    model_fn, train, space, example_inputs, epochs, run_dir, resume, seed, data, loss, observer
         As for ``prunetune.tune``. For the rival "less-data" the train function must heed ``report.data``.
     comparison
         What is compared.
@@ -151,7 +151,7 @@ def compare(
     points = draw_configurations(problem.space, comparison.configurations, seed)
     if len(points) < FEWEST:
         raise InputError(f"the search space has {len(points)} configurations in all, and a comparison takes {FEWEST}")
-    goes_on = f"the comparison in {run_dir} was stopped; the same call goes on where it was"
+    goes_on = f"the comparison in {run_dir} was stopped; the same call continues it"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         trainings = Trainings(folder, settings, problem, watching, pretrained=bool(pretrained))
         trainings.notes += sentences(continued(folder, fingerprint, resume=resume, observer=watching))

@@ -162,5 +162,6 @@ def _complain(error: Exception) -> None:
     with contextlib.suppress(Exception):  # nowhere to say it
         stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
         stream.write(
-            f"prunetune: nothing more can be shown ({type(error).__name__}: {reason}); the job goes on without\n"
+            f"prunetune: nothing more can be shown ({type(error).__name__}: {reason}); "
+            "the job goes on without the display\n"
         )

@@ -24,7 +24,7 @@ def reduced(data: ImageData, *, resolution: float = 1.0, share: float = 1.0, see
     if share < 1:
         kept = subset_size(len(labels), share)
         if kept == 0:
-            raise InputError(f"{share:.3g} of the {len(labels)} training images of {data.name} is none; take more")
+            raise InputError(f"{share:.3g} of the {len(labels)} training images of {data.name} is no image; take more")
         (chosen,) = split_stratified(labels.cpu(), (kept,), seed)
         images, labels = images[chosen.to(data.device)], labels[chosen.to(data.device)]
     size = pixels_of(resolution, data.image_size)

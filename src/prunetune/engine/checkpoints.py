@@ -65,6 +65,10 @@ def load_cut(model: nn.Module, state_dict: Mapping[str, Any], *, strict: bool = 
 
     Parameters
     ----------
+    model
+        The full network, or a proxy of it as the train function is given it.
+    state_dict
+        The checkpoint of the full network.
     strict
         As for `torch.nn.Module.load_state_dict`: with False a checkpoint may lack tensors, those of a new head, say.
 

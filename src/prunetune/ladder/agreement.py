@@ -38,7 +38,7 @@ class Agreement:
     spearman: Estimate
     decision: Decision
     """``widen``: the upper rung lets twice as many go on; ``leave``: the axes between the two are not trusted. After
-    both the ranks of the lower rung count no more."""
+    both the ranks of the lower rung are ignored."""
     sentence: str
 
 
@@ -98,10 +98,10 @@ def agreement(
     follows = {
         "fine": "; so few may agree by chance." if weak else ".",
         "unknown": f", below {GOOD}, which may be chance.",
-        "widen": f", below {GOOD}: its ranks count no more, and twice as many go on from the next rung, as far as the "
-        "budget allows it.",
-        "leave": f", again below {GOOD}: its ranks count no more; {less} cannot be trusted here, and a search without "
-        "it is the better choice.",
+        "widen": f", below {GOOD}: its ranks are ignored from here on, and twice as many go on from the next "
+        "rung, as far as the budget allows it.",
+        "leave": f", again below {GOOD}: its ranks are ignored from here on; {less} cannot be trusted here, and a "
+        "search without it is the better choice.",
     }
     return Agreement(len(both), watched, spearman, decision, found + follows[decision])
 

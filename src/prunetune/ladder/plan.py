@@ -76,9 +76,10 @@ class Plan:
             if enough:
                 break
         now = " → ".join(str(counts[place]) for place in sorted(counts))
-        why = f"Of {' → '.join(map(str, entrants[at:]))}, {now} stayed, since {left:.3g} full trainings were left"
+        before = " → ".join(map(str, entrants[at:]))
+        why = f"The plan shrank from {before} to {now}, since {left:.3g} full trainings were left"
         why += f" at {pace:.2f} times the predicted time." if abs(pace - 1) > 0.05 else "."
-        why += "" if enough else " The training of the full network is kept, whether there is time for it or not."
+        why += "" if enough else " The training of the full network is kept, even if there is no time for it."
         return self._with_counts(counts, at, why)
 
     def pace(self, at: int, trained: int, spent: float) -> float:

@@ -145,8 +145,8 @@ def _widths(costs: Costs) -> tuple[list[float], list[str]]:
             widths.append(width)
         else:
             reasons.append(
-                f"No rung has {fraction(width)} of the width: a step takes {ratio:.3g} of the full network's, "
-                f"and {larger:.3g} at {fraction(widths[-1])}."
+                f"No rung has {fraction(width)} of the width, which saves too little: a step takes {ratio:.3g} of the "
+                f"full network's, and {larger:.3g} at {fraction(widths[-1])}."
             )
     return widths, reasons
 
@@ -160,8 +160,8 @@ def _resolution(costs: Costs, width: float, reasons: list[str]) -> float:
     if ratio <= PAYS * whole + TOLERANCE:
         return least
     reasons.append(
-        f"All images have their full resolution: at {fraction(least)} of it a step takes {ratio:.3g} of the full "
-        f"network's, and {whole:.3g} with whole images."
+        f"No rung has smaller images, which save too little: at {fraction(least)} of the resolution a step takes "
+        f"{ratio:.3g} of the full network's, and {whole:.3g} with whole images."
     )
     return 1.0
 

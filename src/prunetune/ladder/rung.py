@@ -22,6 +22,20 @@ class Rung:
     Shares of the full network's training are above 0 and up to 1. The schedule of the learning rate is finished in the
     epochs that the rung has.
 
+    Parameters
+    ----------
+    width, epochs, resolution, data
+        Shares of the channels of every group, the epochs, the height and width of the images, and the training data.
+        ``width=None`` is the proxy of the run's ``pruning``.
+    trials
+        How many configurations the optimizer proposes here. Only the first rung has some.
+    keep
+        How many go on to the next rung, the best first. The last rung has none.
+    controls
+        How many of the others also go on, to show how well this rung ranks.
+
+    Example
+    -------
     >>> Rung(width=1 / 4, epochs=1 / 9, trials=64, keep=16).of_epochs(9)
     1
     """
@@ -81,9 +95,15 @@ class Rung:
 class Ladder:
     """Rungs from the cheapest to the last, a full training of the full network, whose winner is the result.
 
-    The first rung has ``trials``, all but the last say how many they ``keep``. For ``prunetune.tune(ladder=…)``; which
-    rungs the default ladder has, and why, is in decision 37.
+    For ``prunetune.tune(ladder=…)``. Decision 37 says which rungs the default ladder has, and why.
 
+    Parameters
+    ----------
+    rungs
+        The first has ``trials``, all but the last say how many they ``keep``, and the last is ``Rung()``.
+
+    Example
+    -------
     >>> Ladder(Rung(width=1 / 4, epochs=1 / 3, trials=32, keep=4), Rung(width=1 / 4, keep=1), Rung()).entrants
     (32, 4, 1)
 
@@ -115,7 +135,9 @@ class Ladder:
                 f"the last rung of a ladder must be a full training of the full network, but {last}: end with Rung()"
             )
         if not self.rungs[0].trials:
-            raise InputError("rung 1 of the ladder has no trials, so nobody would be on it: give it trials=64, say")
+            raise InputError(
+                "rung 1 of the ladder has no trials, so nothing would be trained on it: give it trials=64, say"
+            )
         *before, last_rung = self.rungs
         if last_rung.keep is not None or last_rung.controls:
             raise InputError("nobody goes on from the last rung of a ladder: leave out its keep and its controls")
@@ -130,7 +152,7 @@ class Ladder:
                 controls = f" and {rung.controls} controls" if rung.controls else ""
                 raise InputError(
                     f"rung {place} of the ladder has keep={rung.keep}{controls}, but only {there} are on it: "
-                    "let fewer go on, or more come"
+                    "lower its keep, or train more on it"
                 )
 
     def to_record(self) -> list[dict[str, Any]]:

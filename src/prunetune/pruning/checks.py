@@ -31,8 +31,8 @@ def check_network(model: nn.Module) -> None:
     kind = type(model).__name__
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise InputError(
-            f"the network is wrapped in {kind}; give the one inside, model.module, and wrap in the train function what "
-            "that is given"
+            f"the network is wrapped in {kind}; give the network inside, model.module, and wrap the model in the train "
+            "function"
         )
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError(
@@ -46,8 +46,8 @@ def check_network(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if isinstance(module, LazyModuleMixin) and LazyModuleMixin.has_uninitialized_params(module):  # type: ignore[arg-type]
             raise InputError(
-                f"the network's {path or 'root'!r} is a {type(module).__name__} that has not seen an input, so nobody "
-                "knows its shape; run the network on one batch before it is given, in model_fn before the return"
+                f"the network's {path or 'root'!r} is a {type(module).__name__} that has not seen an input, so its "
+                "shape is unknown; run the network on one batch in model_fn, before it is returned"
             )
 
 
@@ -57,7 +57,7 @@ def check_full_network(model: nn.Module) -> None:
     if isinstance(model._modules.get("_orig_mod"), nn.Module):
         raise InputError(
             "model_fn returns a compiled network (torch.compile), which every trial would compile anew; return the "
-            "network itself, and compile in the train function what that is given"
+            "network itself, and compile the model in the train function"
         )
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         raise InputError(
@@ -142,14 +142,14 @@ def check_model_fn(model_fn: object, *, alone: bool = False) -> None:
     if takes_hyperparameters(model_fn):
         if alone:
             raise InputError(
-                "model_fn asks for params, and here is no search that has any: give the function of a network, "
-                "lambda: model_fn({'dropout': 0.1}), say"
+                "model_fn takes params, but there is no search here that could give any: give a function without "
+                "arguments, such as lambda: model_fn({'dropout': 0.1})"
             )
         return
     if reason := _cannot_be_called(model_fn):
         name = _name(model_fn)
         raise InputError(
-            f"model_fn is called without arguments, and {name} wants some ({reason}): write lambda: {name}(…), {FIXED}"
+            f"model_fn is called without arguments, but {name} needs some ({reason}): write lambda: {name}(…), {FIXED}"
         )
 
 

@@ -137,7 +137,7 @@ def unread_note(names: Sequence[str]) -> str:
     attributes = " and ".join(f"report.{name}" for name in names)
     return (
         f"warning: nothing read {attributes}, so trials on the proxy train with all of it and cost more than was "
-        f"predicted; let the train function heed {attributes}, or ask for a {names[0]} of 1"
+        f"predicted; use {attributes} in the train function, or ask for a {names[0]} of 1"
     )
 
 

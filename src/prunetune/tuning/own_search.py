@@ -140,11 +140,12 @@ def proxy_objective(
 ) -> ProxyObjective:
     """An objective for an optimizer that you drive yourself: every call trains a fresh proxy, with a seed of its own.
 
-    The arguments are those of ``prunetune.tune``, which says more of them. Training the best on the full network is
-    then yours to do.
+    It does not train the best on the full network; you do that.
 
     Parameters
     ----------
+    model_fn, train, space, example_inputs, epochs, pruning, seed, data, loss
+        As for ``prunetune.tune``.
     rung
         What is trained: a share of the width, ``Rung(width=1/4)``, or with None as narrow a proxy as ``pruning`` says;
         and a share of the epochs, the resolution and the data, which the train function is to heed (``report.epochs``,

@@ -49,6 +49,13 @@ def plan(
     The networks are cut and a training step of each is timed. For a time budget a full training is taken to be
     ``epochs`` x ``steps_per_epoch`` steps; ``tune`` measures it by its first trial instead.
 
+    Parameters
+    ----------
+    model_fn, example_inputs, epochs, pruning, search, ladder, budget, steps_per_epoch, seed, data, loss
+        As for ``prunetune.tune``.
+    observer
+        Hears of what is cut and timed, see ``prunetune.events``.
+
     Raises
     ------
     InputError

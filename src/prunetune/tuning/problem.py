@@ -125,7 +125,9 @@ def build_base(model_fn: ModelFunction, seed: int) -> tuple[nn.Module, frozenset
         raise InputError(f"model_fn must return a torch.nn.Module; it returned {type(model).__name__}")
     again = model_fn()
     if again is model:
-        raise InputError("model_fn returns the same network each time; build a new one, for every trial starts afresh")
+        raise InputError(
+            "model_fn returns the same network each time; build a new one at each call, one for every trial"
+        )
     check_full_network(model)
     check_saveable(model.state_dict())
     return model, pretrained_parameters(model, again)

@@ -103,8 +103,14 @@ def proxy_of(
 ) -> ProxyFactory:
     """A function that builds fresh proxies of what ``model_fn`` builds; it is cut once, here.
 
-    The state of torch's random generator is as before. ``data`` and ``loss`` are for scorers that need them, see
-    ``prunetune.prune``, which also says what raises.
+    The state of torch's random generator is as before. ``prunetune.prune`` says what raises.
+
+    Parameters
+    ----------
+    model_fn, example_inputs, pruning
+        As for ``prunetune.tune``.
+    seed, data, loss
+        As for ``prunetune.prune``.
 
     Example
     -------

@@ -54,8 +54,14 @@ def retrain(
 
     Parameters
     ----------
+    run_dir
+        The folder of a run that has a winner.
     model_fn, train, resume
         As for ``tune``, in which the run was made.
+    seed
+        The seed of this training; None is the winner's own.
+    observer
+        Hears of what happens, see ``prunetune.events``.
 
     Raises
     ------

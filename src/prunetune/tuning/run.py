@@ -129,7 +129,7 @@ class TuningRun:
         if self._searched_in_full() and crown(self):
             return
         if self._searched_in_full():
-            self.observer(Notice("the best was trained by a worker, who keeps no weights: it is trained again"))
+            self.observer(Notice("a worker trained the best, and workers keep no weights: it is trained again"))
         train_in_full(self, self.ascent)
 
     def _asks_no_more(self) -> bool:

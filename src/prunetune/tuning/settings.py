@@ -31,14 +31,25 @@ Count: TypeAlias = Annotated[int, Ge(1)]
 
 @dataclass(frozen=True)
 class Pruning(Budget):
-    """How the proxy is cut: the arguments of ``prunetune.prune``, ``scorer`` by name.
+    """How the proxy is cut, and what it makes of hyperparameters.
 
-    ``weights`` says what every trial begins with, see ``prunetune.engine.fresh_proxy``. Without, that is "redraw", or
-    "recovered" where ``model_fn`` returns a pretrained network. ``transfer`` says what the proxy makes of
-    hyperparameters that are right for the full network, see ``Report.param_groups``. ``optimizers`` is "asked"
-    where the train function gives its optimizer ``report.param_groups(model, lr=…)``. With "sgd" or "adam" (for AdamW
-    and all others whose steps do not grow with the gradient) it need not: every torch optimizer that is built for a
-    proxy's parameters is corrected as one of that kind.
+    Parameters
+    ----------
+    scorer, percentile, ratio, flops, params, speedup, depth, floor, protect, multiple_of, heads
+        As for ``prunetune.prune``; the scorer by its name, and one share as ``ratio``. Without a size (``percentile``,
+        ``ratio``, ``flops``, ``params``, ``speedup``) the planner of the default ladder chooses the widths.
+    weights
+        What every trial begins with: "redraw", the initial weights that ``model_fn`` has drawn, cut and rescaled for
+        the narrower layers; "sliced", the same without rescaling; "reset", new ones, by ``reset_parameters``;
+        "recovered", see ``prunetune.engine.fresh_proxy``. None is "redraw", or "recovered" where ``model_fn`` returns a
+        pretrained network.
+    transfer
+        The rule by which a proxy corrects hyperparameters that are right for the full network
+        (``prunetune list transfers``); see ``Report.param_groups``.
+    optimizers
+        Which optimizers are corrected. "asked": those that get ``report.param_groups(model, lr=…)``. "sgd" or "adam"
+        (for AdamW and all others whose steps do not grow with the gradient): every torch optimizer that is built for a
+        proxy's parameters, as one of that kind.
     """
 
     scorer: Annotated[str, check_scorer] = "synflow"
@@ -87,22 +98,31 @@ def check_study_name(name: object) -> None:
 class Search(Options):
     """How hyperparameters are proposed, and where the search is kept.
 
-    ``direction`` is "maximize" where a higher score is better, as of an accuracy, and "minimize" where a lower one is,
-    as of a loss. It must be given: nothing else tells what your train function returns.
-
-    A search climbs a ladder (see ``prunetune.tune``), which says how many are trained on each rung; ``n_trials`` is how
-    many on the first, if you want to say it, and ``confirm`` how many of those are trained in full, on the ladder
-    "paper", which has nothing in between.
-
-    A rung ends early when a configuration on it comes to the score ``target``; the first one also when the last
-    ``patience`` trials were no better than the best before them. Both may be changed when a run goes on.
-
-    The study is in the run folder, or in a ``storage`` that other machines reach: ``postgresql://USER@HOST/NAME``,
-    ``mysql://USER@HOST/NAME``, ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). There it is
-    called ``study``, or as the run folder. A password in the URL is shown and written nowhere.
-
-    ``optimizer`` and ``trial_pruner`` are names (``prunetune list optimizers``), or a sampler and a pruner of Optuna's;
-    a search with such objects cannot be joined, and once stopped goes on with their random state begun anew.
+    Parameters
+    ----------
+    n_trials
+        How many configurations the first rung trains. By default the ladder says it (see ``prunetune.tune``).
+    confirm
+        How many of them are trained in full, on the ladder "paper", which has no rung in between.
+    optimizer
+        What proposes hyperparameters: a name (``prunetune list optimizers``), or a sampler of Optuna's. A search with
+        an object cannot be joined by workers, and after a stop it continues with a new random state.
+    trial_pruner
+        What stops trials early: a name (``prunetune list trial-pruners``), or a pruner of Optuna's.
+    direction
+        "maximize" if a higher score is better, as of an accuracy; "minimize" if a lower one is, as of a loss. It must
+        be given: nothing else tells what your train function returns.
+    target
+        A score that is good enough: a rung ends as soon as a configuration on it reaches it.
+    patience
+        The first rung also ends after this many trials without a better score. ``target`` and ``patience`` may be
+        changed when a run is continued.
+    storage
+        The URL of a storage that other machines reach: ``postgresql://USER@HOST/NAME``, ``mysql://USER@HOST/NAME``,
+        ``journal:///FILE`` (of Optuna), ``grpc://HOST:PORT`` (Optuna's proxy). By default the studies are in the run
+        folder. A password in the URL is shown and written nowhere.
+    study
+        The name of the search in that storage; by default the name of the run folder.
     """
 
     n_trials: Count | None = None

@@ -100,8 +100,9 @@ def counted_steps() -> Iterator[Steps]:
 
 def few_steps_note(steps: int, epochs: int) -> str:
     """What a person should know of a rung on which a training has so few optimizer steps."""
+    count = f"{steps} optimizer {'step' if steps == 1 else 'steps'}"
     return (
-        f"warning: a training on this rung has {steps} optimizer steps, which may be too few to rank hyperparameters; "
+        f"warning: a training on this rung has {count}, which may be too few to rank hyperparameters; "
         f"give tune steps_per_epoch={max(1, round(steps / epochs))}, and the default ladder leaves such rungs out"
     )
 
@@ -134,7 +135,7 @@ def not_read_note(names: Sequence[str]) -> str:
         return ""
     them = " and ".join(f"params[{name!r}]" for name in names)
     return (
-        f"warning: the train function has not read {them}, so to search {'it' if len(names) == 1 else 'them'} changes "
+        f"warning: the train function has not read {them}, so searching {'it' if len(names) == 1 else 'them'} changes "
         "nothing; use it in train or in model_fn(params), or take it out of the space"
     )
 
@@ -151,7 +152,7 @@ def explain(error: Exception, model: nn.Module, params: Sequence[str]) -> str:
     """What is usually behind an error that a train function raises; empty for those that speak for themselves."""
     text = str(error)
     if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str) and error.args[0] not in params:
-        return f"params has what is in the search space: {', '.join(params)}"
+        return f"params holds what is in the search space: {', '.join(params)}"
     if isinstance(error, RuntimeError | ValueError) and _DEVICE.search(text):
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         return f"the model is on {device}; move each batch there: batch.to(next(model.parameters()).device)"
@@ -162,9 +163,7 @@ def explain(error: Exception, model: nn.Module, params: Sequence[str]) -> str:
             "is cut"
         )
     if isinstance(error, UnboundLocalError | ZeroDivisionError):
-        return (
-            "has a loop no round? A DataLoader with drop_last and a batch size over the dataset's size yields nothing"
-        )
+        return "did a loop run zero times? A DataLoader with drop_last yields nothing if its batch exceeds the dataset"
     return ""
 
 

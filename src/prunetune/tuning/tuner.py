@@ -64,16 +64,17 @@ def tune(
     Many configurations are trained briefly on a narrow network, the best of them again with more, and the last in full
     on the full network: a ladder, see ``prunetune.Ladder``. Its plan and cost are told before anything is trained.
 
-    A run that was stopped goes on where it was when called again with the same arguments, and one that is finished
-    returns its result at once; what a larger budget buys, or more trials, is added to what there is. With
+    The same call continues a run that was stopped, and returns the result of one that is finished at once. A larger
+    budget, or more trials, is added to what there is. With
     ``Search(storage=…)`` others can join the search, see ``prunetune.work``. Every training is seeded; the random
     generators of ``random``, ``numpy.random`` and ``torch`` are as before when this returns.
 
     Parameters
     ----------
     model_fn
-        Builds the full network anew at each call; every trial starts from fresh weights. A ``model_fn(params)`` gets
-        the trial's hyperparameters, for dropout, say; no weight may change its shape by them.
+        Builds the full network anew at each call. Every trial calls it; a proxy starts with the part of
+        its weights that the cut keeps, rescaled (``Pruning.weights``). A ``model_fn(params)`` gets the trial's
+        hyperparameters, for dropout, say; they must not change the shape of a weight.
     train
         ``train(model, params, report) -> score`` trains the model in place for ``report.epochs`` epochs. It should
         call ``report(score, epoch)`` after each, which may raise to end the trial. ``report.seed`` is the trial's;
@@ -84,21 +85,28 @@ def tune(
         What the model is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
     epochs
         Of a full training; ``report.epochs`` says how many a training on a lower rung has.
-    ladder, budget
-        The rungs of the search, by name (``prunetune list ladders``) or as a ``Ladder``, and what all its trainings may
-        cost: a number of full trainings, or time ("2h", "90m"), the winner's training included. Without a ladder it is
-        "default", whose networks the planner chooses; where ``pruning`` says how small the proxy is, or ``search`` how
-        many are confirmed, it is "paper": all on this proxy, the best of them in full.
+    ladder
+        The rungs of the search, by name (``prunetune list ladders``) or as a ``Ladder``. None is "default", whose
+        networks the planner chooses. Where ``pruning`` says how small the proxy is, or ``search`` how many are
+        confirmed, None is "paper": all on this proxy, the best of them in full.
+    budget
+        What all trainings may cost, the winner's included: a number of full trainings, or time ("2h", "90m").
     steps_per_epoch
-        Optimizer steps of an epoch, if you know: so few that they tell nothing are no rung of a ladder.
+        Optimizer steps of an epoch, if you know: the default ladder leaves out rungs with too few of them.
     first
         Hyperparameters to begin with, ``[{"lr": 0.1}]``: what is known to be good. The optimizer chooses those that a
-        point leaves out. When a run goes on, what it has not had yet is added.
+        point leaves out. When a run is continued, points that it has not had yet are added.
     evaluate
         ``evaluate(model) -> {"accuracy": 0.9}``, or a number, of the winner in evaluation mode, on data that chose
         nothing.
     data, loss
         For scorers that need them, see ``prunetune.prune``.
+    pruning
+        How proxies are cut, and which transfer rule corrects learning rates on them.
+    search
+        The direction of the score, the optimizer, the trial pruner and the storage.
+    seed
+        Everything random in the run follows from it.
     energy, country
         Whether to measure electricity and CO2; None is where codecarbon is installed. ``country`` ("KOR") is whose grid
         it is, see ``prunetune.tuning.energy.Meter``.
@@ -157,7 +165,7 @@ def tune(
     remarks = (LOST,) if lost else ()
     if settings.pruning.weights != "sliced":
         check_unmasked(base)
-    goes_on = f"the run in {run_dir} was stopped; the same call goes on where it was"
+    goes_on = f"the run in {run_dir} was stopped; the same call continues it"
     with freed_memory_kept(), Watching(observer, goes_on) as watching, RunFolder(run_dir) as folder:
         if pretrained and settings.pruning.weights == "recovered" and may_cut(settings):
             watching(Notice(KEPT))

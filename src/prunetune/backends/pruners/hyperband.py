@@ -18,7 +18,7 @@ def describe(epochs: int) -> Rungs:
     >>> describe(9).brackets
     ((1, 3), (3,), ())
     >>> print(describe(5))
-    2 brackets, one trial in 3 goes on, stops after epoch: 1, 3; 3
+    2 brackets, in which the best third continues: after epochs 1, 3; after epoch 3
     """
     whole_number("epochs", epochs, minimum=1)
     factor = reduction_factor(epochs)

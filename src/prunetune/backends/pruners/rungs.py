@@ -26,9 +26,13 @@ class Rungs:
     """Of all trials, the share of each bracket."""
 
     def __str__(self) -> str:
-        stops = "; ".join(", ".join(map(str, bracket)) or "never" for bracket in self.brackets)
-        brackets = f"{len(self.brackets)} brackets" if len(self.brackets) > 1 else "1 bracket"
-        return f"{brackets}, one trial in {self.reduction_factor} goes on, stops after epoch: {stops}"
+        best = {3: "the best third", 4: "the best quarter"}.get(
+            self.reduction_factor, f"the best 1 in {self.reduction_factor}"
+        )
+        stops = [_after(bracket) for bracket in self.brackets]
+        if len(stops) == 1:
+            return f"{stops[0]} {best} continues"
+        return f"{len(stops)} brackets, in which {best} continues: {'; '.join(stops)}"
 
     def expected_epochs(self, n_trials: int) -> float:
         """Epochs a trial, on average, in a search of so many trials, none of which is more promising than another."""
@@ -52,6 +56,13 @@ class Rungs:
         for _ in range(rungs):
             survivors.append(_promoted(survivors[-1], self.reduction_factor))
         return survivors
+
+
+def _after(epochs: tuple[int, ...]) -> str:
+    """When the trials of a bracket are compared, in words."""
+    if not epochs:
+        return "nobody is stopped"
+    return f"after {'epoch' if len(epochs) == 1 else 'epochs'} {', '.join(map(str, epochs))}"
 
 
 def _promoted(trials: float, factor: int) -> float:

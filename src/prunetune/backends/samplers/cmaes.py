@@ -69,8 +69,8 @@ class Cmaes(SobolSampler):
         if not names or n_trials <= STARTUP:
             return ""
         return (
-            f"learns about numbers only; {', '.join(names)} {'is' if len(names) == 1 else 'are'} tried evenly all "
-            "along. If good and bad choices are far apart, take 'tpe'"
+            f"learns about numbers only; the choices of {', '.join(names)} are all tried equally often. If some "
+            "choices are much better than others, take 'tpe'"
         )
 
 

@@ -14,7 +14,7 @@ def tpe(seed: int) -> TPESampler:
     From Optuna 5 on the densities are of all hyperparameters together, so that `optuna:tpe-multivariate` is the same
     unless some are conditional.
 
-    It ranks scores and never uses their size, so a score of ±inf is simply the worst.
+    It ranks scores and never uses their size, so a score of ±inf is the worst.
     """
     return TPESampler(seed=seed)
 

@@ -128,7 +128,7 @@ class Claims:
             if storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):
                 again = self._may_be_repeated(trial)
                 what = "its hyperparameters are tried again" if again else "they are not tried again"
-                self.observer(Notice(f"trial {trial.number} is given up, for {owner} is gone; {what}"))
+                self.observer(Notice(f"trial {trial.number} is given up: {owner} is gone; {what}"))
 
     def _may_be_repeated(self, trial: FrozenTrial) -> bool:
         return may_be_repeated(trial, self.retries)

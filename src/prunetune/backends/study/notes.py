@@ -35,16 +35,14 @@ def study_notes(study: Study, settings: StudySettings, n_trials: int) -> tuple[s
     found = [_of_trial_pruner(pruner, settings, n_trials)]
     points = size(settings.space.to_optuna())
     if points is not None and points < n_trials:
-        found.append(
-            f"the space has {points} configurations in all: each is tried once, and there are no {n_trials} trials"
-        )
+        found.append(f"the space has {points} configurations in all, fewer than {n_trials} trials: each is tried once")
     given = [
         name.removeprefix(PREFIX) for name in (settings.optimizer, settings.trial_pruner) if isinstance(name, Given)
     ]
     if given:
         found.append(
-            f"{' and '.join(given)}: an object's random state is not kept, so a search that is stopped does not go on "
-            "exactly as it would have; with names it does"
+            f"{' and '.join(given)}: an object's random state is not kept, so after a stop the search continues "
+            "differently; with names it continues exactly"
         )
     if hasattr(sampler, "note") and (text := sampler.note(settings.space.to_optuna(), n_trials)):
         found.append(f"{settings.optimizer}: {text}")
@@ -89,9 +87,9 @@ def _of_trial_pruner(pruner: BasePruner, settings: StudySettings, n_trials: int)
             f"{n_trials} trials of {rungs.epochs} epochs" if n_trials > 1 else f"one trial of {rungs.epochs} epochs"
         )
         why = "the best so far in a bracket always goes on"
-        return f"{name} stops hardly any of {trials}, for {why}" if n_trials > 1 else f"{name} cannot stop {trials}"
+        return f"{name} stops hardly any of {trials}, because {why}" if n_trials > 1 else f"{name} cannot stop {trials}"
     expected = rungs.expected_epochs(n_trials)
-    return f"{name}: {rungs}; expected {expected:.3g} of {rungs.epochs} epochs a trial"
+    return f"{name}: {rungs}; about {expected:.3g} of {rungs.epochs} epochs a trial"
 
 
 def combination_warning(optimizer: str, trial_pruner: str, rungs: Rungs | None, n_trials: int) -> str:

@@ -2,7 +2,7 @@
 
 `torch.fx.symbolic_trace` runs a model on proxies, which every `isinstance(x, Tensor)`, `if x.shape[0] > 1` and
 `for _ in range(n)` in somebody's code can break. Here the model runs on *meta* tensors (shapes without values), so
-that all such code just works, and a `TorchFunctionMode` records each call of a torch function as an fx node. Integers
+that all such code works, and a `TorchFunctionMode` records each call of a torch function as an fx node. Integers
 that come out of a shape or an attribute of a module are recorded too (`SizeProxy`): `x.reshape(b, heads, c // heads)`
 says how the width of `x` flows, and the engine needs that. See `docs/decisions/0002-tracing.md`.
 """

@@ -73,8 +73,9 @@ def tune(
     ----------
     model_fn
         Builds the full network anew at each call. Every trial calls it; a proxy starts with the part of
-        its weights that the cut keeps, rescaled (``Pruning.weights``). A ``model_fn(params)`` gets the trial's
-        hyperparameters, for dropout, say; they must not change the shape of a weight.
+        its weights that the cut keeps, rescaled, or adapted where they are pretrained (``Pruning.weights``). A
+        ``model_fn(params)`` gets the trial's hyperparameters, for dropout, say; they must not change the shape of a
+        weight.
     train
         ``train(model, params, report) -> score`` trains the model in place for ``report.epochs`` epochs. It should
         call ``report(score, epoch)`` after each, which may raise to end the trial. ``report.seed`` is the trial's;

@@ -181,6 +181,7 @@ class SubmittedWorkers:
             self._over.clear()
             self._thread = threading.Thread(target=self._look, name="prunetune-workers", daemon=True)
             self._thread.start()
+        self._tell_of_ended()
         for _ in range(self._count - self._lost - sum(not each.done() for each in [*self._futures.values()])):
             given = replace(self._given, number=self._begun + 1)
             try:

@@ -90,6 +90,7 @@ def ray(folder: Path) -> Iterator[Any]:
     library = pytest.importorskip("ray")  # optional: the package is 70 MB
     from prunetune.interop.ray import RayExecutor
 
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 is for ever on a busy machine
     library.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
         yield RayExecutor(num_cpus=1)

@@ -332,7 +332,11 @@ def _train(work: bytes, pipe: Connection) -> tuple[Any, ...]:
 
 def main(file: str) -> None:
     """What the process of a rank does: one training after the other, until nobody is at the other end of its pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # sent to all by terminals and clusters
+        signal.signal(number, signal.SIG_IGN)
     end_with_owner()
     with Connection(int(file)) as pipe, contextlib.suppress(EOFError, OSError):
         while pipe.poll(IDLE_SECONDS):

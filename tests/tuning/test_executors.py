@@ -34,6 +34,7 @@ from prunetune.backends.study.study import outcome
 from prunetune.errors import InputError
 from prunetune.events import Event, Notice, silent
 from prunetune.record.folder import study_url
+from prunetune.tuning.callables import class_parts
 from prunetune.tuning.executors import _join
 from prunetune.tuning.submitted import ONE_EACH, Left, Pulse, Submission, serve
 from tiny_tune import INPUTS, SPACE, make_quick, net, tiny_tune, train
@@ -464,3 +465,10 @@ def test_signs_are_missed_by_the_workers_own_clock() -> None:
     signs = [0, 0, 1, 1, 1, 1, 1]
     found = [pulse.is_over({"token": TOKEN, "count": count, "over": False}) for count in signs]
     assert found == [False, False, False, False, False, True, True]  # quiet: 0, 1, 0, 1, 3, 4, 5
+
+
+def test_a_class_of_the_script_is_known_where_the_script_is_another() -> None:
+    """As in a worker of submitit's, where ``__main__`` is in a library; here it is pytest."""
+    made: dict[str, Any] = {"__name__": "__main__", "nn": nn}
+    exec("class Net(nn.Module):\n    def forward(self, x):\n        return x\n", made)
+    assert list(class_parts(made["Net"])) == ["Net"]

@@ -138,7 +138,6 @@ class SubmittedWorkers:
         url: str,
         study: str,
         observer: Observer,
-        heartbeat: Heartbeat = Heartbeat(),  # noqa: B008  # frozen
     ) -> None:
         self._executor = executor
         self._count = count
@@ -146,7 +145,7 @@ class SubmittedWorkers:
         self._stack = contextlib.ExitStack()
         self._storage: BaseStorage | None = None
         self._given = Submission(
-            0, uuid.uuid4().hex, join, url, study, this_process(), count, torch.get_num_threads(), heartbeat
+            0, uuid.uuid4().hex, join, url, study, this_process(), count, torch.get_num_threads(), Heartbeat()
         )
         self._futures: dict[int, Future] = {}
         self._begun = 0
@@ -211,6 +210,8 @@ class SubmittedWorkers:
                 count, signed = count + 1, time.monotonic()
                 with contextlib.suppress(Exception):  # the storage is gone, of which the run tells
                     self._sign(count)
+        assert self._storage is not None
+        self._storage.remove_session()  # a database's session is its thread's own
 
     def _tell_of_ended(self) -> None:
         with self._lock:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS: Final = 5.0  # for the other ranks to hear that the trial was stopped
 OTHERS_SECONDS: Final = 1.0  # in which it shows whether a rank failed by itself, or because another has died
+DIED: Final = -1.0
+"""When a rank has died, as far as can be told: before the others heard of it."""
 IDLE_SECONDS: Final = 60.0
 """Ranks that have nothing to train for so long end, and what they hold of a GPU's memory is free."""
 HERE: Final = "127.0.0.1"
@@ -180,7 +182,7 @@ class _Crew:
             except (EOFError, OSError):
                 status = self._processes[rank].wait()
                 how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-                yield rank, ("died", f"the process of rank {rank} {how}", "")
+                yield rank, ("died", f"the process of rank {rank} {how}")
 
     def tell(self, rank: int, ending: Ending | None) -> None:
         """Answer a report of a rank."""
@@ -199,7 +201,7 @@ class _Conductor:
         self._waiting: dict[int, list[int]] = {}
         self._raised: BaseException | None = None
         self._result: tuple[dict[str, Any], Any] | None = None
-        self._failures: list[tuple[str, ...]] = []
+        self._failures: list[tuple[float, str, str]] = []  # the first is the cause: when, by this machine's clock
 
     def conduct(self) -> tuple[dict[str, Any], Any]:
         """See ``_Crew.run``."""
@@ -213,7 +215,7 @@ class _Conductor:
         if self._raised is not None:
             raise self._raised
         if self._failures:
-            _, message, trace = next((each for each in self._failures if each[0] == "died"), self._failures[0])
+            _, message, trace = min(self._failures)
             raise RankError(message) from (_RemoteError(trace) if trace else None)
         assert self._result is not None
         return self._result
@@ -225,7 +227,7 @@ class _Conductor:
             except (TrialPruned, Exception) as error:
                 self._raised = error
                 if not isinstance(error, TrialPruned):  # a report that was none
-                    self._failures.append(("failed", str(error), ""))
+                    self._failures.append((time.monotonic(), str(error), ""))
                     return
             self._decided.add(epoch)
             for other in [0, *self._waiting.pop(epoch, ())]:
@@ -260,13 +262,13 @@ class _Conductor:
         if rank == 0 and self._raised is None:
             self._raised = TrialPruned(message)
 
-    def _failed(self, rank: int, message: str, trace: str) -> None:
+    def _failed(self, rank: int, message: str, trace: str, when: float) -> None:
         self._left.discard(rank)
-        self._failures.append(("failed", f"rank {rank}: {message}", trace))
+        self._failures.append((when, f"rank {rank}: {message}", trace))
 
-    def _died(self, rank: int, message: str, trace: str) -> None:
+    def _died(self, rank: int, message: str) -> None:
         self._left.discard(rank)
-        self._failures.append(("died", message, trace))
+        self._failures.append((DIED, message, ""))
 
 
 class _RemoteError(Exception):
@@ -327,7 +329,7 @@ def _train(work: bytes, pipe: Connection) -> tuple[Any, ...]:
         return "stopped", str(error)
     except Exception as error:  # the user's code may raise anything
         message = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-        return "failed", message, "".join(traceback.format_exception(error))
+        return "failed", message, "".join(traceback.format_exception(error)), time.monotonic()
 
 
 def main(file: str) -> None:

@@ -6,9 +6,11 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common.command import command, provenance, write
 from benchmarks.common.postgres import postgres
+from benchmarks.workers.executors import EXECUTORS, pace, trials_of, workers_of
 from benchmarks.workers.runs import measure, overlap
 
 
@@ -18,7 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="of a trial")
     parser.add_argument("--trials", type=int, default=12, help="of each worker")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--executors", nargs="+", choices=EXECUTORS, help="measure tune(workers=…) with these instead")
     options = parser.parse_args(arguments)
+    if options.executors:
+        rows = measure_executors(options.executors, options.workers, options.seconds, options.trials)
+        write(options.json, {**provenance(), "trial_seconds": options.seconds, "rows": rows})
+        return 0
     rows = []
     print("| storage | workers | trials | s | times as fast as one | trials at a time |\n|---|---|---|---|---|---|")
     with ExitStack() as stack:
@@ -47,6 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
     write(options.json, {**provenance(), "trial_seconds": options.seconds, "rows": rows})
     return 0
+
+
+def measure_executors(names: Sequence[str], counts: Sequence[int], seconds: float, each: int) -> list[dict[str, Any]]:
+    """A row for each executor and number of workers, printed as it comes."""
+    rows = []
+    print("| executor | workers | trials | trials a second | times as fast as the first |\n|---|---|---|---|---|")
+    for name in names:
+        first = 0.0
+        for count in counts:
+            with tempfile.TemporaryDirectory() as folder:
+                trials = trials_of(name, count, seconds, each, Path(folder))
+            if (there := workers_of(trials)) != count:
+                raise SystemExit(f"{name}: {there} workers took part instead of {count}")
+            rate = pace(trials)
+            first = first or rate
+            print(f"| {name} | {count} | {len(trials)} | {rate:.3f} | {rate / first:.2f} |", flush=True)
+            rows.append({"executor": name, "workers": count, "trials": len(trials), "trials_a_second": rate})
+    return rows
 
 
 if __name__ == "__main__":

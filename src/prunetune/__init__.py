@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prunetune.pruning.result import PruneResult
     from prunetune.tuning.own_search import proxy_objective, proxy_of
     from prunetune.tuning.planning import plan
+    from prunetune.tuning.ranks import Ranks
     from prunetune.tuning.retraining import retrain
     from prunetune.tuning.settings import Pruning, Search
     from prunetune.tuning.tuner import TuneResult, tune
@@ -46,6 +47,7 @@ _HOMES = {
     "PruneResult": "prunetune.pruning.result",
     "Pruning": "prunetune.tuning.settings",
     "PruningPlan": "prunetune.engine",
+    "Ranks": "prunetune.tuning.ranks",
     "Report": "prunetune.backends.study.trial",
     "Rung": "prunetune.ladder.rung",
     "Search": "prunetune.tuning.settings",
@@ -78,6 +80,7 @@ __all__ = [
     "PruneResult",
     "Pruning",
     "PruningPlan",
+    "Ranks",
     "Report",
     "Rung",
     "Search",

@@ -43,6 +43,7 @@ from prunetune.report.comparison import write_comparison
 from prunetune.tuning.configurations import draw_configurations
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.problem import Problem
+from prunetune.tuning.ranks import Ranks
 from prunetune.tuning.types import EvaluateFunction, GivenModelFunction, ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
 
@@ -144,6 +145,11 @@ def compare(
         smaller=smaller,
     )
     check_resume(resume)
+    if isinstance(train, Ranks):
+        raise InputError(
+            "train is a Ranks, but compare weighs trainings by the time of this process, and those of ranks are in "
+            "others; compare with the train function in one process"
+        )
     comparison.check_cost()
     settings = StudySettings(problem.space, problem.epochs, problem.direction, RANDOM, "none", problem.seed)
     base, pretrained = problem.full_network()

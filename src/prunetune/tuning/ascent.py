@@ -234,6 +234,7 @@ class Ascent:
                 observer=run.journal.after_trials(update),
                 after=self.after(place),
                 distinct=phase == "search",
+                others_train=run.others_train,
             )
         finally:
             with contextlib.suppress(StorageError):  # the record has what was known before it was gone

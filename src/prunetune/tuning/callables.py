@@ -326,8 +326,8 @@ def _is_users(thing: Any) -> bool:
     if isinstance(thing, FunctionType):
         return _is_users_file(thing.__code__.co_filename)
     module = thing if isinstance(thing, ModuleType) else sys.modules.get(thing.__module__)
-    if module is None:  # made by code that is in no module
-        return True
+    if module is None or (isinstance(thing, type) and thing.__module__ == "__main__"):
+        return True  # made by code that is in no module, or of the script, which in a worker is somebody else's
     file = getattr(module, "__file__", None)
     return module.__name__ == "__main__" if file is None else _is_users_file(file)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from prunetune.backends.study.attributes import SEARCH_TRIAL
+from prunetune.backends.study.claims import nobody
 from prunetune.backends.study.study import outcome, top_trials
 from prunetune.errors import SearchError
 from prunetune.events import outcome_in_words
@@ -39,7 +40,7 @@ def train_in_full(run: TuningRun, ascent: Ascent) -> None:
     last = ascent.last
     settings = replace(ascent.settings(last), optimizer="random", trial_pruner="none")
     coming = ascent.coming(last)
-    alone = len(coming) == 1
+    alone = len(coming) == 1 and run.others_train is nobody
     with rung_study(run, CONFIRM_STUDY, settings) as study:
         run.journal.set_status("confirming")
         others = _of_elsewhere(run.record["confirmation"], parts.confirmation_part(study, run.settings.space))

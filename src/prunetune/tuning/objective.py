@@ -20,6 +20,7 @@ from prunetune.transfer.kinds import Corrected
 from prunetune.transfer.optimizers import correct
 from prunetune.tuning.architecture import built_for
 from prunetune.tuning.params import ReadDict
+from prunetune.tuning.ranks import Ranks
 from prunetune.tuning.train_checks import counted_steps, few_steps_note, watched
 from prunetune.tuning.transfer_notes import never_asked
 from prunetune.tuning.types import ModelFunction, TrainFunction
@@ -108,15 +109,13 @@ class Objective:
 
     def trained(self, params: dict[str, Any], report: Report) -> tuple[nn.Module, float]:
         """The trained model and its score; how long the train function took is noted in the trial."""
+        if isinstance(self.train, Ranks):
+            return self.train.trained(self, params, report)
         seed_all(report.seed)
         report.give_groups(self.groups)
         report.ask(resolution=self.resolution, data=self.data)
         given = ReadDict(copy.deepcopy(params))  # whoever takes something out of it has his own
-        build = built_for(self.build, given)
-        if self.plan is None:
-            model = build()
-        else:
-            model = fresh_proxy(build, self.plan, weights=self.weights, recovered=self.recovered)
+        model = self.untrained(given)
         if self.corrected != "asked":
             assert isinstance(self.groups, ProxyGroups)
             correct(model, self.groups, self.corrected, report.mark_corrected)
@@ -130,6 +129,13 @@ class Objective:
         finally:
             report.note("train_seconds", time.perf_counter() - started)
             give_back_at_times()
+
+    def untrained(self, params: dict[str, Any]) -> nn.Module:
+        """The model that the training with these hyperparameters begins with."""
+        build = built_for(self.build, params)
+        if self.plan is None:
+            return build()
+        return fresh_proxy(build, self.plan, weights=self.weights, recovered=self.recovered)
 
 
 def unread_note(names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from prunetune import report
 from prunetune._utils.hashes import digest
 from prunetune.backends.study.attributes import FIRST
+from prunetune.backends.study.claims import nobody
 from prunetune.backends.study.notes import direction_warning, study_notes
 from prunetune.backends.study.study import top_trials
 from prunetune.engine import fresh_proxy
@@ -61,6 +62,7 @@ class TuningRun:
         meter: Meter,
         first: Sequence[Mapping[str, Any]] = (),
         remarks: Sequence[str] = (),
+        others_train: Callable[[], bool] = nobody,
     ) -> None:
         self.problem = problem
         self.settings = settings
@@ -70,6 +72,8 @@ class TuningRun:
         self.first = [dict(point) for point in first]
         self.remarks = remarks
         """What is to be said of the network, beside the notes on the search."""
+        self.others_train = others_train
+        """Whether there are workers who train now, so that this process only looks on."""
         self._ascent: Ascent | None = None
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,14 @@ from prunetune._utils.malloc import freed_memory_kept
 from prunetune.backends import Distribution, check_optimizer
 from prunetune.backends.given import optimizer_name
 from prunetune.backends.space import check_points
+from prunetune.backends.study.claims import nobody
 from prunetune.events import Notice, Observer, Warned
 from prunetune.ladder.rung import Ladder
 from prunetune.pruning.checks import KEPT, LOST, check_unmasked
 from prunetune.record.folder import RunFolder
 from prunetune.tuning.asked import may_cut, settings_of
 from prunetune.tuning.energy import Meter
+from prunetune.tuning.executors import Executor, check_executor, submitted_workers
 from prunetune.tuning.fingerprint import Resume, check_resume
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.result import TuneResult
@@ -57,6 +59,8 @@ def tune(
     loss: Loss | None = None,
     energy: bool | None = None,
     country: str | None = None,
+    workers: Executor | None = None,
+    n_workers: int | None = None,
     observer: Observer | None = None,
 ) -> TuneResult:
     """Find the hyperparameters of a network by trainings of pruned copies, and train the full network with the best.
@@ -111,6 +115,10 @@ def tune(
     energy, country
         Whether to measure electricity and CO2; None is where codecarbon is installed. ``country`` ("KOR") is whose grid
         it is, see ``prunetune.tuning.energy.Meter``.
+    workers, n_workers
+        An executor, and how many workers it is to run: a process pool, dask's ``Client``, submitit's ``AutoExecutor``,
+        ``prunetune.interop.ray.RayExecutor``, or whatever else has the ``submit`` of ``concurrent.futures``. They do
+        all trainings, and this process looks on, as long as there are any; they reach the run folder, or the storage.
     run_dir
         The run folder; see ``RunFolder``.
     observer
@@ -159,6 +167,7 @@ def tune(
     meter = Meter(energy, country)
     check_optimizer(optimizer_name(search.optimizer))
     check_resume(resume)
+    crew = check_executor(workers, n_workers, search)
     points = check_points("first", first, problem.space)
     base, pretrained = problem.full_network()
     settings = settings.for_network(pretrained=bool(pretrained))
@@ -172,7 +181,15 @@ def tune(
             watching(Notice(KEPT))
         for remark in remarks:
             watching(Warned(remark))
-        result = TuningRun(problem, settings, folder, watching, meter, points, remarks).go(base, resume)
+
+        def run(observer: Observer, others_train: Callable[[], bool] = nobody) -> TuneResult:
+            return TuningRun(problem, settings, folder, observer, meter, points, remarks, others_train).go(base, resume)
+
+        if workers is None:
+            result = run(watching)
+        else:
+            with submitted_workers(workers, crew, model_fn, train, search, folder, resume, watching) as submitted:
+                result = run(submitted, submitted.train)
     watching.sum_up("summary", result.run_dir)
     return result
 

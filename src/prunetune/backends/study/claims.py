@@ -39,6 +39,11 @@ SAY_AFTER: Final = 2.0
 Total = Callable[[], int]
 
 
+def nobody() -> bool:
+    """That nobody else trains, so that this process does."""
+    return False
+
+
 @dataclass
 class Claims:
     """One worker's view of the others; ``known`` are the numbers of the finished trials that its observer knows of."""
@@ -52,9 +57,11 @@ class Claims:
     known: set[int]
     finite: Finite | None = None
     """The points of the space, if each is to be tried once and then the search ends."""
+    others_train: Callable[[], bool] = nobody
+    """Whether there are others who start all trials now."""
 
     def is_room_for_one(self, total: Total) -> bool:
-        """Wait until a trial may be started, or until ``total`` are finished: then it is False."""
+        """Wait until a trial may be started here, or until ``total`` are finished: then it is False."""
         started, pause, said = time.monotonic(), FIRST_PAUSE, False
         while True:
             trials = self.study.get_trials(deepcopy=False)
@@ -64,9 +71,12 @@ class Claims:
             finished = sum(is_finished(trial) for trial in trials)
             running = [trial for trial in trials if trial.state == TrialState.RUNNING]
             enough = self.limit(trials, total())
-            if finished >= enough or finished + len(running) < enough:
-                return finished < enough
-            if not said and time.monotonic() - started > SAY_AFTER:
+            if finished >= enough:
+                return False
+            others = self.others_train()
+            if finished + len(running) < enough and not others:
+                return True
+            if not said and not others and time.monotonic() - started > SAY_AFTER:
                 said = True
                 self.observer(Notice(f"waiting for {_whose(running)}"))
             time.sleep(pause)

@@ -18,7 +18,7 @@ from prunetune._utils.interrupts import check_interrupted, uninterrupted
 from prunetune._utils.seeds import derive_seed
 from prunetune.backends.samplers.finite import Finite, size
 from prunetune.backends.study.attributes import FIXED, SEARCH_TRIAL, WITHDRAWN
-from prunetune.backends.study.claims import RETRIES, Claims, is_finished
+from prunetune.backends.study.claims import RETRIES, Claims, is_finished, nobody
 from prunetune.backends.study.heartbeat import Heartbeat, HeartbeatMonitor, beating
 from prunetune.backends.study.notes import direction_warning, study_notes
 from prunetune.backends.study.study import (
@@ -67,6 +67,7 @@ def run_trials(
     retries: int = RETRIES,
     after: float = 0.0,
     distinct: bool = False,
+    others_train: Callable[[], bool] = nobody,
 ) -> int:
     """Run trials until ``n_trials`` are finished in ``study``; returns how many were run here.
 
@@ -94,6 +95,8 @@ def run_trials(
     distinct
         Whether a finite space ends the search when all its points were tried, each once; what an optimizer comes back
         to is replaced by the untried point next to it.
+    others_train
+        Says whether there are others who train now: as long as there are, this process only looks on.
     after
         For ``PhaseStarted``: the work that follows these trials, in epochs of theirs.
 
@@ -117,7 +120,7 @@ def run_trials(
     space = settings.space.to_optuna()
     finite = Finite(space) if distinct and size(space) is not None else None
     known = {trial.number for trial in ended}
-    claims = Claims(study, space, observer, HeartbeatMonitor(heartbeat), phase, retries, known, finite)
+    claims = Claims(study, space, observer, HeartbeatMonitor(heartbeat), phase, retries, known, finite, others_train)
     possible = claims.limit(study.get_trials(deepcopy=False), total()) - len(discounted(study))
     notes = study_notes(study, settings, total())
     before = tally(finished)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import math
 from collections.abc import Iterator
@@ -84,8 +85,7 @@ def build(job: str, name: str, **settings: Any) -> nn.Module:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """No progress bars and no word on new heads, which are meant: a checkpoint is read in every trial."""
-    from transformers.utils import logging as spoken  # loaded already
-
+    spoken = importlib.import_module("transformers.utils.logging")  # loaded already
     level, bars = spoken.get_verbosity(), spoken.is_progress_bar_enabled()
     spoken.set_verbosity(logging.ERROR)
     spoken.disable_progress_bar()

@@ -77,7 +77,7 @@ space = {
 }
 # Blocks are bypassed, and none is narrowed (floor): adapters of any rank are as on the full network, and so is their
 # rate (identity).
-pruning = prunetune.Pruning(flops=0.6, depth=True, floor=1.0, weights="sliced", transfer="identity")  # 8
+pruning = prunetune.Pruning(flops=0.6, depth=True, floor=1.0, transfer="identity")  # 8
 ladder = prunetune.Ladder(prunetune.Rung(width=None, trials=4, keep=1), prunetune.Rung())  # 9
 search = prunetune.Search(direction="minimize")  # 10
 asked = {"pruning": pruning, "ladder": ladder, "search": search, "epochs": 2}  # 11

@@ -54,7 +54,7 @@ def space(trial):
 pretrain()
 rows_of_task = rows([5, 6, 7, 8, 9])
 images = torch.stack([row["pixel_values"] for row in rows_of_task[:64]])
-pruning = prunetune.Pruning(flops=0.25, depth=True, weights="sliced", optimizers="adam")  # 1: of the checkpoint
+pruning = prunetune.Pruning(flops=0.25, depth=True, optimizers="adam")  # 1
 build_proxy = prunetune.proxy_of(build, {"pixel_values": images}, pruning)  # 2
 trainer = Trainer(
     args=TrainingArguments(FOLDER, num_train_epochs=2, per_device_train_batch_size=32, eval_strategy="epoch", **QUIET),

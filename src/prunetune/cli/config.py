@@ -96,8 +96,8 @@ def parse_config(content: Mapping[str, Any]) -> Config:
         config = Config.model_validate(content)
     except ValidationError as error:
         raise InputError(first_sentence(error, Config)) from None
+    _check_data(config)  # what the model and the other keys may be depends on it
     _check_code(config)
-    _check_data(config)  # what a model's name may be depends on it
     _check_names(config)
     _check_space(config)
     _check_comparison(config)

@@ -87,6 +87,34 @@ def test_huggingfaces_trainer(tmp_path: Path) -> None:
     assert epochs_of_trials(tmp_path / "run") == {1, 2, 3, 4}
 
 
+@pytest.mark.parametrize("name", ["trainer_search.py", "lora.py"])
+def test_a_script_for_a_checkpoint_changes_by_25_lines_at_most(name: str) -> None:
+    """They are numbered, and nothing of prunetune is on another."""
+    lines = (EXAMPLES / name).read_text().partition("import prunetune\n")[2].splitlines()
+    numbers = [int(found[1]) for line in lines if (found := re.search(r"  # (\d+)(?=$|:)", line))]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) + 1 <= 25  # with the import
+    assert not [line for line in lines if re.search(r"prunetune\.|build_proxy|report\b", line) and "  # " not in line]
+
+
+def test_the_trainers_own_search_on_a_checkpoint(tmp_path: Path) -> None:
+    """The full network is fine-tuned with what was found on the proxy, which begins with the checkpoint's weights."""
+    assert run("trainer_search.py", tmp_path, cwd=tmp_path) > 0.6  # a guess has 0.2
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_lora_of_a_checkpoint(tmp_path: Path) -> None:
+    printed = run_script(EXAMPLES / "lora.py", tmp_path / "run", cwd=tmp_path).splitlines()
+    before, after = (float(re.search(r"(\S+) nats", line)[1]) for line in printed[-2:])  # type: ignore[index]
+    assert after < before - 0.05
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["winner"]["params"].keys() == {"rank", "alpha", "learning_rate"}
+    assert [each["network"] for each in record["ladder"]["rungs"]] == ["the proxy", "the full network"]
+    weights = load_file(tmp_path / "run" / "weights.safetensors")
+    assert "model.layers.3.self_attn.q_proj.weight" in weights  # those that the proxy lacks, merged
+    assert not [name for name in weights if "lora" in name]
+
+
 @pytest.mark.parametrize("name", ["plain_loop", "timm_own_images", "own_model", "train_digits"])
 def test_learning_rates_are_those_of_the_proxys_width(name: str) -> None:
     """Where prunetune searches: an optimizer on `model.parameters()` would find what is best on the proxy only."""

@@ -94,17 +94,21 @@ def _detection(name: str) -> Case:
 
 
 TIMM = """
-    beit_base_patch16_224 caformer_s18 cait_xxs24_224 coat_tiny coatnet_nano_rw_224 convit_tiny convmixer_768_32
-    convnext_atto convnextv2_atto crossvit_tiny_240 cspresnet50 darknet53 davit_tiny deit3_small_patch16_224 dla46_c
-    ecaresnet26t edgenext_xx_small efficientformer_l1 efficientformerv2_s0 efficientnet_b0 efficientvit_b0
-    efficientvit_m0 ese_vovnet19b_slim eva02_tiny_patch14_224 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny ghostnet_050
-    gmlp_ti16_224 hgnet_tiny hiera_tiny_224 hrnet_w18_small inception_next_atto inception_resnet_v2 inception_v4
-    levit_128s mambaout_femto maxxvit_rmlp_nano_rw_256 mixer_s32_224 mobilenetv3_small_050
-    mobilenetv4_conv_small mobileone_s0 mobilevit_xxs mobilevitv2_050 mvitv2_tiny nest_tiny nextvit_small nfnet_l0
-    pit_ti_224 pnasnet5large poolformer_s12 pvt_v2_b0 rdnet_tiny regnety_002 repvgg_a0 repvit_m0_9 res2net50_14w_8s
-    resmlp_12_224 resnest14d resnetblur18 resnetv2_50 rexnet_100 selecsls42b sequencer2d_s seresnet18 shvit_s1
-    skresnet18 starnet_s1 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 tiny_vit_5m_224 tresnet_m twins_svt_small
-    visformer_tiny vit_tiny_patch16_224 volo_d1_224 xcit_nano_12_p16_224 xception41
+    beit_base_patch16_224 botnet26t_256 caformer_s18 cait_xxs24_224 coat_tiny coatnet_nano_rw_224 convit_tiny
+    convmixer_768_32 convnext_atto convnext_zepto_rms convnextv2_atto cpubone_b0_bfrobust crossvit_tiny_240 csatv2
+    cspnext_tiny cspresnet50 darknet53 davit_tiny deit3_small_patch16_224 dla46_c ecaresnet26t edgenext_xx_small
+    efficientformer_l1 efficientformerv2_s0 efficientnet_b0 efficientvim_m1 efficientvit_b0 efficientvit_m0
+    ese_vovnet19b_slim eva02_tiny_patch14_224 fasternet_t0 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny ghostnet_050
+    gmlp_ti16_224 halonet26t hgnet_tiny hiera_tiny_224 hieradet_small hrnet_w18_small iformer_t inception_next_atto
+    inception_resnet_v2 inception_v4 lambda_resnet26t lcnetv2_small levit_128s lowformer_b0 mambaout_femto
+    maxxvit_rmlp_nano_rw_256 mixer_s32_224 mobilenetv3_small_050 mobilenetv4_conv_small mobilenetv4_hybrid_medium
+    mobilenetv5_base mobileone_s0 mobilevit_xxs mobilevitv2_050 mvitv2_tiny naflexvit_base_patch16_gap nest_tiny
+    nextvit_small nfnet_l0 pit_ti_224 pnasnet5large poolformer_s12 pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnety_002
+    repghostnet_050 repvgg_a0 repvit_m0_9 res2net50_14w_8s resmlp_12_224 resnest14d resnetblur18 resnetv2_50
+    rexnet_100 selecsls42b sequencer2d_s seresnet18 shvit_s1 skresnet18 starnet_s1 swiftformer_xs
+    swin_tiny_patch4_window7_224 swinv2_cr_tiny_224 swinv2_tiny_window8_256 tiny_vit_5m_224 tnt_s_patch16_224
+    tresnet_m twins_svt_small visformer_tiny vit_relpos_small_patch16_224 vit_small_patch16_dinov3
+    vit_tiny_patch16_224 vit_tiny_r_s16_p8_224 vitamin_small_224 volo_d1_224 xception41 xcit_nano_12_p16_224
 """.split()  # noqa: SIM905 (a list of this length would have a line a name)
 
 
@@ -131,19 +135,39 @@ _LLAMA = {
     "num_key_value_heads": 4,
     "intermediate_size": 2048,
 }
+_ENCODER_DECODER = {"encoder_layers": 2, "decoder_layers": 2}
+_SPECIAL = dict.fromkeys(
+    ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "decoder_start_token_id"), 0
+)
+_TOWER = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
 TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bart": ("BartForConditionalGeneration", {**_ENCODER_DECODER, "vocab_size": 8192}),
     "bert": ("BertForSequenceClassification", _BERT),
+    "clip": ("CLIPModel", {"text_config": {**_TOWER, "vocab_size": 8192}, "vision_config": _TOWER}),
     "convnext": ("ConvNextForImageClassification", {"depths": [1, 1, 3, 1]}),
     "deit": ("DeiTForImageClassification", _VIT),
     "distilbert": ("DistilBertForSequenceClassification", {"n_layers": 4}),
+    "detr": ("DetrForObjectDetection", {**_ENCODER_DECODER, "d_model": 128}),
+    "gemma3": ("Gemma3ForCausalLM", {**_LLAMA, "head_dim": 64}),
     "gpt2": ("GPT2LMHeadModel", {"n_layer": 4, "vocab_size": 8192}),
     "llama": ("LlamaForCausalLM", _LLAMA),
+    "mamba": ("MambaForCausalLM", {"vocab_size": 8192, "num_hidden_layers": 4}),
     "mistral": ("MistralForCausalLM", _LLAMA),
+    "mixtral": ("MixtralForCausalLM", {**_LLAMA, "num_local_experts": 4}),
+    "modernbert": ("ModernBertForSequenceClassification", {**_BERT, **_SPECIAL, "vocab_size": 8192}),
     "qwen2": ("Qwen2ForCausalLM", _LLAMA),
+    "qwen3": ("Qwen3ForCausalLM", {**_LLAMA, "head_dim": 64}),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", {**_LLAMA, "head_dim": 64, "num_experts": 4, "num_experts_per_tok": 2}),
     "roberta": ("RobertaForSequenceClassification", _BERT),
+    "segformer": ("SegformerForSemanticSegmentation", {}),
     "swin": ("SwinForImageClassification", {"depths": [2, 2, 2, 2]}),
     "t5": ("T5ForConditionalGeneration", {"num_layers": 4, "decoder_start_token_id": 0}),
     "vit": ("ViTForImageClassification", _VIT),
+    "wav2vec2": ("Wav2Vec2ForCTC", {"num_hidden_layers": 4}),
+    "whisper": (
+        "WhisperForConditionalGeneration",
+        {**_ENCODER_DECODER, **_SPECIAL, "vocab_size": 8192, "max_source_positions": 100},
+    ),
 }
 """Name → class of the model, and what differs from its default configuration: fewer layers, smaller vocabularies."""
 
@@ -160,10 +184,17 @@ def _transformers(name: str) -> Case:
     kind, changes = TRANSFORMERS[name]
     cls = getattr(transformers, kind)
     model = cls(cls.config_class(**changes))
-    if "pixel" in model.main_input_name:
-        return Case(model, {"pixel_values": _images()})
     tokens = torch.randint(3, 1000, (2, 32))
-    return Case(model, {"input_ids": tokens, "decoder_input_ids": tokens} if name == "t5" else {"input_ids": tokens})
+    inputs = {
+        "input_ids": tokens,
+        "decoder_input_ids": tokens,
+        "pixel_values": _images(),
+        "input_values": torch.randn(2, 8000),  # half a second of sound
+        "input_features": torch.randn(2, 80, 200),  # its spectrum, two frames a source position
+    }
+    main = model.main_input_name
+    besides = {"clip": ["pixel_values"], **{key: ["decoder_input_ids"] for key in ("bart", "t5", "whisper")}}
+    return Case(model, {key: inputs[key] for key in (main, *besides.get(name, []))})
 
 
 def _hazard(name: str) -> Case:

@@ -57,6 +57,16 @@ class Kind(StrEnum):
     LADDERS = "ladders"
     MODELS = "models"
     DATASETS = "datasets"
+    TEXTS = "texts"
+
+
+class Template(StrEnum):
+    """What ``prunetune init`` can begin a configuration for."""
+
+    IMAGES = "image-classification"
+    TEXT_CLASSIFICATION = "text-classification"
+    CAUSAL_LM = "causal-lm"
+    TIMM = "timm"
 
 
 def _version(asked: bool) -> None:
@@ -322,15 +332,18 @@ def prune(
 @app.command()
 def init(
     file: Annotated[Path, typer.Argument(help="The configuration file to write.")] = Path("prunetune.toml"),
+    job: Annotated[
+        Template, typer.Option(help="What to train; the first has every key with its meaning.")
+    ] = Template.IMAGES,
 ) -> None:
-    """Write a configuration that has every key with its meaning. You can change and run it.
+    """Write a configuration that you can change and run.
 
     Example: prunetune init
     """
     with _exit_statuses("prunetune init"):
         from prunetune.cli.commands import write_template  # loads torch: only for this command
 
-        write_template(file)
+        write_template(file, job.value)
         typer.echo(f"{file} is written; change it, then: prunetune run {file}")
 
 

@@ -17,7 +17,13 @@ from prunetune.transfer.norms import norms_for
 if TYPE_CHECKING:
     from prunetune.pruning.result import PruneResult
 
-TEMPLATE: Final = "run.toml"  # in this package
+TEMPLATES: Final = {
+    "image-classification": "run.toml",
+    "text-classification": "text-classification.toml",
+    "causal-lm": "causal-lm.toml",
+    "timm": "timm.toml",
+}
+"""By job, the file in this package."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,11 @@ def as_json(result: PruneResult, asked: Asked) -> str:
     )
 
 
-def write_template(path: Path) -> None:
-    """A configuration with every key and what it means. Raises InputError rather than overwrite anything."""
+def write_template(path: Path, job: str) -> None:
+    """A configuration for that job. Raises InputError rather than overwrite anything."""
     if path.exists():
         raise InputError(f"{path} exists already; name another file, or remove it first")
     try:
-        path.write_text((files("prunetune.cli") / TEMPLATE).read_text(encoding="utf-8"), encoding="utf-8")
+        path.write_text((files("prunetune.cli") / TEMPLATES[job]).read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error})") from error

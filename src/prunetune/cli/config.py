@@ -6,26 +6,41 @@ Whatever is wrong in it becomes one sentence that names the key, what was given 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from prunetune._utils.checks import Direction
 from prunetune.backends import Categorical, Float, Int, SearchSpace, optimizers, spaces, trial_pruners
 from prunetune.backends.space import check_points
 from prunetune.cli.config_errors import allowed, first_sentence
-from prunetune.cli.tables import HYPERPARAMETERS, Config, Dimension, Train
-from prunetune.data import datasets
+from prunetune.cli.tables import HYPERPARAMETERS, IMAGES, Config, Data, Dimension, Train
+from prunetune.data import datasets, texts
 from prunetune.errors import InputError, unknown_name
 from prunetune.zoo import models
+from prunetune.zoo.of_timm import PREFIX
+from prunetune.zoo.of_transformers import check_source
 
 if TYPE_CHECKING:
     from prunetune.backends import Distribution
 
 OWN_TRAIN: Final = {"function", "evaluate"}
 """Keys of ``[train]`` for a train function of one's own; the others are the built-in training's."""
+NOT_OF_TEXTS: Final = (
+    "train.schedule", "train.momentum", "train.lr_decay", "train.flip", "train.rotation", "train.padding",
+    "train.channels_last", "train.compile", "data.image_size", "data.download",
+)  # fmt: skip
+NOT_OF_IMAGES: Final = ("train.warmup", "data.length", "data.tokenizer")
+DIRECTIONS: Final[Mapping[str, Direction]] = {
+    IMAGES: "maximize",
+    "text-classification": "maximize",
+    "causal-lm": "minimize",
+}
+"""By job, what is to become of its score: an accuracy, or a loss."""
 
 
 def read_config(path: Path) -> Config:
@@ -81,9 +96,9 @@ def parse_config(content: Mapping[str, Any]) -> Config:
         config = Config.model_validate(content)
     except ValidationError as error:
         raise InputError(first_sentence(error, Config)) from None
+    _check_data(config)  # what the model and the other keys may be depends on it
     _check_code(config)
     _check_names(config)
-    _check_data(config)
     _check_space(config)
     _check_comparison(config)
     return config
@@ -136,10 +151,28 @@ def _check_built_in(config: Config) -> None:
     for key, given in (("model.inputs", config.model.inputs), ("train.evaluate", config.train.evaluate)):
         if given is not None:
             raise InputError(f"{key} goes with train.function, which is missing; give that, or drop {key}")
-    if config.search.direction == "minimize":
+    assert config.job is not None
+    direction = DIRECTIONS[config.job]
+    if config.search.direction not in (None, direction):
+        score = "an accuracy" if direction == "maximize" else "a loss"
         raise InputError(
-            "search.direction is 'minimize', but the built-in training returns an accuracy; drop search.direction"
+            f"search.direction is {config.search.direction!r}, but the built-in training returns {score}; drop "
+            "search.direction"
         )
+    _check_keys(config)
+
+
+def _check_keys(config: Config) -> None:
+    """Raise InputError for a key that has no part in this job of the built-in training."""
+    images = config.job == IMAGES
+    for key in NOT_OF_IMAGES if images else NOT_OF_TEXTS:
+        table, _, name = key.partition(".")
+        section = getattr(config, table)
+        if getattr(section, name) != type(section).model_fields[name].default:
+            other = "texts" if images else "images"
+            raise InputError(f"{key} has a part in training on {other} only, and this is {config.job}; drop it")
+    if not images and any(rung.resolution < 1 for rung in config.ladder.rung):
+        raise InputError("ladder.rung.resolution is that of images, and texts have none; drop it")
 
 
 def _check_names(config: Config) -> None:
@@ -148,8 +181,7 @@ def _check_names(config: Config) -> None:
         ("search.optimizer", str(config.search.optimizer), optimizers.check),
         ("search.trial_pruner", str(config.search.trial_pruner), trial_pruners.check),
     ]
-    if not config.model.is_own:
-        named.insert(0, ("model.name", config.model.name, models.check))
+    named.insert(0, ("model.name", config.model.name, partial(_check_model, job=config.job)))
     if isinstance(config.search.space, str):
         named.append(("search.space", config.search.space, spaces.check))
     for key, given, check in named:
@@ -159,15 +191,26 @@ def _check_names(config: Config) -> None:
             raise InputError(f"{key}: {error}") from None
 
 
+def _check_model(name: str, job: str | None) -> None:
+    """Raise InputError for a model that there cannot be; timm is asked when one of its models is built."""
+    if ":" in name:
+        return
+    if job not in (None, IMAGES):
+        check_source(name)
+    elif not name.startswith(PREFIX):
+        models.check(name)
+
+
 def _check_data(config: Config) -> None:
     """Raise InputError for a dataset that there is not, or that has no folder or no download."""
     data = config.data
     if data is None:
         return
-    try:
-        datasets.check(data.name)
-    except InputError as error:
-        raise InputError(f"data.name: {error}") from None
+    if data.name in texts:
+        _check_texts(data, config.model.is_own)
+        return
+    if data.name not in datasets:
+        raise InputError(f"data.name: {unknown_name('dataset', data.name, [*datasets, *texts])}")
     if data.root is None and not data.download:
         return
     dataset = datasets[data.name]
@@ -178,6 +221,17 @@ def _check_data(config: Config) -> None:
         raise InputError(f"data.download is true, but {data.name} cannot be downloaded (that can {fetched}); drop it")
 
 
+def _check_texts(data: Data, is_own: bool) -> None:
+    """Raise InputError where it cannot be known which texts, or what makes numbers of them."""
+    if data.root is None:
+        raise InputError(f"data.root is missing: {texts[data.name].summary}")
+    if is_own and data.tokenizer is None:
+        raise InputError(
+            "data.tokenizer is missing: a model of your own brings none; give a folder that save_pretrained of a "
+            "tokenizer has written"
+        )
+
+
 def _check_space(config: Config) -> None:
     """Raise InputError where the space and the fixed values contradict each other or the job's possible values."""
     own = config.train.function is not None
@@ -185,7 +239,7 @@ def _check_space(config: Config) -> None:
         for name, dimension in config.search.space.items():
             key = f"search.space.{name}"
             if not own:
-                _check_hyperparameter(key, name, dimension)
+                _check_hyperparameter(key, name, dimension, HYPERPARAMETERS[config.job or IMAGES])
             try:
                 _distribution(name, dimension, own=own)
             except InputError as error:
@@ -194,6 +248,11 @@ def _check_space(config: Config) -> None:
     if own:
         return
     searched, fixed = set(search_space(config)), set(config.train.fixed())
+    if config.job != IMAGES and config.search.space in ("paper", "paper-extra"):
+        raise InputError(
+            f"search.space is {config.search.space!r}, whose rates are for SGD on images; list what is searched, for "
+            "example [search.space.learning_rate]"
+        )
     if both := searched & fixed:
         raise InputError(f"train.{min(both)} fixes a hyperparameter that search.space searches; drop one of them")
     if config.train.schedule != "step" and "lr_decay" in searched | fixed:
@@ -206,18 +265,17 @@ def _check_comparison(config: Config) -> None:
     """Raise InputError where [compare] names a model that there is not, or that lacks its classes."""
     for name in config.compare.smaller:
         try:
-            if ":" not in name:
-                models.check(name)
-                if config.data is None:
-                    raise InputError(f"{name} takes its classes from [data]; give module:function")
+            _check_model(name, config.job)
+            if ":" not in name and config.data is None:
+                raise InputError(f"{name} takes its classes from [data]; give module:function")
         except InputError as error:
             raise InputError(f"compare.smaller: {error}") from None
 
 
-def _check_hyperparameter(key: str, name: str, dimension: Dimension) -> None:
+def _check_hyperparameter(key: str, name: str, dimension: Dimension, known: Sequence[str]) -> None:
     """Raise InputError unless the built-in training has that hyperparameter and would take its extreme values."""
-    if name not in HYPERPARAMETERS:
-        raise InputError(f"{key}: {unknown_name('hyperparameter', name, HYPERPARAMETERS)}")
+    if name not in known:
+        raise InputError(f"{key}: {unknown_name('hyperparameter', name, known)}")
     ends = dimension.choices if dimension.choices is not None else (dimension.low, dimension.high)
     keys = ["choices"] * len(ends) if dimension.choices is not None else ["low", "high"]
     for end, value in zip(keys, ends, strict=True):

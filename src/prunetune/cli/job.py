@@ -1,4 +1,7 @@
-"""What a configuration trains: its network, training and data, ready for ``tune``, ``check`` and ``compare``."""
+"""What a configuration trains: its network, training and data, ready for ``tune``, ``check`` and ``compare``.
+
+The built-in training is that of images, of labelled texts or of plain text, as ``[data]`` says (decision 44).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ from torch.utils import _pytree as pytree
 from prunetune._utils.checks import Direction
 from prunetune.backends import Categorical, SearchSpace
 from prunetune.cli import own_code
-from prunetune.cli.config import search_space
-from prunetune.cli.tables import Config
-from prunetune.data import ImageData, datasets
+from prunetune.cli.config import DIRECTIONS, search_space
+from prunetune.cli.tables import IMAGES, Config
+from prunetune.data import ImageData, datasets, texts
 from prunetune.data._files import Say, silently
 from prunetune.data._reduced import subset_size
+from prunetune.data._texts import TextParts
 from prunetune.errors import InputError
 from prunetune.ladder.rung import Ladder
 from prunetune.pruning.checks import check_model_fn, check_train, takes_hyperparameters
@@ -28,14 +32,20 @@ from prunetune.training.devices import choose_device
 from prunetune.training.execution import Execution
 from prunetune.training.image_classification import Hyperparameters, ImageClassification, check_batch_size
 from prunetune.training.schedules import SCHEDULES
+from prunetune.training.text import TextHyperparameters, TextTraining, Tokens
+from prunetune.training.text import check_batch_size as check_text_batch
+from prunetune.training.tokens import classified, load_tokenizer, modelled, padding_of
 from prunetune.tuning.architecture import network_of
 from prunetune.tuning.types import EvaluateFunction, ModelFunction, TrainFunction
-from prunetune.zoo import models
+from prunetune.zoo import builder, models, of_transformers
+from prunetune.zoo.of_transformers import check_fits, config_of
 
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
 
 EXAMPLE_BATCH: Final = 128  # images that FLOPs are counted and a step is timed on
+TEXT_BATCH: Final = 16  # likewise texts
+TEXT_LENGTH: Final = 128  # tokens of a text, where data.length says nothing else
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,9 @@ class Job:
 
 def prepare(config: Config, say: Say = silently) -> Job:
     """The job that ``config`` describes. Raises InputError if code, data, device or batch sizes do not fit."""
-    return _own(config) if config.data is None else _built_in(config, say)
+    if config.data is None:
+        return _own(config)
+    return _images(config, say) if config.job == IMAGES else _texts(config)
 
 
 def _own(config: Config) -> Job:
@@ -80,40 +92,87 @@ def _own(config: Config) -> Job:
     )
 
 
-def _built_in(config: Config, say: Say) -> Job:
+def _images(config: Config, say: Say) -> Job:
     """The built-in training of image classifiers, on the data of ``config``."""
     device = choose_device(config.run.device)
     data = load_data(config, say)
-    _check_batch_sizes(config, search_space(config), data)
+    sizes = _batch_sizes(config, Hyperparameters())
+    _check_batch_sizes(config, sizes, len(data.train_labels), partial(check_batch_size, data=data))
     data = data.to(device)
     train, seed = config.train, config.search.seed
     execution = Execution(train.amp, train.channels_last, train.compile)
     job = ImageClassification(
         data, Hyperparameters().updated(train.fixed()), SCHEDULES[train.schedule], execution, seed
     )
-    build = partial(_builder, device=device, space=search_space(config), data=data)
-    model_fn = build(config.model.name)
+
+    def built(name: str) -> ModelFunction:
+        zoo = None if ":" in name else partial(builder(name), data.num_classes, data.channels)
+        return _builder(name, device, search_space(config), zoo)
+
+    model_fn = built(config.model.name)
     inputs = data.normalize(data.train_images[:EXAMPLE_BATCH])
-    if config.model.is_own:
+    if config.model.name not in models:
         _check_classes(config.model.name, model_fn, inputs[:2], data.num_classes)
-    steps = math.ceil(len(data.train_labels) / _middle_batch(config))
-    return Job(model_fn, job, inputs, "maximize", job.evaluate, ScoringBatches(data, seed), build, steps)
+    steps = _steps(len(data.train_labels), sizes)
+    return Job(model_fn, job, inputs, "maximize", job.evaluate, ScoringBatches(data, seed), built, steps)
 
 
-def _middle_batch(config: Config) -> float:
-    """The batch size in the middle of those that are searched, on a logarithmic scale."""
-    sizes = [size for _, size in _batch_sizes(config, search_space(config))]
-    return math.sqrt(min(sizes) * max(sizes))
+def _texts(config: Config) -> Job:
+    """The built-in training of transformers, on the texts of ``config``."""
+    asked, job = config.data, config.job
+    assert asked is not None
+    assert asked.root is not None  # the configuration has been checked
+    assert job is not None
+    device = choose_device(config.run.device)
+    length = asked.length or TEXT_LENGTH
+    tokenizer = load_tokenizer(asked.tokenizer or config.model.name)
+    loaded, classes = texts[asked.name].load(whole_path("data.root", asked.root), asked.seed)
+    parts = classified(loaded, tokenizer, length) if classes else modelled(loaded, tokenizer, length)
+    settings: dict[str, Any] = {"num_labels": len(classes), "pad_token_id": padding_of(tokenizer)} if classes else {}
+    names = [config.model.name, *config.compare.smaller]
+    for name in (each for each in names if ":" not in each):
+        check_fits(config_of(name), name, highest=_highest(parts), length=parts.train.ids.shape[1])
+    sizes = _batch_sizes(config, TextHyperparameters())
+    _check_batch_sizes(config, sizes, len(parts.train), partial(check_text_batch, texts=len(parts.train)), what="texts")
+    on_device = TextParts(**{part: each.to(device) for part, each in vars(parts).items()})
+    train = TextTraining(
+        on_device,
+        TextHyperparameters().updated(config.train.fixed()),
+        Execution(config.train.amp),
+        config.search.seed,
+    )
+    space = search_space(config)
+
+    def built(name: str) -> ModelFunction:
+        return _builder(name, device, space, partial(of_transformers.build, job, name, use_cache=False, **settings))
+
+    inputs = on_device.train[slice(0, TEXT_BATCH)].inputs()
+    steps = _steps(len(parts.train), sizes)
+    model_fn = built(config.model.name)
+    return Job(model_fn, train, inputs, DIRECTIONS[job], train.evaluate, None, built, steps)
 
 
-def _builder(name: str, device: torch.device, space: SearchSpace, data: ImageData | None = None) -> ModelFunction:
-    """What builds the network ``name`` on the device: somebody's own code, or the zoo's for that data."""
+def _highest(parts: TextParts[Tokens]) -> int:
+    """The highest number of a token."""
+    return max(int(each.ids.max()) for each in vars(parts).values())
+
+
+def _steps(examples: int, sizes: list[tuple[str, int]]) -> int:
+    """Optimizer steps of an epoch with the batch size in the middle of these, on a logarithmic scale."""
+    batches = [size for _, size in sizes]
+    return math.ceil(examples / math.sqrt(min(batches) * max(batches)))
+
+
+def _builder(
+    name: str, device: torch.device, space: SearchSpace, built_in: Callable[[], nn.Module] | None = None
+) -> ModelFunction:
+    """What builds the network ``name`` on the device: somebody's own code, or what is ``built_in``."""
     if ":" in name:
         given = own_code.imported(name, "model.name")
         check_model_fn(given)
     else:
-        assert data is not None
-        given = partial(models[name], data.num_classes, data.channels)
+        assert built_in is not None
+        given = built_in
     if takes_hyperparameters(given):
         return network_of(lambda params: _moved(given(params), device), space)
 
@@ -175,26 +234,32 @@ def load_data(config: Config, say: Say = silently) -> ImageData:
     return replace(data, augmentation=replace(data.augmentation, **config.train.augmentation()))
 
 
-def _batch_sizes(config: Config, space: SearchSpace) -> list[tuple[str, int]]:
+def _batch_sizes(config: Config, defaults: Hyperparameters | TextHyperparameters) -> list[tuple[str, int]]:
     """The extreme batch sizes that may be tried, with the keys that say so."""
-    distribution = space.get("batch_size")
+    distribution = search_space(config).get("batch_size")
     if distribution is None:
-        return [("train.batch_size", Hyperparameters().updated(config.train.fixed()).batch_size)]
+        return [("train.batch_size", defaults.updated(config.train.fixed()).batch_size)]
     ends = distribution.choices if isinstance(distribution, Categorical) else (distribution.low, distribution.high)
     return [("search.space.batch_size", int(str(end))) for end in ends]
 
 
-def _check_batch_sizes(config: Config, space: SearchSpace, data: ImageData) -> None:
+def _check_batch_sizes(
+    config: Config,
+    sizes: list[tuple[str, int]],
+    examples: int,
+    check: Callable[[int], None],
+    what: str = "images",
+) -> None:
     """Raise InputError unless every batch size that may be tried fits into the least of the training set on a rung."""
     ladder = config.ladder.asked
     share = min(rung.data for rung in ladder.rungs) if isinstance(ladder, Ladder) else 1.0
-    for key, size in _batch_sizes(config, space):
+    for key, size in sizes:
         try:
-            check_batch_size(size, data)
+            check(size)
         except InputError as error:
             raise InputError(f"{key}: {error}") from None
-        if size > (kept := subset_size(len(data.train_labels), share)):
+        if size > (kept := subset_size(examples, share)):
             raise InputError(
-                f"{key}: batch_size {size} is impossible on a rung with {share:.3g} of the {len(data.train_labels)} "
-                f"training images, {kept}; raise its data, or lower the batch size"
+                f"{key}: batch_size {size} is impossible on a rung with {share:.3g} of the {examples} "
+                f"training {what}, {kept}; raise its data, or lower the batch size"
             )

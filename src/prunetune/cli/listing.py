@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prunetune.backends import full_name, optimizers, spaces, trial_pruners
-from prunetune.data import datasets
+from prunetune.data import datasets, texts
 from prunetune.errors import PrunetuneError
 from prunetune.ladder import ladders
 from prunetune.plugins import make_scorer, normalisers, reductions, scorers
@@ -57,6 +57,7 @@ def registries() -> dict[str, Registry[Any]]:
         "ladders": ladders,
         "models": models,
         "datasets": datasets,
+        "texts": texts,
     }
 
 
@@ -183,6 +184,7 @@ _DESCRIBERS: Mapping[str, Callable[[str, Registry[Any]], tuple[str, str]]] = {
     "trial-pruners": _trial_pruner,
     "spaces": _space,
     "datasets": _dataset,
+    "texts": _dataset,
 }
 
 

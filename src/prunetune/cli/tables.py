@@ -26,6 +26,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, Pyd
 
 from prunetune._utils.options import Options
 from prunetune.comparison.settings import Comparison
+from prunetune.data import JOBS
 from prunetune.errors import InputError
 from prunetune.ladder import ladders
 from prunetune.ladder.budget import read_budget
@@ -94,6 +95,8 @@ def _options(kind: type[Options], table: object) -> Options:
 class Model(Section):
     """``[model]``: the full network, by its name, or by the ``module:function`` that builds it.
 
+    For texts it is a folder with a checkpoint of transformers, or its ``config.json``; ``timm/NAME`` is timm's.
+
     ``inputs``, for a train function of one's own, is one batch as the network takes it: the shape of each argument,
     "64,1,28,28" or "64,128:int64", or the ``module:function`` that gives it.
     """
@@ -108,9 +111,10 @@ class Model(Section):
 
 
 class Data(Section):
-    """``[data]``: the images. Without ``image_size`` they keep their own; ``seed`` is that of the split.
+    """``[data]``: images or texts. Without ``image_size`` images keep their own; ``seed`` is that of the split.
 
-    With ``download`` files that are missing are fetched, into ``root`` where that is given.
+    With ``download`` files that are missing are fetched, into ``root`` where that is given. Texts are cut after
+    ``length`` tokens of the ``tokenizer``, a folder, by default that of the model.
     """
 
     name: str
@@ -118,6 +122,8 @@ class Data(Section):
     root: str | None = None
     download: bool = False
     seed: int = Field(default=0, ge=0, lt=2**63)
+    length: int | None = Field(default=None, ge=2)
+    tokenizer: str | None = None
 
 
 class Dimension(Section):
@@ -228,7 +234,8 @@ class Train(Section):
     """``[train]``: the learning-rate schedule, hyperparameters that are fixed instead of searched, and the loop.
 
     ``flip``, ``rotation`` (degrees to either side) and ``padding`` (pixels) are those of the dataset unless given;
-    ``amp``, ``channels_last`` and ``compile`` say how the device computes.
+    ``amp``, ``channels_last`` and ``compile`` say how the device computes. Texts have ``warmup``, the share of the
+    training in which the rate rises, in place of a schedule and of momentum.
 
     ``function`` is the ``module:function`` of one's own that trains instead, ``evaluate`` the one that evaluates the
     winner.
@@ -240,6 +247,7 @@ class Train(Section):
     weight_decay: float | None = Field(default=None, ge=0)
     batch_size: int | None = Field(default=None, ge=2)
     lr_decay: float | None = Field(default=None, gt=0, le=1)
+    warmup: float | None = Field(default=None, ge=0, lt=1)
     flip: bool | None = None
     rotation: float | None = Field(default=None, ge=0, le=180)
     padding: int | None = Field(default=None, ge=0, le=128)
@@ -251,15 +259,21 @@ class Train(Section):
 
     def fixed(self) -> dict[str, Any]:
         """The hyperparameters that were given a value."""
-        return self.model_dump(include=set(HYPERPARAMETERS), exclude_none=True)
+        return self.model_dump(include={"warmup", *HYPERPARAMETERS[IMAGES]}, exclude_none=True)
 
     def augmentation(self) -> dict[str, Any]:
         """What of the dataset's augmentation was given another value."""
         return self.model_dump(include={"flip", "rotation", "padding"}, exclude_none=True)
 
 
-HYPERPARAMETERS: Final = ("batch_size", "learning_rate", "lr_decay", "momentum", "weight_decay")
-"""What a search may set: those that ``[train]`` can fix."""
+IMAGES: Final = "image-classification"
+OF_TEXTS: Final = ("batch_size", "learning_rate", "warmup", "weight_decay")
+HYPERPARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
+    IMAGES: ("batch_size", "learning_rate", "lr_decay", "momentum", "weight_decay"),
+    "text-classification": OF_TEXTS,
+    "causal-lm": OF_TEXTS,
+}
+"""By job, what a search may set: what ``[train]`` can fix."""
 
 
 @dataclass(frozen=True)
@@ -317,6 +331,11 @@ class Config(Section):
     run: RunTable
 
     _source: Path | None = PrivateAttr(default=None)
+
+    @property
+    def job(self) -> str | None:
+        """What the built-in training is to train; None where somebody's own function trains."""
+        return None if self.data is None else JOBS.get(self.data.name, IMAGES)
 
     @property
     def source(self) -> Path | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import torch
+
 from prunetune._utils.images import pixels_of
 from prunetune.data._images import ImageData, resize, split_stratified
 from prunetune.errors import InputError
@@ -45,3 +47,11 @@ def subset_size(images: int, share: float) -> int:
     216
     """
     return math.floor(images * share + 0.5)
+
+
+def reduced_indices(count: int, share: float, seed: int) -> torch.Tensor:
+    """Indices of a share of so many training examples, drawn with ``seed``, sorted. Raises InputError for none."""
+    kept = subset_size(count, share)
+    if kept == 0:
+        raise InputError(f"{share:.3g} of {count} training examples is none; take more")
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:kept].sort().values

@@ -63,12 +63,13 @@ class Execution:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
 
         def run(images: torch.Tensor) -> torch.Tensor:
-            with self._autocast(device):
+            with self.autocast(device):
                 return model(images.contiguous(memory_format=layout)).to(torch.float32)
 
         return run
 
-    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """The number format of matrix products, for as long as it lasts."""
         if not self.bf16(device):
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -193,7 +193,7 @@ def draw_rates(found: Mapping[str, Any], rates: Mapping[str, Sequence[float]]) -
         for column, rule in enumerate(RULES, 1):
             for role, (width, entry) in zip(roles, rules[rule]["widths"].items(), strict=False):
                 figure.add_scatter(
-                    x=rates[task], y=entry["loss"], name=f"width {float(width):g}", line={"color": LIGHT[role]},
+                    x=rates[task], y=entry["loss"], name=f"size {float(width):g}", line={"color": LIGHT[role]},
                     legendgroup=width, showlegend=row == column == 1, row=row, col=column,
                 )  # fmt: skip
     figure.update_yaxes(type="log", title_text="validation loss", col=1)
@@ -204,9 +204,15 @@ def draw_rates(found: Mapping[str, Any], rates: Mapping[str, Sequence[float]]) -
 
 
 def _grid(tasks: Sequence[str]) -> go.Figure:
-    titles = [f"{task}: {LABELS[rule]}" for task in tasks for rule in RULES]
-    figure = make_subplots(len(tasks), len(RULES), subplot_titles=titles, shared_yaxes=True)
-    return figure.update_layout(template=template(), height=60 + 260 * len(tasks), width=900, margin={"l": 60, "b": 50})
+    titles = [f"{task}<br>{LABELS[rule]}" for task in tasks for rule in RULES]
+    figure = make_subplots(
+        len(tasks), len(RULES), subplot_titles=titles, shared_yaxes=True, vertical_spacing=0.35 / len(tasks)
+    )
+    figure.update_annotations(font_size=12)
+    size = {"height": 80 + 210 * len(tasks), "width": 1000}
+    return figure.update_layout(
+        template=template(), margin={"l": 60, "b": 50, "t": 100}, legend_y=1 + 0.3 / len(tasks), **size
+    )
 
 
 def write_figures(found: Mapping[str, Any], rates: Mapping[str, Sequence[float]], folder: Path) -> None:

@@ -31,7 +31,6 @@ from prunetune.events import Notice, Observer, Phase, Warned
 from prunetune.ladder.named import PROXY
 from prunetune.ladder.planner import MIDDLE
 from prunetune.ladder.rung import SHARES, Rung, check_one
-from prunetune.pruning.checks import KEPT, LOST
 from prunetune.record import provenance
 from prunetune.record.folder import FORMAT, RunFolder
 from prunetune.record.provenance import Record
@@ -42,7 +41,7 @@ from prunetune.tuning.configurations import draw_configurations, queue, tried
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.objective import Objective, unread_notes
 from prunetune.tuning.problem import Problem
-from prunetune.tuning.recovered import kept_recovered
+from prunetune.tuning.recovered import KEPT, LOST, kept_recovered
 from prunetune.tuning.resolution import check_resolution
 from prunetune.tuning.settings import Pruning, Search, Settings, at_width
 from prunetune.tuning.transfer_notes import transfer_note

@@ -86,17 +86,6 @@ def pretrained_parameters(model: nn.Module, again: nn.Module) -> frozenset[str]:
     )
 
 
-PRETRAINED: Final = "model_fn returns the same weights at each call, as of a pretrained network"
-KEPT: Final = (
-    f"{PRETRAINED}: proxies keep them, adapted to what is cut (weights='recovered'). If it is not pretrained but sets "
-    "a seed, leave the seed to prunetune"
-)
-LOST: Final = (
-    f"warning: {PRETRAINED}, and proxies begin with others, so that they find what is right for training from scratch; "
-    "leave weights out, and they begin with those of the full network, adapted to what is cut (weights='recovered')"
-)
-
-
 def check_unmasked(model: nn.Module) -> None:
     """Raise InputError for weights that ``torch.nn.utils.prune`` has masked."""
     names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}

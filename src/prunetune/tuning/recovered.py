@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from prunetune.tuning.problem import Problem
     from prunetune.tuning.settings import Pruning
     from prunetune.tuning.types import ModelFunction
+
+PRETRAINED: Final = "model_fn returns the same weights at each call, as of a pretrained network"
+KEPT: Final = (
+    f"{PRETRAINED}: proxies keep them, adapted to what is cut (weights='recovered'). If it is not pretrained but sets "
+    "a seed, leave the seed to prunetune"
+)
+LOST: Final = (
+    f"warning: {PRETRAINED}, and proxies begin with others, so that they find what is right for training from scratch; "
+    "leave weights out, and they begin with those of the full network, adapted to what is cut (weights='recovered')"
+)
 
 
 def kept_recovered(

@@ -17,13 +17,14 @@ from prunetune.backends.space import check_points
 from prunetune.backends.study.claims import nobody
 from prunetune.events import Notice, Observer, Warned
 from prunetune.ladder.rung import Ladder
-from prunetune.pruning.checks import KEPT, LOST, check_unmasked
+from prunetune.pruning.checks import check_unmasked
 from prunetune.record.folder import RunFolder
 from prunetune.tuning.asked import may_cut, settings_of
 from prunetune.tuning.energy import Meter
 from prunetune.tuning.executors import Executor, check_executor, submitted_workers
 from prunetune.tuning.fingerprint import Resume, check_resume
 from prunetune.tuning.problem import Problem
+from prunetune.tuning.recovered import KEPT, LOST
 from prunetune.tuning.result import TuneResult
 from prunetune.tuning.run import TuningRun
 from prunetune.tuning.settings import Pruning, Search

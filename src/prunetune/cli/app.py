@@ -112,7 +112,7 @@ def run(
         + " --energy" * energy
         + " --anyway" * anyway
     ):
-        from prunetune.cli.config import configured
+        from prunetune.cli.config import configured  # loads pydantic: not for --help
 
         asked = configured(config, budget=budget, download=download, energy=energy)
         from prunetune.cli import actions  # loads torch: only for this command, and after the configuration
@@ -134,7 +134,7 @@ def plan(
     Example: prunetune plan examples/run.toml --budget 3
     """
     with _exit_statuses(f"prunetune plan {config}" + (f" --budget {budget}" if budget is not None else "")):
-        from prunetune.cli.config import configured
+        from prunetune.cli.config import configured  # loads pydantic: not for --help
 
         asked = configured(config, budget=budget)
         from prunetune.cli import actions  # loads torch: only for this command, and after the configuration
@@ -169,7 +169,7 @@ def check(
     with _exit_statuses(
         again + (f" --epochs {epochs}" if epochs else "") + " --download" * download + " --anyway" * anyway
     ):
-        from prunetune.cli.config import configured
+        from prunetune.cli.config import configured  # loads pydantic: not for --help
 
         asked = configured(config, download=download)
         from prunetune.cli import actions  # loads torch: only for this command, and after the configuration
@@ -195,7 +195,7 @@ def compare(
     Example: prunetune compare examples/run.toml
     """
     with _exit_statuses(f"prunetune compare {config}" + " --download" * download + " --anyway" * anyway):
-        from prunetune.cli.config import configured
+        from prunetune.cli.config import configured  # loads pydantic: not for --help
 
         asked = configured(config, download=download)
         from prunetune.cli import actions  # loads torch: only for this command, and after the configuration

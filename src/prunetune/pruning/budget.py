@@ -79,13 +79,13 @@ class Budget(Options):
 
     def ranking(self, graph: "DependencyGraph", scores: "Scores") -> "Ranking":
         """All units of `graph` in the order in which they go."""
-        from prunetune.engine.selection.ranking import Ranking
+        from prunetune.engine.selection.ranking import Ranking  # loads torch, which settings do without
 
         return Ranking(graph, scores, floor=self.floor, protect=self.protect, multiple_of=self.multiple_of)
 
     def select(self, graph: "DependencyGraph", scores: "Scores", base: "Cost") -> "Mask":
         """What stays, for every budget that can be counted (all but `speedup`); `base` is the full network's cost."""
-        from prunetune.engine import by_cost, by_percentile, by_ratio
+        from prunetune.engine import by_cost, by_percentile, by_ratio  # loads torch
 
         beside: Mapping[str, Any] = {"protect": self.protect, "multiple_of": self.multiple_of}
         if self.ratio is not None:

@@ -77,7 +77,7 @@ def watched(train: Train, model: nn.Module, given: ReadDict, report: Report) -> 
 
 
 @dataclass
-class Steps:
+class StepCount:
     """How many steps torch's optimizers have taken."""
 
     count: int = 0
@@ -88,9 +88,9 @@ class Steps:
 
 
 @contextlib.contextmanager
-def counted_steps() -> Iterator[Steps]:
+def counted_steps() -> Iterator[StepCount]:
     """Counts the steps of all torch optimizers of this process while the block lasts."""
-    steps = Steps()
+    steps = StepCount()
     handle = register_optimizer_step_post_hook(steps.add)
     try:
         yield steps

@@ -128,6 +128,15 @@ def test_weights_that_have_another_use_stay() -> None:
     assert set(recover(model, plan, tokens).tensors) == {"last.weight", "last.bias"}
 
 
+def test_a_readout_that_begins_with_zeros_hides_nothing() -> None:
+    model, digits = trained()
+    nn.init.zeros_(model.classifier.weight)  # type: ignore[union-attr, arg-type]
+    nn.init.zeros_(model.classifier.bias)  # type: ignore[union-attr, arg-type]
+    plan = prune(model, digits[:16], scorer="magnitude", ratio=0.5).plan
+    found = recover(model, plan, digits[:256])
+    assert found.sliced < 0.5 < found.recovered < 1.0
+
+
 def test_inputs_that_say_nothing_are_refused() -> None:
-    with pytest.raises(InputError, match="the same for all example inputs"):
+    with pytest.raises(InputError, match="the example inputs are all the same number"):
         recover(models["resnet8"](10, 3), PruningPlan({}, {}), torch.zeros(8, 3, 8, 8))

@@ -67,7 +67,7 @@ def test_proxies_begin_with_recovered_weights_and_a_new_head(tmp_path: Path) -> 
     assert torch.equal(full["2.weight"], BODY[2].weight)
     told = [event.message for event in events if isinstance(event, Notice)]
     assert sum("adapted to what is cut (weights='recovered')" in each for each in told) == 1
-    assert sum("of the variance of the full network's outputs" in each for each in told) == 1
+    assert sum("of what the full network computes" in each for each in told) == 1
     assert not any(isinstance(event, Warned) and "pretrained" in event.message for event in events)
 
 

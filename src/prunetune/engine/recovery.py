@@ -25,21 +25,26 @@ ROWS_PER_INPUT: Final = 8
 """Positions of the activations that a layer is fitted to: so many for each of its inputs, and at least the fewest."""
 
 Layer: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+Call: TypeAlias = Callable[[nn.Module], None]
+"""Runs a network on the example inputs."""
 Seen: TypeAlias = Callable[[str, Layer, Tensor, Tensor], None]
 """Of a layer's name, itself, its input and its output."""
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """The weights of a cut network, and how much of the full network's outputs they explain."""
+    """The weights of a cut network, and how much they explain of what the full network computes.
+
+    That is the share of the variance, over the example inputs, of the outputs of its last layer whose outputs vary: the
+    readout, or what is before one that begins with zeros. 1 is all of it; it may be negative.
+    """
 
     tensors: Mapping[str, Tensor]
     """By name, those of parameters that were changed."""
     sliced: float
-    """The share of the variance of the full network's outputs, on the example inputs, before: 1 is all; it may be
-    negative."""
+    """The share before."""
     recovered: float
-    """The same share afterwards."""
+    """The share afterwards."""
 
 
 @torch.no_grad()
@@ -66,30 +71,28 @@ def recover(full: nn.Module, plan: PruningPlan, example_inputs: ExampleInputs) -
     Raises
     ------
     InputError
-        The outputs are the same for all inputs, as of zeros: nothing can be learnt from them.
+        The inputs are all the same number, as zeros: nothing can be learnt from them.
     """
     original, proxy = apply(PruningPlan({}, {}), full).eval(), apply(plan, full).eval()
     arguments, keywords = _arguments(original, example_inputs)
-
-    def call(network: nn.Module) -> list[Tensor]:
-        return [each.float() for each in tensors_of(network(*arguments, **keywords)) if each.is_floating_point()]
-
-    asked = call(original)
-    if not asked or not any(bool((each.std(0) > 0).any()) for each in asked if len(each) > 1):
+    if not any(bool((each != each.flatten()[:1]).any()) for each in tensors_of((arguments, keywords))):
         raise InputError(
-            "the network's outputs are the same for all example inputs, so that a cut one cannot be recovered; give "
-            "real inputs, some hundred of them, as example_inputs"
+            "the example inputs are all the same number, and tell nothing of what a pretrained network's layers see; "
+            "give real inputs, some hundred of them, as example_inputs"
         )
-    before = _explained(asked, call(proxy))
-    alone = _own_weights(proxy)
-    order = [name for name in _order(proxy, call) if name in alone]
-    changed = [name for name in order if _refitted(original, proxy, name, plan, call)]
+
+    def call(network: nn.Module) -> None:
+        network(*arguments, **keywords)
+
+    order, alone = _order(proxy, call), _own_weights(proxy)
+    before = _explained(original, proxy, order, plan, call)
+    changed = [name for name in order if name in alone and _refitted(original, proxy, name, plan, call)]
     tensors = {
         f"{name}.{key}": parameter.detach()
         for name in changed
         for key, parameter in proxy.get_submodule(name).named_parameters(recurse=False)
     }
-    return Recovered(tensors, before, _explained(asked, call(proxy)))
+    return Recovered(tensors, before, _explained(original, proxy, order, plan, call))
 
 
 def _arguments(network: nn.Module, inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -97,14 +100,29 @@ def _arguments(network: nn.Module, inputs: ExampleInputs) -> tuple[tuple[Any, ..
     return call_arguments(inputs if parameter is None else to_device(inputs, parameter.device))
 
 
-def _explained(asked: list[Tensor], given: list[Tensor]) -> float:
-    """The share of the variance of what was ``asked`` that is in what is ``given``; the mean of all outputs."""
-    shares = [
-        1 - float((ours - theirs).square().sum() / (theirs - theirs.mean(0)).square().sum().clamp_min(1e-12))
-        for theirs, ours in zip(asked, given, strict=False)
-        if theirs.shape == ours.shape
-    ]
-    return sum(shares) / max(len(shares), 1)
+def _explained(full: nn.Module, proxy: nn.Module, order: list[str], plan: PruningPlan, call: Call) -> float:
+    """The share of the variance of the outputs of the last layer that has any; 0 where there is none."""
+    for name in reversed(order):
+        kept = _kept(plan, name)
+        asked = _outputs(full, name, kept, call)
+        spread = (asked - asked.mean(0)).square().sum()
+        given = _outputs(proxy, name, None, call)
+        if spread > 0 and given.shape == asked.shape:
+            return 1 - float((given - asked).square().sum() / spread)
+    return 0.0
+
+
+def _outputs(network: nn.Module, name: str, kept: tuple[int, ...] | None, call: Call) -> Tensor:
+    """(rows, channels that stay) of a layer's outputs."""
+    found: list[Tensor] = []
+    with _watched(network, lambda _, layer, given, out: found.append(_channels(layer, out, kept)), only=name):
+        call(network)
+    return torch.cat(found).float()
+
+
+def _kept(plan: PruningPlan, name: str) -> tuple[int, ...] | None:
+    cut = plan.tensors.get(f"{name}.weight")
+    return None if cut is None else cut.keep.get(0)
 
 
 def _own_weights(network: nn.Module) -> set[str]:
@@ -117,7 +135,7 @@ def _own_weights(network: nn.Module) -> set[str]:
     }
 
 
-def _order(network: nn.Module, call: Callable[[nn.Module], object]) -> list[str]:
+def _order(network: nn.Module, call: Call) -> list[str]:
     """The names of the layers in the order in which they are called first."""
     order: dict[str, None] = {}
     with _watched(network, lambda name, layer, given, out: order.setdefault(name)):
@@ -146,23 +164,15 @@ def _watched(network: nn.Module, seen: Seen, only: str | None = None) -> Iterato
             handle.remove()
 
 
-def _refitted(
-    full: nn.Module, proxy: nn.Module, name: str, plan: PruningPlan, call: Callable[[nn.Module], object]
-) -> bool:
+def _refitted(full: nn.Module, proxy: nn.Module, name: str, plan: PruningPlan, call: Call) -> bool:
     """Whether a layer of the proxy got new weights: where it sees as many places as in the full network."""
     layer = proxy.get_submodule(name)
     assert isinstance(layer, Layer)
-    cut = plan.tensors.get(f"{name}.weight")
-    kept = None if cut is None else cut.keep.get(0)
     inputs: list[Tensor] = []
-    outputs: list[Tensor] = []
     with _watched(proxy, lambda _, layer, given, out: inputs.append(_rows(layer, given)), only=name):
         call(proxy)
-    with _watched(full, lambda _, layer, given, out: outputs.append(_channels(layer, out, kept)), only=name):
-        call(full)
-    if [len(each) for each in inputs] != [len(each) for each in outputs]:
-        return False
-    return _fit(layer, torch.cat(inputs), torch.cat(outputs))
+    x, y = torch.cat(inputs), _outputs(full, name, _kept(plan, name), call)
+    return len(x) == len(y) and _fit(layer, x, y)
 
 
 def _fit(layer: Layer, x: Tensor, y: Tensor) -> bool:

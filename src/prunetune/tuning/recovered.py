@@ -13,7 +13,7 @@ from prunetune._utils.caller import seed_all
 from prunetune._utils.hashes import digest
 from prunetune.engine import PruningPlan, Recovered, recover
 from prunetune.errors import InputError
-from prunetune.events import Notice
+from prunetune.events import Notice, Warned
 from prunetune.pruning.checks import pretrained_parameters
 from prunetune.record.folder import read_tensors, write_tensors
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from prunetune.tuning.settings import Pruning
     from prunetune.tuning.types import ModelFunction
 
+POOR: Final = 0.5
+"""A share of the variance; proxies that rank well in `benchmarks.finetuning` explain more."""
 PRETRAINED: Final = "model_fn returns the same weights at each call, as of a pretrained network"
 KEPT: Final = (
     f"{PRETRAINED}: proxies keep them, adapted to what is cut (weights='recovered'). If it is not pretrained but sets "
@@ -48,7 +50,7 @@ def kept_recovered(
     if not path.exists():
         found = recovered(problem.model_fn, plan, problem.example_inputs, problem.seed)
         write_tensors(found.tensors, path)
-        observer(Notice(_told(found)))
+        observer(_told(found))
     return read_recovered(folder, plan)
 
 
@@ -85,9 +87,15 @@ def read_recovered(folder: Path | None, plan: PruningPlan) -> Mapping[str, torch
     return read_tensors(recovered_file(folder, plan))
 
 
-def _told(found: Recovered) -> str:
-    return (
+def _told(found: Recovered) -> Notice:
+    said = (
         "proxies begin with the pretrained weights that are left, adapted to what is cut: they explain "
-        f"{max(found.recovered, 0.0):.0%} of the variance of the full network's outputs ({max(found.sliced, 0.0):.0%} "
-        "before)"
+        f"{max(found.recovered, 0.0):.0%} of what the full network computes ({max(found.sliced, 0.0):.0%} before)"
+    )
+    if found.recovered >= POOR:
+        return Notice(said)
+    return Warned(
+        f"warning: {said}. So little may not rank hyperparameters of fine-tuning; give more example_inputs, bypass "
+        "blocks (depth=True), or search on the full network with fewer epochs: "
+        "tune(…, ladder=Ladder(Rung(epochs=0.3, trials=32, keep=1), Rung()))"
     )

@@ -27,7 +27,7 @@ from torch import nn
 
 import prunetune
 from prunetune import Ladder, Rung, Search
-from prunetune.backends.study.attributes import OWNER, SUBMITTED
+from prunetune.backends.study.attributes import OWNER, SUBMITTED, WITHDRAWN
 from prunetune.backends.study.heartbeat import Heartbeat, this_process
 from prunetune.backends.study.storage import connected
 from prunetune.backends.study.study import outcome
@@ -146,7 +146,8 @@ def test_four_workers_do_all_trainings_at_the_same_time(
         )
     assert [each.message for each in events if isinstance(each, Notice) and "worker" in each.message] == []
     every = trials(tmp_path / "run")
-    assert [outcome(trial) for trial in every] == ["complete"] * (8 + 2 + 1)
+    counted = [trial for trial in every if trial.user_attrs.get("outcome") != WITHDRAWN]  # of workers that came too late
+    assert [outcome(trial) for trial in counted] == ["complete"] * (8 + 2 + 1)
     assert len(owners(every)) == 4  # each began its first training before any had ended one
     assert os.getpid() not in owners(every)
     assert result.params["lr"] == max(trial.params["lr"] for trial in every)

@@ -33,7 +33,7 @@ TRAINED: Final = ("seconds", "epochs", "seed")
 
 
 def check_trials(study: optuna.Study, space: SearchSpace, needs: Mapping[str, Kind]) -> None:
-    """Raise StorageError unless every trial of ``study`` is whole; ``needs`` are user attributes that all have."""
+    """Raise StorageError unless every trial of ``study`` is whole; ``needs`` are user attributes of all that count."""
     trials = study.get_trials(deepcopy=False)
     for place, trial in enumerate(trials):
         wrong = _wrong(trial, space, needs) if trial.number == place else f"it is number {place} in line"
@@ -49,6 +49,7 @@ def check_trials(study: optuna.Study, space: SearchSpace, needs: Mapping[str, Ki
 def _wrong(trial: FrozenTrial, space: SearchSpace, needs: Mapping[str, Kind]) -> str:
     """What is wrong with the trial; empty if nothing is."""
     notes = trial.user_attrs
+    needs = NOTHING if _is_withdrawn(trial) else needs
     for name, kind in {**KINDS, **needs}.items():
         if (name in notes or name in needs) and not isinstance(notes.get(name), kind):
             return f"its {name} is {notes.get(name)!r}"
@@ -65,6 +66,12 @@ def _wrong(trial: FrozenTrial, space: SearchSpace, needs: Mapping[str, Kind]) ->
         return ""
     missing = [name for name in TRAINED if name not in notes]
     return f"it has no {missing[0]}" if missing else _wrong_params(trial.params, space)
+
+
+def _is_withdrawn(trial: FrozenTrial) -> bool:
+    """Whether a worker asked for it when others had asked for enough, and has withdrawn it, or is about to, or died."""
+    said = trial.user_attrs.get("outcome")
+    return said == WITHDRAWN or (said is None and trial.state in (TrialState.RUNNING, TrialState.FAIL))
 
 
 def _wrong_params(params: Mapping[str, Any], space: SearchSpace) -> str:

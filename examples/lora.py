@@ -1,7 +1,7 @@
 """LoRA of a checkpoint, its rank, alpha and learning rate found on a cut network: `python examples/lora.py [FOLDER]`.
 
-Lines that end in a number are what prunetune needs; without them it is an ordinary script. `pip install prunetune
-transformers peft`.
+Lines that end in a number are what prunetune needs; without them it is an ordinary script. `pip install
+'prunetune[transformers]' peft`.
 """
 
 import inspect

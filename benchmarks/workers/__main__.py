@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.common.command import command, provenance, write
 from benchmarks.common.postgres import postgres
-from benchmarks.workers.executors import EXECUTORS, pace, trials_of, workers_of
+from benchmarks.workers.cases import EXECUTORS, pace, trials_of, workers_of
 from benchmarks.workers.runs import measure, overlap
 
 

@@ -1,4 +1,4 @@
-"""What a study must hold: of trials that count, not of those that a worker asked for when others had asked for enough."""
+"""What a study must hold of trials that count; a worker may have asked for others when there were enough."""
 
 from __future__ import annotations
 

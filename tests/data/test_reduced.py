@@ -63,5 +63,5 @@ def test_a_subset_keeps_the_classes_and_depends_on_the_seed_alone(digits: ImageD
 
 
 def test_no_image_left_is_refused(digits: ImageData) -> None:
-    with pytest.raises(InputError, match="0.0001 of the 1079 training images of digits is none"):
+    with pytest.raises(InputError, match="0.0001 of the 1079 training images of digits is no image"):
         reduced(digits, share=1e-4)

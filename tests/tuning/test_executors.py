@@ -146,7 +146,7 @@ def test_four_workers_do_all_trainings_at_the_same_time(
         )
     assert [each.message for each in events if isinstance(each, Notice) and "worker" in each.message] == []
     every = trials(tmp_path / "run")
-    counted = [trial for trial in every if trial.user_attrs.get("outcome") != WITHDRAWN]  # of workers that came too late
+    counted = [trial for trial in every if trial.user_attrs.get("outcome") != WITHDRAWN]  # a worker came too late
     assert [outcome(trial) for trial in counted] == ["complete"] * (8 + 2 + 1)
     assert len(owners(every)) == 4  # each began its first training before any had ended one
     assert os.getpid() not in owners(every)

@@ -167,7 +167,7 @@ def test_where_no_width_pays_only_epochs_are_saved(tmp_path: Path, monkeypatch: 
     assert trained.made[-1] == (16, 3, max(rate for _, _, rate in trained.made))
     assert {epochs for _, epochs, _ in trained.made[:-1]} == {1}
     reasons = read_record(tmp_path)["ladder"]["reasons"]
-    assert sum("of the width: a step takes 1 of the full network's" in each for each in reasons) == 3
+    assert sum("which saves too little: a step takes 1 of the full network's" in each for each in reasons) == 3
 
 
 class Alone(nn.Module):

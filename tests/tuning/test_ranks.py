@@ -95,7 +95,7 @@ def test_all_ranks_train_the_same_network_with_the_same_hyperparameters(tmp_path
     assert result.score == pytest.approx(2 * result.params["lr"] + 1)
     warnings = [each.message for each in events if isinstance(each, Warned)]
     assert len(warnings) == 1
-    assert warnings[0].startswith("warning: a training on this rung has 1 optimizer steps")  # rank 0's, once
+    assert warnings[0].startswith("warning: a training on this rung has 1 optimizer step,")  # rank 0's, once
     kept = load_file(result.weights)
     assert sum(float(tensor.double().sum()) for tensor in kept.values()) == pytest.approx(first[-1]["ended"])
 

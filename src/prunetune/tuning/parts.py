@@ -108,13 +108,10 @@ def _trained(trial: optuna.trial.FrozenTrial, space: SearchSpace) -> Record:
 def climb_part(study: optuna.Study, name: str, network: str, controls: Sequence[int], space: SearchSpace) -> ClimbPart:
     """What was trained on a rung between the first and the last, whose study the folder has by that name."""
     climbed = []
-    for trial in study.get_trials(deepcopy=False):
-        ended = outcome(trial)
-        if ended is not None:
-            number = trial.user_attrs[SEARCH_TRIAL]
-            known = _trained(trial, space)
-            score, below = known.pop("base_score"), trial.user_attrs[PROXY_SCORE]
-            climbed.append(Climbed(number, score=score, score_below=below, control=number in controls, **known))
+    for trial in _ended(study):
+        number, known = trial.user_attrs[SEARCH_TRIAL], _trained(trial, space)
+        score, below = known.pop("base_score"), trial.user_attrs[PROXY_SCORE]
+        climbed.append(Climbed(number, score=score, score_below=below, control=number in controls, **known))
     return ClimbPart(name, network, sum(each.seconds or 0.0 for each in climbed), tuple(climbed))
 
 
@@ -140,9 +137,14 @@ def confirmation_part(study: optuna.Study, space: SearchSpace) -> list[Record]:
                 **_trained(trial, space),
             )
         )
-        for trial in study.get_trials(deepcopy=False)
-        if outcome(trial) is not None
+        for trial in _ended(study)
     ]
+
+
+def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials of those that came up which have ended; a worker that died may have left one that did not."""
+    trials = study.get_trials(deepcopy=False)
+    return [trial for trial in trials if outcome(trial) is not None and SEARCH_TRIAL in trial.user_attrs]
 
 
 def train_seconds(trial: optuna.trial.FrozenTrial) -> float:

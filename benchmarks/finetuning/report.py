@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.common.tables import table
 from benchmarks.finetuning.cases import TASKS, TRUTH, WAYS
 from benchmarks.finetuning.runs import Row
-from prunetune.stats.bootstrap import over_seeds, rank_correlations
+from prunetune.stats.bootstrap import rank_correlations
 
 SPENT: Final = 1.0
 """Full trainings for which every way may judge as many configurations as it can."""
@@ -41,11 +41,10 @@ def _task(rows: Sequence[Row], count: int) -> dict[str, Any]:
             costs.append(statistics.fmean(row["cpu"] for row in own) / full)
             ranks.append(float(rank_correlations(_scores(own)[None], _scores(truth))[0]))
             losses.append(_lost(_scores(own), _scores(truth), costs[-1]))
-        spearman, lost = over_seeds(ranks), over_seeds(losses)
         found[way.name] = {
             "cost": statistics.fmean(costs), "seeds": len(seeds),
-            "spearman": spearman.mean, "low": spearman.low, "high": spearman.high,
-            "lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high,
+            "spearman": statistics.fmean(ranks), "spearman_by_seed": ranks,
+            "lost": statistics.fmean(losses), "lost_by_seed": losses,
             "before": statistics.fmean(row["before"] for seed in seeds for row in by[way.name, seed]),
         }  # fmt: skip
     return found
@@ -71,14 +70,20 @@ def report(found: dict[str, Any], *, markdown: bool) -> str:
     parts = []
     for name, ways in found["tasks"].items():
         rows = [
-            [way, each["cost"], each["spearman"], _interval(each, ""), each["lost"], _interval(each, "lost_")]
+            [
+                way,
+                each["cost"],
+                each["spearman"],
+                _seeds(each["spearman_by_seed"]),
+                each["lost"],
+                _seeds(each["lost_by_seed"]),
+            ]
             for way, each in ways.items()
         ]
-        head = ("judged by", "cost", "Spearman", "95 %", "nats lost", "95 %")
+        head = ("judged by", "cost", "Spearman", "by seed", "nats lost", "by seed")
         parts.append(f"{name}\n\n{table(head, rows, markdown=markdown)}")
     return "\n\n".join(parts)
 
 
-def _interval(of: dict[str, Any], which: str) -> str:
-    low, high = of[f"{which}low"], of[f"{which}high"]
-    return "" if low is None else f"{low:.2f} to {high:.2f}"
+def _seeds(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}" if len(values) > 1 else ""

@@ -128,6 +128,40 @@ def test_weights_that_have_another_use_stay() -> None:
     assert set(recover(model, plan, tokens).tensors) == {"last.weight", "last.bias"}
 
 
+class Turned(nn.Module):
+    """A linear layer whose weight is (inputs, outputs), as GPT-2's are."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(self.bias, x, self.weight)
+
+
+class Scaled(Turned):
+    """Looks like one, and is none."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(self.bias, x, self.weight.tanh())
+
+
+def test_weights_may_be_turned() -> None:
+    """By hand, as above: half of the units repeat the others."""
+    model = nn.Sequential(Turned(6, 8), nn.ReLU(), Turned(8, 8), nn.ReLU(), Scaled(8, 3)).eval()
+    with torch.no_grad():
+        for number in (0, 2):
+            model[number].weight[:, 4:] = model[number].weight[:, :4]
+            model[number].bias[4:] = model[number].bias[:4]
+    inputs, unseen = torch.randn(512, 6), torch.randn(64, 6)
+    plan = prune(model, inputs, scorer="uniform", ratio=0.5).plan
+    found = recover(model, plan, inputs)
+    assert set(found.tensors) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert found.recovered > 0.99 > found.sliced
+    proxy, asked = recovered(model, plan, inputs), model[:4](unseen)[:, :4]
+    assert (proxy[:4](unseen) - asked).norm() < 0.02 * asked.norm()  # type: ignore[index]
+
+
 def test_a_readout_that_begins_with_zeros_hides_nothing() -> None:
     model, digits = trained()
     nn.init.zeros_(model.classifier.weight)  # type: ignore[union-attr, arg-type]

@@ -24,7 +24,11 @@ FEWEST_ROWS: Final = 4096
 ROWS_PER_INPUT: Final = 8
 """Positions of the activations that a layer is fitted to: so many for each of its inputs, and at least the fewest."""
 
-Layer: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Layer: TypeAlias = Any
+"""A linear layer, a convolution, or a module that is nothing but a product with its weight."""
+Kept: TypeAlias = tuple[int, ...] | None
+"""The outputs of a layer that stay; None for all."""
 Call: TypeAlias = Callable[[nn.Module], None]
 """Runs a network on the example inputs."""
 Seen: TypeAlias = Callable[[str, Layer, Tensor, Tensor], None]
@@ -85,14 +89,15 @@ def recover(full: nn.Module, plan: PruningPlan, example_inputs: ExampleInputs) -
         network(*arguments, **keywords)
 
     order, alone = _order(proxy, call), _own_weights(proxy)
-    before = _explained(original, proxy, order, plan, call)
-    changed = [name for name in order if name in alone and _refitted(original, proxy, name, plan, call)]
+    kept = {name: _kept(plan, name, proxy.get_submodule(name)) for name in order}
+    before = _explained(original, proxy, kept, call)
+    changed = [name for name in order if name in alone and _refitted(original, proxy, name, kept[name], call)]
     tensors = {
         f"{name}.{key}": parameter.detach()
         for name in changed
         for key, parameter in proxy.get_submodule(name).named_parameters(recurse=False)
     }
-    return Recovered(tensors, before, _explained(original, proxy, order, plan, call))
+    return Recovered(tensors, before, _explained(original, proxy, kept, call))
 
 
 def _arguments(network: nn.Module, inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -100,11 +105,10 @@ def _arguments(network: nn.Module, inputs: ExampleInputs) -> tuple[tuple[Any, ..
     return call_arguments(inputs if parameter is None else to_device(inputs, parameter.device))
 
 
-def _explained(full: nn.Module, proxy: nn.Module, order: list[str], plan: PruningPlan, call: Call) -> float:
+def _explained(full: nn.Module, proxy: nn.Module, layers: Mapping[str, Kept], call: Call) -> float:
     """The share of the variance of the outputs of the last layer that has any; 0 where there is none."""
-    for name in reversed(order):
-        kept = _kept(plan, name)
-        asked = _outputs(full, name, kept, call)
+    for name in reversed([*layers]):
+        asked = _outputs(full, name, layers[name], call)
         spread = (asked - asked.mean(0)).square().sum()
         given = _outputs(proxy, name, None, call)
         if spread > 0 and given.shape == asked.shape:
@@ -112,7 +116,7 @@ def _explained(full: nn.Module, proxy: nn.Module, order: list[str], plan: Prunin
     return 0.0
 
 
-def _outputs(network: nn.Module, name: str, kept: tuple[int, ...] | None, call: Call) -> Tensor:
+def _outputs(network: nn.Module, name: str, kept: Kept, call: Call) -> Tensor:
     """(rows, channels that stay) of a layer's outputs."""
     found: list[Tensor] = []
     with _watched(network, lambda _, layer, given, out: found.append(_channels(layer, out, kept)), only=name):
@@ -120,9 +124,9 @@ def _outputs(network: nn.Module, name: str, kept: tuple[int, ...] | None, call: 
     return torch.cat(found).float()
 
 
-def _kept(plan: PruningPlan, name: str) -> tuple[int, ...] | None:
+def _kept(plan: PruningPlan, name: str, layer: Layer) -> Kept:
     cut = plan.tensors.get(f"{name}.weight")
-    return None if cut is None else cut.keep.get(0)
+    return None if cut is None else cut.keep.get(1 if _is_turned(layer) else 0)
 
 
 def _own_weights(network: nn.Module) -> set[str]:
@@ -131,16 +135,40 @@ def _own_weights(network: nn.Module) -> set[str]:
     return {
         name
         for name, module in network.named_modules()
-        if isinstance(module, Layer) and users[id(module._parameters.get("weight"))] == 1
+        if _may_be_layer(module) and users[id(module._parameters.get("weight"))] == 1
     }
 
 
 def _order(network: nn.Module, call: Call) -> list[str]:
     """The names of the layers in the order in which they are called first."""
-    order: dict[str, None] = {}
-    with _watched(network, lambda name, layer, given, out: order.setdefault(name)):
+    order: dict[str, bool] = {}
+
+    def seen(name: str, layer: Layer, given: Tensor, out: Tensor) -> None:
+        order[name] = order.get(name, True) and (not _is_turned(layer) or _is_product(layer, given, out))
+
+    with _watched(network, seen):
         call(network)
-    return list(order)
+    return [name for name, is_layer in order.items() if is_layer]
+
+
+def _may_be_layer(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Convolution) or _is_turned(module)
+
+
+def _is_turned(module: nn.Module) -> bool:
+    """Whether it is none of torch's layers and has a matrix, and beside it at most a bias, as GPT-2's layers do."""
+    known = {name: each for name, each in module._parameters.items() if each is not None}
+    torchs = isinstance(module, nn.Linear | Convolution | nn.Embedding | nn.EmbeddingBag) or module._modules
+    return not torchs and "weight" in known and known.keys() <= {"weight", "bias"} and known["weight"].dim() == 2
+
+
+def _is_product(layer: Layer, given: Tensor, out: Tensor) -> bool:
+    """Whether what it does is to multiply by its weight, (inputs, outputs), and to add its bias."""
+    bias = layer._parameters.get("bias")
+    if not given.is_floating_point() or given.shape[-1] != layer.weight.shape[0]:
+        return False
+    made = given @ layer.weight + (0 if bias is None else bias)
+    return made.shape == out.shape and torch.allclose(made, out, rtol=1e-3, atol=1e-4)
 
 
 @contextmanager
@@ -155,7 +183,7 @@ def _watched(network: nn.Module, seen: Seen, only: str | None = None) -> Iterato
     handles = [
         module.register_forward_hook(hook(name))
         for name, module in network.named_modules()
-        if isinstance(module, Layer) and only in (None, name)
+        if _may_be_layer(module) and only in (None, name)
     ]
     try:
         yield
@@ -164,34 +192,34 @@ def _watched(network: nn.Module, seen: Seen, only: str | None = None) -> Iterato
             handle.remove()
 
 
-def _refitted(full: nn.Module, proxy: nn.Module, name: str, plan: PruningPlan, call: Call) -> bool:
+def _refitted(full: nn.Module, proxy: nn.Module, name: str, kept: Kept, call: Call) -> bool:
     """Whether a layer of the proxy got new weights: where it sees as many places as in the full network."""
-    layer = proxy.get_submodule(name)
-    assert isinstance(layer, Layer)
+    layer: Layer = proxy.get_submodule(name)
     inputs: list[Tensor] = []
     with _watched(proxy, lambda _, layer, given, out: inputs.append(_rows(layer, given)), only=name):
         call(proxy)
-    x, y = torch.cat(inputs), _outputs(full, name, _kept(plan, name), call)
+    x, y = torch.cat(inputs), _outputs(full, name, kept, call)
     return len(x) == len(y) and _fit(layer, x, y)
 
 
 def _fit(layer: Layer, x: Tensor, y: Tensor) -> bool:
     """Give ``layer`` the weights that make (rows, outputs) ``y`` of its patches (rows, inputs) ``x``, about."""
-    groups = 1 if isinstance(layer, nn.Linear) else layer.groups
+    groups = layer.groups if isinstance(layer, Convolution) else 1
     sees, makes = x.shape[1] // groups, y.shape[1] // groups
     most = max(FEWEST_ROWS, ROWS_PER_INPUT * sees)
     if len(x) > most:
         chosen = torch.linspace(0, len(x) - 1, most, device=x.device).long()
         x, y = x[chosen], y[chosen]
     x, y = x.float(), y.float()
-    weights = layer.weight.flatten(1).float()
+    bias, turned = layer._parameters.get("bias"), _is_turned(layer)
+    weights = (layer.weight.T if turned else layer.weight.flatten(1)).float()
     fitted = []
     for group in range(groups):
         rows = slice(group * makes, (group + 1) * makes)
         own, before = x[:, group * sees : (group + 1) * sees], weights[rows]
-        if layer.bias is not None:
+        if bias is not None:
             own = torch.cat([own, own.new_ones(len(own), 1)], 1)
-            before = torch.cat([before, layer.bias[rows, None].float()], 1)
+            before = torch.cat([before, bias[rows, None].float()], 1)
         gram, left = (own.T @ own).cpu().double(), (own.T @ (y[:, rows] - own @ before.T)).cpu().double()
         size = float(gram.diagonal()[:sees].mean())
         if not size > 0:  # a layer that sees zeros; NaN, too
@@ -201,22 +229,22 @@ def _fit(layer: Layer, x: Tensor, y: Tensor) -> bool:
     found = torch.cat(fitted)
     if not bool(found.isfinite().all()):
         return False
-    layer.weight.copy_(found[:, :sees].reshape(layer.weight.shape))
-    if layer.bias is not None:
-        layer.bias.copy_(found[:, sees])
+    layer.weight.copy_(found[:, :sees].T if turned else found[:, :sees].reshape(layer.weight.shape))
+    if bias is not None:
+        bias.copy_(found[:, sees])
     return True
 
 
-def _channels(layer: Layer, output: Tensor, kept: tuple[int, ...] | None) -> Tensor:
+def _channels(layer: Layer, output: Tensor, kept: Kept) -> Tensor:
     """(rows, channels that stay) of a layer's output."""
-    places = output if isinstance(layer, nn.Linear) else output.movedim(1, -1)
+    places = output.movedim(1, -1) if isinstance(layer, Convolution) else output
     rows = places.flatten(0, -2) if places.dim() > 1 else places[None]
     return rows if kept is None else rows[:, list(kept)]
 
 
 def _rows(layer: Layer, inputs: Tensor) -> Tensor:
     """(rows, inputs of an output): for a convolution the patches that it sees."""
-    if isinstance(layer, nn.Linear):
+    if not isinstance(layer, Convolution):
         return inputs.flatten(0, -2) if inputs.dim() > 1 else inputs[None]
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     patches = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)

@@ -159,7 +159,8 @@ def test_weights_may_be_turned() -> None:
     assert set(found.tensors) == {"0.weight", "0.bias", "2.weight", "2.bias"}
     assert found.recovered > 0.99 > found.sliced
     proxy, asked = recovered(model, plan, inputs), model[:4](unseen)[:, :4]
-    assert (proxy[:4](unseen) - asked).norm() < 0.02 * asked.norm()  # type: ignore[index]
+    assert (proxy[:4](unseen) - asked).norm() < 0.1 * asked.norm()  # type: ignore[index]
+    assert (apply(plan, model)[:4](unseen) - asked).norm() > 0.3 * asked.norm()  # type: ignore[index]
 
 
 def test_a_readout_that_begins_with_zeros_hides_nothing() -> None:

@@ -92,11 +92,13 @@ def ray(folder: Path) -> Iterator[Any]:
     from prunetune.interop.ray import RayExecutor
 
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 is for ever on a busy machine
+    before = signal.getsignal(signal.SIGTERM)  # Ray leaves its own
     library.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
         yield RayExecutor(num_cpus=1)
     finally:
         library.shutdown()
+        signal.signal(signal.SIGTERM, before)
 
 
 def made(meeting: Path) -> tuple[Callable[[], nn.Module], Callable[..., float]]:

@@ -86,6 +86,21 @@ def test_it_is_done_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert torch.equal(again.seen[0]["2.weight"], first.seen[0]["2.weight"])
 
 
+def test_a_run_that_was_begun_with_redrawn_weights_goes_on_with_them(tmp_path: Path) -> None:
+    class Stopped(Train):
+        def __call__(self, model: nn.Module, params: dict[str, Any], report: Report) -> float:
+            if len(self.seen) == 1:
+                raise KeyboardInterrupt
+            return super().__call__(model, params, report)
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(tmp_path, Stopped(), pruning=prunetune.Pruning(weights="redraw"))
+    events = tuned(tmp_path, Train(), resume="anyway")
+    told = [event.message for event in events if isinstance(event, Notice)]
+    assert "the run goes on with weights 'redraw', the default when it was started" in told
+    assert not list(tmp_path.glob("recovered-*"))
+
+
 def test_what_was_asked_for_is_done_with_a_warning(tmp_path: Path) -> None:
     train = Train()
     events = tuned(tmp_path, train, pruning=prunetune.Pruning(weights="redraw"))

@@ -25,7 +25,7 @@ from prunetune.tuning import parts
 from prunetune.tuning.asked import stored_plan
 from prunetune.tuning.climbers import CAME_UP, Climber, climbers, enqueue, fates, in_order
 from prunetune.tuning.order import Order
-from prunetune.tuning.recovered import kept_recovered
+from prunetune.tuning.recovered import keep_recovered
 from prunetune.tuning.rung_study import CONFIRM_STUDY, SEARCH_STUDY, nothing_at_work, published, rung_study
 from prunetune.tuning.survey import Survey, planned
 from prunetune.tuning.timetable import RESERVE, Timetable
@@ -215,8 +215,8 @@ class Ascent:
         """Train on a rung until it has as many as are ``wanted``, with the workers that there are, unless ``alone``."""
         run, order = self.run, self.order(place, wanted())
         if order.plan is not None:
-            plan, pruning = PruningPlan.from_json(order.plan), run.settings.pruning
-            kept_recovered(run.folder.path, run.problem, plan, pruning, run.observer)
+            plan = self.networks[self.plan.ladder.rungs[place].width]
+            keep_recovered(run.folder.path, run.problem, plan, run.settings.pruning, run.observer)
         objective = order.objective(run.problem.model_fn, run.problem.train, run.observer, folder=run.folder.path)
         if place:
             objective = replace(objective, unasked="")  # the search has told it

@@ -126,7 +126,8 @@ def proxy_of(
         base = model_fn()
         if isinstance(base, nn.Module):
             check_full_network(base)
-            pruning = pruning.for_network(pretrained=bool(pretrained_parameters(base, model_fn())))
+            if pruning.weights is None:
+                pruning = pruning.for_network(pretrained=bool(pretrained_parameters(base, model_fn())))
             if pruning.weights != "sliced":
                 check_unmasked(base)
         scoring = ScoringData(data, loss).arguments()

@@ -40,18 +40,21 @@ LOST: Final = (
 def kept_recovered(
     folder: Path, problem: Problem, plan: PruningPlan, pruning: Pruning, observer: Observer
 ) -> Mapping[str, torch.Tensor] | None:
-    """The weights of what ``plan`` leaves, found now unless the run folder has them; None where none are asked for.
+    """The weights that ``keep_recovered`` puts there; None where none are asked for."""
+    keep_recovered(folder, problem, plan, pruning, observer)
+    return read_recovered(folder, plan) if pruning.weights == "recovered" else None
+
+
+def keep_recovered(folder: Path, problem: Problem, plan: PruningPlan, pruning: Pruning, observer: Observer) -> None:
+    """Find the weights of what ``plan`` leaves, if any are asked for and the run folder has them not yet.
 
     Raises InputError as ``recovered`` does.
     """
-    if pruning.weights != "recovered":
-        return None
     path = recovered_file(folder, plan)
-    if not path.exists():
+    if pruning.weights == "recovered" and not path.exists():
         found = recovered(problem.model_fn, plan, problem.example_inputs, problem.seed)
         write_tensors(found.tensors, path)
         observer(_told(found))
-    return read_recovered(folder, plan)
 
 
 def recovered(model_fn: ModelFunction, plan: PruningPlan, example_inputs: ExampleInputs, seed: int) -> Recovered:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sysconfig
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import torch
-from scipy.stats import qmc
 from torch import nn
 
 from benchmarks.gpt.cases import GPT
@@ -111,7 +109,7 @@ class Task:
 
     @property
     def space(self) -> SearchSpace:
-        """What is searched."""
+        """What is searched; ``forgetting`` is 1 - momentum, or 1 - beta 1."""
         return SearchSpace(
             {
                 "learning_rate": Float(*self.rates, log=True),
@@ -120,18 +118,6 @@ class Task:
                 "smoothing": Float(0.0, 0.2),
             }
         )
-
-    def configurations(self, count: int) -> list[dict[str, float]]:
-        """Points of a scrambled Sobol sequence in the space; ``forgetting`` is 1 - momentum, or 1 - beta 1."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the sequence is balanced for powers of two only
-            cube = qmc.Sobol(len(self.space), seed=0).random(count).tolist()
-        return [dict(zip(self.space, map(_place, self.space.values(), point), strict=True)) for point in cube]
-
-
-def _place(of: Any, share: float) -> float:
-    low, high = float(of.low), float(of.high)
-    return low * (high / low) ** share if of.log else low + (high - low) * share
 
 
 TASKS: Final = (

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.common.sobol import sobol
 from benchmarks.finetuning.cases import SCALES, TASKS, WAYS, Examples, Task, Way
 from prunetune import PruningPlan, prune
 from prunetune._utils.caller import seed_all
@@ -137,7 +138,7 @@ def measured(scale: str, task_name: str, way_name: str, seed: int, configuration
     of = SCALES[scale]
     task = next(each for each in TASKS if each.name == task_name)
     way = next(each for each in WAYS if each.name == way_name)
-    params = task.configurations(of.configurations)[configuration]
+    params = sobol(task.space, of.configurations)[configuration]
     begins, plan, before = start(task, replace(way, name="", seed=0, epochs=1.0, data=1.0, frozen=0.0), seed, of.share)
     inputs, targets = task.after().train
     count = round(way.data * task.examples)

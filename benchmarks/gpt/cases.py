@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
-from scipy.stats import qmc
 from torch import nn
 
 from benchmarks.common.transformer import Block
@@ -103,19 +102,6 @@ SPACE: Final = SearchSpace(
     }
 )
 """``forgetting`` is 1 - beta 2, ``warmup`` the share of the training in which the rate rises."""
-
-
-def configurations(count: int) -> list[dict[str, Any]]:
-    """Points of a scrambled Sobol sequence in the space."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the sequence is balanced for powers of two only
-        cube = qmc.Sobol(len(SPACE), seed=0).random(count)
-    return [dict(zip(SPACE, map(_place, SPACE.values(), point), strict=True)) for point in cube.tolist()]
-
-
-def _place(of: Any, share: float) -> float:
-    low, high = float(of.low), float(of.high)
-    return low * (high / low) ** share if of.log else low + (high - low) * share
 
 
 @dataclass(frozen=True)

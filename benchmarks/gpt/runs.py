@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 import prunetune
 from benchmarks.common.reports import PlainReport
-from benchmarks.gpt.cases import CHARACTERS, SCALES, SPACE, WAYS, Scale, Way, configurations, text
+from benchmarks.common.sobol import sobol
+from benchmarks.gpt.cases import CHARACTERS, SCALES, SPACE, WAYS, Scale, Way, text
 from prunetune import PruningPlan, Search, prune
 from prunetune._utils.caller import seed_all
 from prunetune.engine import apply, bypass, fresh_proxy, residual_blocks
@@ -93,7 +94,7 @@ def trained(scale: str, way: Way, configuration: int) -> Row:
     """The row of one training: nats on both texts, higher is worse; infinite where it diverged."""
     torch.set_num_threads(1)
     of = SCALES[scale]
-    params = configurations(of.configurations)[configuration]
+    params = sobol(SPACE, of.configurations)[configuration]
     plan = plan_of(of, way.width, way.depth) if way.width < 1 or way.depth < 1 else None
     report = PlainReport(
         1000 * way.seed + configuration,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.common.sobol import sobol
 from benchmarks.gpt import __main__ as gpt
-from benchmarks.gpt.cases import CHARACTERS, SCALES, SPACE, TRUTH, WAYS, configurations, text
+from benchmarks.gpt.cases import CHARACTERS, SCALES, SPACE, TRUTH, WAYS, text
 from benchmarks.gpt.report import OWN, summary
 from benchmarks.gpt.runs import Row, plan_of
 from prunetune.engine import apply
@@ -25,7 +26,7 @@ def test_the_text_is_of_three_parts() -> None:
 
 
 def test_configurations_are_in_the_space() -> None:
-    found = configurations(27)
+    found = sobol(SPACE, 27)
     assert not any(SPACE.complaint(each) for each in found)
     assert len({each["learning_rate"] for each in found}) == 27
 

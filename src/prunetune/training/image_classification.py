@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -12,9 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunetune.data import ImageData, reduced
-from prunetune.errors import InputError, unknown_name
+from prunetune.errors import InputError
 from prunetune.training.augment import augment
 from prunetune.training.execution import AS_MEASURED, Execution, Forward, deterministic
+from prunetune.training.hyperparameters import Updatable
 from prunetune.training.schedules import Schedule, step
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ FUSED: Final = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
+class Hyperparameters(Updatable):
     """Of stochastic gradient descent with momentum. A search sets some; the others keep these values.
 
     The defaults are the paper's training recipe; ``lr_decay`` is the factor of the step schedule.
@@ -37,14 +38,6 @@ class Hyperparameters:
     weight_decay: float = 5e-4
     batch_size: int = 128
     lr_decay: float = 0.1
-
-    def updated(self, params: Mapping[str, Any]) -> Hyperparameters:
-        """A copy with the values in ``params``. Raises InputError for a name that is none of these."""
-        names = [field.name for field in fields(self)]
-        for name in params:
-            if name not in names:
-                raise unknown_name("hyperparameter", name, names)
-        return replace(self, **params)
 
 
 @dataclass(frozen=True, eq=False)

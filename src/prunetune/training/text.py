@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunetune.data import reduced_indices
-from prunetune.errors import InputError, unknown_name
+from prunetune.errors import InputError
 from prunetune.training.execution import AS_MEASURED, Execution, deterministic
+from prunetune.training.hyperparameters import Updatable
 from prunetune.training.schedules import cosine
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ LARGEST_NORM: Final = 1.0
 
 
 @dataclass(frozen=True)
-class TextHyperparameters:
+class TextHyperparameters(Updatable):
     """Of AdamW with a rate that rises for the share ``warmup`` of all steps and falls as a cosine.
 
     The defaults are usual for fine-tuning.
@@ -39,14 +40,6 @@ class TextHyperparameters:
     weight_decay: float = 0.01
     batch_size: int = 16
     warmup: float = 0.1
-
-    def updated(self, params: Mapping[str, Any]) -> TextHyperparameters:
-        """A copy with the values in ``params``. Raises InputError for a name that is none of these."""
-        names = [field.name for field in fields(self)]
-        for name in params:
-            if name not in names:
-                raise unknown_name("hyperparameter", name, names)
-        return replace(self, **params)
 
     def rate(self, progress: float) -> float:
         """The factor of the learning rate at a share of all steps.

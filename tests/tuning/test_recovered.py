@@ -14,6 +14,7 @@ from prunetune import Float, Ladder, Report, Rung, Search
 from prunetune.engine import PruningPlan, apply, fresh_proxy, recover
 from prunetune.errors import InputError
 from prunetune.events import Event, Notice, Warned
+from prunetune.tuning.order import Order
 
 torch.manual_seed(1)
 INPUTS = torch.randn(64, 6)
@@ -99,6 +100,18 @@ def test_a_run_that_was_begun_with_redrawn_weights_goes_on_with_them(tmp_path: P
     told = [event.message for event in events if isinstance(event, Notice)]
     assert "the run goes on with weights 'redraw', the default when it was started" in told
     assert not list(tmp_path.glob("recovered-*"))
+
+
+def test_a_worker_reads_them_in_the_runs_folder_or_says_why_not(tmp_path: Path) -> None:
+    train = Train()
+    tuned(tmp_path, train)
+    plan = next(tmp_path.glob("plan-*.json")).read_text()
+    order = Order(2, "recovered", plan, "norm-aware")
+    objective = order.objective(pretrained, train, folder=tmp_path)
+    assert objective.recovered is not None
+    assert torch.equal(objective.recovered["2.weight"], train.seen[0]["2.weight"])
+    with pytest.raises(InputError, match="this process does not reach that"):
+        order.objective(pretrained, train)
 
 
 def test_what_was_asked_for_is_done_with_a_warning(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Hyperparameters of the network: ``model_fn(params)``, one plan, and what is refused."""
+"""Hyperparameters of the network: ``model_fn(params)`` and one plan; of several plans see ``test_plans.py``."""
 
 from __future__ import annotations
 
@@ -81,35 +81,6 @@ def test_a_hyperparameter_that_the_network_reads_is_read(tmp_path: Path) -> None
     assert set(result.params) == {"lr", "dropout", "activation"}
     unread = tune(tmp_path / "other", train, lambda params: build({"dropout": 0.1, "activation": params["activation"]}))
     assert set(unread.params) == {"lr", "activation"}
-
-
-@pytest.mark.parametrize(
-    ("space", "model_fn", "said"),
-    [
-        (
-            {"lr": Float(0, 1), "width": Int(8, 16)},
-            lambda params: nn.Sequential(nn.Linear(6, params["width"]), nn.ReLU(), nn.Linear(params["width"], 2)),
-            r"model_fn builds other layers for width=8: 0.weight is \(8, 6\) and not \(12, 6\)",
-        ),
-        (
-            {"lr": Float(0, 1), "bias": Categorical([True, False])},
-            lambda params: nn.Sequential(nn.Linear(6, 8, bias=params["bias"]), nn.ReLU(), nn.Linear(8, 2)),
-            "model_fn builds other layers for bias=False: 0.bias is not there",
-        ),
-        (
-            {"lr": Float(0, 1), "act": Categorical(["relu", "prelu"])},
-            lambda params: nn.Sequential(
-                nn.Linear(6, 8), nn.ReLU() if params["act"] == "relu" else nn.PReLU(), nn.Linear(8, 2)
-            ),
-            "model_fn builds other layers for act='prelu': 1.weight is new",
-        ),
-    ],
-)
-def test_what_changes_the_plan_is_refused_at_the_start(tmp_path: Path, space: Any, model_fn: Any, said: str) -> None:
-    train = Train()
-    with pytest.raises(InputError, match=said):
-        tune(tmp_path / "run", train, model_fn, space=space)
-    assert train.seen == []
 
 
 def test_depth_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,12 +20,10 @@ from prunetune._utils.hashes import digest
 from prunetune._utils.interrupts import interruptible
 from prunetune._utils.malloc import freed_memory_kept
 from prunetune.backends import Distribution
-from prunetune.backends.study.attributes import CONFIGURATION, PLAN
-from prunetune.backends.study.chunked_attributes import read_text, write_text
+from prunetune.backends.study.attributes import CONFIGURATION
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import open_study, outcome
 from prunetune.checking.verdict import Verdict, too_few, verdict
-from prunetune.engine import PruningPlan, fresh_proxy
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Notice, Observer, Phase, Warned
 from prunetune.ladder.named import PROXY
@@ -40,12 +38,13 @@ from prunetune.tuning.asked import sizes
 from prunetune.tuning.configurations import draw_configurations, queue, tried
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
 from prunetune.tuning.objective import Objective, unread_notes
+from prunetune.tuning.plans import kept_plans
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.recovered import KEPT, LOST, kept_recovered
 from prunetune.tuning.resolution import check_resolution
 from prunetune.tuning.settings import Pruning, Search, Settings, at_width
 from prunetune.tuning.transfer_notes import transfer_note
-from prunetune.tuning.types import GivenModelFunction, ModelFunction, TrainFunction
+from prunetune.tuning.types import GivenModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
 
 if TYPE_CHECKING:
@@ -224,7 +223,7 @@ class _Check:
         with ExitStack() as stack:
             open_in = partial(self._study, stack)
             studies = {name: open_in(f"{NETWORKS[name]}-{_digest(full.fingerprint())}", full) for name in FULL_NETWORKS}
-            plan = _kept(studies["base"], key, lambda: self.problem.proxy(asked.pruning).plan, model_fn)
+            plans = kept_plans(studies["base"], lambda: self.problem.plans(asked.pruning), model_fn, of=key)
             settings = dict.fromkeys(FULL_NETWORKS, full)
             settings["proxy"] = self._trained(rung.of_epochs(self.epochs))
             studies["proxy"] = open_in(f"{NETWORKS['proxy']}-{key}", settings["proxy"])
@@ -233,11 +232,11 @@ class _Check:
                 "proxy": Objective.on_proxy(
                     model_fn,
                     train,
-                    plan,
+                    plans,
                     pruning.begins,
                     pruning.transfer,
                     pruning.optimizers,
-                    recovered=kept_recovered(self.folder.path, self.problem, plan, pruning, self.observer),
+                    recovered=kept_recovered(self.folder.path, self.problem, plans, pruning, self.observer),
                     resolution=rung.resolution,
                     data=rung.data,
                     observer=self.observer,
@@ -254,7 +253,7 @@ class _Check:
         known = {
             "proxy_epochs": settings["proxy"].epochs,
             "rung": {"width": rung.width, **shares},
-            "plan_sha256": digest(plan.to_json()),
+            "plan_sha256": digest(plans.to_json()),
             "notes": notes,
         }
         result = self._judge(trials, known)
@@ -316,21 +315,6 @@ class _Check:
 
 RECORDED: Final = ("seed", "epochs", "direction", "space", "pruning")
 """The settings that say whether a later run has the proxy that was checked."""
-
-
-def _kept(study: optuna.Study, key: str, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
-    """The plan that the proxy of this key was trained with before, or what ``cut`` makes now.
-
-    Where it comes from measured step times, it would not come out the same again.
-    """
-    kept = read_text(study, f"{PLAN}:{key}")
-    if kept is None:
-        plan = cut()
-        write_text(study, f"{PLAN}:{key}", json.dumps({"plan": plan.to_json()}))
-        return plan
-    plan = PruningPlan.from_json(json.loads(kept)["plan"])
-    fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
-    return plan
 
 
 def _digest(settings: Mapping[str, Any]) -> str:

@@ -24,10 +24,10 @@ from prunetune.record.folder import RunFolder
 from prunetune.tuning import parts
 from prunetune.tuning.configurations import queue, tried
 from prunetune.tuning.objective import Objective
+from prunetune.tuning.plans import Plans, kept_plans
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.recovered import kept_recovered
 from prunetune.tuning.types import TrainFunction
-from prunetune.tuning.worker import kept_plan
 
 if TYPE_CHECKING:
     import optuna
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from prunetune.backends.study.study import StudySettings
     from prunetune.backends.study.trial import Report
-    from prunetune.engine import PruningPlan
 
 
 @dataclass(frozen=True)
@@ -135,10 +134,10 @@ class Trainings:
         mine, cheaper = self.problem, way.cheaper
         stop = None if cheaper is None else cheaper.stop_after
         if way.pruning is not None:
-            plan = kept_plan(study, lambda: self._cut(way, seed), mine.model_fn)
+            plans = kept_plans(study, lambda: self._cut(way, seed), mine.model_fn)
             how = way.pruning.begins, way.pruning.transfer, way.pruning.optimizers
-            recovered = kept_recovered(self.folder.path, mine, plan, way.pruning, self.observer)
-            training = Objective.on_proxy(mine.model_fn, mine.train, plan, *how, recovered=recovered)
+            recovered = kept_recovered(self.folder.path, mine, plans, way.pruning, self.observer)
+            training = Objective.on_proxy(mine.model_fn, mine.train, plans, *how, recovered=recovered)
         else:
             build = mine.model_fn if way.smaller is None else mine.smaller[way.smaller]
             train = mine.train if stop is None else _stopped_after(stop, mine.train)
@@ -154,9 +153,9 @@ class Trainings:
 
         return objective
 
-    def _cut(self, way: Way, stream: str) -> PruningPlan:
+    def _cut(self, way: Way, stream: str) -> Plans:
         assert way.pruning is not None
-        return self.problem.proxy(way.pruning, derive_seed(self.problem.seed, f"compare-cut-{stream}", 0)).plan
+        return self.problem.plans(way.pruning, derive_seed(self.problem.seed, f"compare-cut-{stream}", 0))
 
     def _look_at(self, way: Way, report: Report, stop: int | None) -> None:
         """Note what the train function did not heed, since such a rival is none at equal cost."""

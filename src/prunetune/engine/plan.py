@@ -220,6 +220,6 @@ class PruningPlan:
             bypasses = {str(path): str(tail) for path, tail in data.get("bypasses", {}).items()}
             normed = frozenset(map(str, data.get("normed", ())))
             depth = float(data.get("depth", 1.0))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(f"this is not a pruning plan: {type(error).__name__}: {error}") from error
         return PruningPlan(tensors, changes, bypasses, normed, depth)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from prunetune._utils.hashes import digest
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import finished_trials, open_study, outcome
-from prunetune.engine import PruningPlan
 from prunetune.errors import InputError, SearchError, StorageError
 from prunetune.events import Notice
 from prunetune.ladder.agreement import agreement, axes_between, choose_controls
@@ -25,6 +24,7 @@ from prunetune.tuning import parts
 from prunetune.tuning.asked import stored_plan
 from prunetune.tuning.climbers import CAME_UP, Climber, climbers, enqueue, fates, in_order
 from prunetune.tuning.order import Order
+from prunetune.tuning.plans import Plans
 from prunetune.tuning.recovered import keep_recovered
 from prunetune.tuning.rung_study import CONFIRM_STUDY, SEARCH_STUDY, nothing_at_work, published, rung_study
 from prunetune.tuning.survey import Survey, planned
@@ -51,7 +51,7 @@ class Ascent:
         run: TuningRun,
         made: Plan,
         costs: Costs,
-        networks: Mapping[float | None, PruningPlan],
+        networks: Mapping[float | None, Plans],
         full_seconds: float | None = None,
         *,
         begun: bool = False,
@@ -215,8 +215,8 @@ class Ascent:
         """Train on a rung until it has as many as are ``wanted``, with the workers that there are, unless ``alone``."""
         run, order = self.run, self.order(place, wanted())
         if order.plan is not None:
-            plan = self.networks[self.plan.ladder.rungs[place].width]
-            keep_recovered(run.folder.path, run.problem, plan, run.settings.pruning, run.observer)
+            plans = self.networks[self.plan.ladder.rungs[place].width]
+            keep_recovered(run.folder.path, run.problem, plans, run.settings.pruning, run.observer)
         objective = order.objective(run.problem.model_fn, run.problem.train, run.observer, folder=run.folder.path)
         if place:
             objective = replace(objective, unasked="")  # the search has told it
@@ -304,14 +304,13 @@ class Ascent:
 
 def begun_ascent(run: TuningRun, made: Plan, found: Survey) -> Ascent:
     """The ladder of a run that is new; its networks and its plan are written down."""
-    networks = {width: result.plan for width, result in found.networks.items()}  # a larger budget may need any of them
     kept = []
-    for width, plan in networks.items():
-        path, text = run.folder.network("proxy" if width is None else f"{width:.4g}"), plan.to_json()
+    for width, plans in found.plans.items():  # a larger budget may need any of them
+        path, text = run.folder.network("proxy" if width is None else f"{width:.4g}"), plans.to_json()
         run.folder.write_text(path, text)
         kept.append(NetworkFile(width, path.name, digest(text)))
     asked, costs = AskedPart(**run.settings.asked()), found.costs.to_record()
-    ascent = Ascent(run, made, found.costs, networks)
+    ascent = Ascent(run, made, found.costs, found.plans)
     run.record["ladder"] = {**plain(LadderPart(asked, costs=costs, networks=tuple(kept))), **ascent.record()}
     run.journal.save()
     return ascent
@@ -320,7 +319,7 @@ def begun_ascent(run: TuningRun, made: Plan, found: Survey) -> Ascent:
 def resumed_ascent(run: TuningRun) -> Ascent:
     """The ladder of an earlier start; a larger budget makes a larger plan, judged anew on the way."""
     part = run.record["ladder"]
-    networks = {each["width"]: read_plan(run.folder.path / each["file"], each["sha256"]) for each in part["networks"]}
+    networks = {each["width"]: read_plans(run.folder.path / each["file"], each["sha256"]) for each in part["networks"]}
     (made, costs), asked = stored_plan(part, run.folder.path), run.settings.asked()
     if asked == part["asked"]:
         return Ascent(run, made, costs, networks, part["full_seconds"], begun=True)
@@ -352,7 +351,7 @@ def _gone_on(
     run: TuningRun,
     made: Plan,
     costs: Costs,
-    networks: Mapping[float | None, PruningPlan],
+    networks: Mapping[float | None, Plans],
     full_seconds: float | None,
 ) -> Ascent:
     """The way up a larger plan from the first rung on; its rungs are judged anew."""
@@ -364,9 +363,9 @@ def _gone_on(
     return ascent
 
 
-def read_plan(path: Path, sha256: str) -> PruningPlan:
-    """The pruning plan in a file of a run. Raises InputError if it is another than the run's."""
+def read_plans(path: Path, sha256: str) -> Plans:
+    """The pruning plans in a file of a run. Raises InputError if it is another than the run's."""
     text = read_text(path) or ""
     if digest(text) != sha256:
         raise InputError(f"{path} is missing or was changed since the run began; choose another folder")
-    return PruningPlan.from_json(text)
+    return Plans.from_json(text)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from prunetune.backends.study.trial import GroupsFunction, Report
-    from prunetune.engine import PruningPlan
+    from prunetune.tuning.plans import Plans
     from prunetune.tuning.settings import Weights
 
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 class Objective:
     """Trains what ``build`` builds, with hyperparameters and a report: the objective of every study there is.
 
-    With a ``plan`` it trains proxies that are cut by it and begin with such ``weights``. ``groups`` are the parameter
-    groups that the train function can ask for, ``resolution`` and ``data`` what its report asks of it.
-    ``keep(model, report)`` gets the trained model.
+    With ``plans`` it trains proxies that are cut by them and begin with such ``weights``, and the parameter groups that
+    the train function can ask for follow the rule ``transfer``; without, ``groups``. ``resolution`` and ``data`` are
+    what its report asks of it. ``keep(model, report)`` gets the trained model.
     """
 
     build: ModelFunction
@@ -49,8 +49,9 @@ class Objective:
     resolution: float = 1.0
     data: float = 1.0
     keep: Callable[[nn.Module, Report], None] | None = None
-    plan: PruningPlan | None = None
+    plans: Plans | None = None
     weights: Weights = "redraw"
+    transfer: str = "identity"
     recovered: Mapping[str, Tensor] | None = None
     """Of proxies of a pretrained network, see ``tuning.recovered``."""
     corrected: Corrected = "asked"
@@ -67,7 +68,7 @@ class Objective:
         cls,
         model_fn: ModelFunction,
         train: TrainFunction,
-        plan: PruningPlan,
+        plans: Plans,
         weights: Weights,
         transfer: str,
         corrected: Corrected = "asked",
@@ -81,11 +82,11 @@ class Objective:
         return cls(
             model_fn,
             train,
-            proxy_groups(plan, transfer, weights),
-            resolution,
-            data,
-            plan=plan,
+            resolution=resolution,
+            data=data,
+            plans=plans,
             weights=weights,
+            transfer=transfer,
             recovered=recovered,
             corrected=corrected,
             observer=observer,
@@ -112,13 +113,14 @@ class Objective:
         if isinstance(self.train, Ranks):
             return self.train.trained(self, params, report)
         seed_all(report.seed)
-        report.give_groups(self.groups)
+        groups = self._groups(params)
+        report.give_groups(groups)
         report.ask(resolution=self.resolution, data=self.data)
         given = ReadDict(copy.deepcopy(params))  # whoever takes something out of it has his own
         model = self.untrained(given)
         if self.corrected != "asked":
-            assert isinstance(self.groups, ProxyGroups)
-            correct(model, self.groups, self.corrected, report.mark_corrected)
+            assert isinstance(groups, ProxyGroups)
+            correct(model, groups, self.corrected, report.mark_corrected)
         started = time.perf_counter()
         try:
             with counted_steps() as steps:
@@ -133,9 +135,12 @@ class Objective:
     def untrained(self, params: dict[str, Any]) -> nn.Module:
         """The model that the training with these hyperparameters begins with."""
         build = built_for(self.build, params)
-        if self.plan is None:
+        if self.plans is None:
             return build()
-        return fresh_proxy(build, self.plan, weights=self.weights, recovered=self.recovered)
+        return fresh_proxy(build, self.plans.of(params), weights=self.weights, recovered=self.recovered)
+
+    def _groups(self, params: dict[str, Any]) -> GroupsFunction:
+        return self.groups if self.plans is None else proxy_groups(self.plans.of(params), self.transfer, self.weights)
 
 
 def unread_note(names: Sequence[str]) -> str:

@@ -13,12 +13,12 @@ from pydantic import TypeAdapter
 from prunetune._utils.hashes import digest
 from prunetune.backends.study.attributes import AT_WORK, JOB, ORDER, OWNER, PLAN, RUNG_ORDER
 from prunetune.backends.study.chunked_attributes import read_text, write_text
-from prunetune.engine import PruningPlan
 from prunetune.errors import InputError, SearchError
 from prunetune.events import Observer, silent
 from prunetune.record.folder import read_json, trial_weights, write_weights
 from prunetune.transfer.kinds import Corrected
 from prunetune.tuning.objective import Objective
+from prunetune.tuning.plans import Plans
 from prunetune.tuning.recovered import read_recovered
 from prunetune.tuning.settings import Weights
 from prunetune.tuning.types import ModelFunction, TrainFunction
@@ -40,7 +40,7 @@ class Order:
     weights: Weights
     """What every trial begins with, see ``prunetune.engine.fresh_proxy``."""
     plan: str | None
-    """The pruning plan as JSON; None for the full network."""
+    """The pruning plan, or those of several networks, as JSON (``Plans.to_json``); None for the full network."""
     transfer: str
     """The rule by which proxies take hyperparameters, see ``prunetune.transfer``."""
     optimizers: Corrected = "asked"
@@ -65,15 +65,15 @@ class Order:
         if self.plan is None:
             keeping = keep if self.keeps and folder is not None else None
             return Objective(model_fn, train, resolution=self.resolution, data=self.data, keep=keeping)
-        plan = PruningPlan.from_json(self.plan)
+        plans = Plans.from_json(self.plan)
         return Objective.on_proxy(
             model_fn,
             train,
-            plan,
+            plans,
             self.weights,
             self.transfer,
             self.optimizers,
-            recovered=read_recovered(folder, plan) if self.weights == "recovered" else None,
+            recovered=read_recovered(folder, plans.usual) if self.weights == "recovered" else None,
             resolution=self.resolution,
             data=self.data,
             observer=observer,

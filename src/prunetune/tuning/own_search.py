@@ -20,6 +20,7 @@ from prunetune.events import silent
 from prunetune.ladder.named import PROXY
 from prunetune.ladder.rung import Rung, check_one
 from prunetune.tuning.objective import Objective
+from prunetune.tuning.plans import check_one as check_one_plan
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.proxy_factory import ProxyFactory, proxy_of
 from prunetune.tuning.resolution import check_resolution
@@ -179,6 +180,7 @@ def proxy_objective(
         with torch.random.fork_rng():
             check_resolution(problem.model_fn(), example_inputs, rung.resolution)
     proxy = problem.proxy(at_width(pruning, rung.width))
+    check_one_plan(problem.model_fn, problem.seed)
     return ProxyObjective(
         proxy,
         train,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from torch import nn
@@ -15,14 +15,15 @@ from prunetune.backends import Distribution, SearchSpace, resolve_space
 from prunetune.errors import InputError
 from prunetune.pruning.checks import check_full_network, check_model_fn, check_train, pretrained_parameters
 from prunetune.record.folder import check_saveable
-from prunetune.tuning.architecture import Architecture, check_variants, network_of
+from prunetune.tuning.architecture import Architecture, network_of
 from prunetune.tuning.fingerprint import EVALUATE, Fingerprint
+from prunetune.tuning.plans import Plans, plans_of
 from prunetune.tuning.proxy_factory import ProxyFactory, ScoringData, proxy_of
 from prunetune.tuning.settings import Count, Pruning, Seed
 from prunetune.tuning.types import EvaluateFunction, GivenModelFunction, ModelFunction, TrainFunction
 
 if TYPE_CHECKING:
-    from prunetune.engine import ExampleInputs
+    from prunetune.engine import ExampleInputs, PruningPlan
     from prunetune.plugins.base import Batch, Loss
 
 
@@ -89,15 +90,21 @@ class Problem:
 
     def full_network(self) -> tuple[nn.Module, frozenset[str]]:
         """A full network to look at, seeded, and its pretrained parameters. Raises InputError."""
-        found = build_base(self.model_fn, self.seed)
-        check_variants(self.model_fn, self.seed)
-        return found
+        return build_base(self.model_fn, self.seed)
 
     def proxy(self, pruning: Pruning, seed: int | None = None) -> ProxyFactory:
         """What builds proxies of the full network, cut as ``pruning`` says; see ``prunetune.proxy_of``."""
         self.check_goes_with(pruning)
         scoring, draws = self.scoring, self.seed if seed is None else seed
         return proxy_of(self.model_fn, self.example_inputs, pruning, seed=draws, data=scoring.data, loss=scoring.loss)
+
+    def plans(self, pruning: Pruning, seed: int | None = None) -> Plans:
+        """How all networks of this problem are cut, each as ``proxy`` cuts the usual one. Raises InputError."""
+
+        def cut(build: ModelFunction) -> dict[str, PruningPlan]:
+            return {"proxy": replace(self, model_fn=build).proxy(pruning, seed).plan}
+
+        return plans_of(self.model_fn, cut(self.model_fn), cut, self.seed)["proxy"]
 
     def check_goes_with(self, pruning: Pruning) -> None:
         """Raise InputError where proxies cannot be cut so: what stays of a bypassed block may be its activation."""

@@ -20,6 +20,7 @@ from prunetune.record.folder import read_tensors, write_tensors
 if TYPE_CHECKING:
     from prunetune.engine import ExampleInputs
     from prunetune.events import Observer
+    from prunetune.tuning.plans import Plans
     from prunetune.tuning.problem import Problem
     from prunetune.tuning.settings import Pruning
     from prunetune.tuning.types import ModelFunction
@@ -38,21 +39,27 @@ LOST: Final = (
 
 
 def kept_recovered(
-    folder: Path, problem: Problem, plan: PruningPlan, pruning: Pruning, observer: Observer
+    folder: Path, problem: Problem, plans: Plans, pruning: Pruning, observer: Observer
 ) -> Mapping[str, torch.Tensor] | None:
     """The weights that ``keep_recovered`` puts there; None where none are asked for."""
-    keep_recovered(folder, problem, plan, pruning, observer)
-    return read_recovered(folder, plan) if pruning.weights == "recovered" else None
+    keep_recovered(folder, problem, plans, pruning, observer)
+    return read_recovered(folder, plans.usual) if pruning.weights == "recovered" else None
 
 
-def keep_recovered(folder: Path, problem: Problem, plan: PruningPlan, pruning: Pruning, observer: Observer) -> None:
-    """Find the weights of what ``plan`` leaves, if any are asked for and the run folder has them not yet.
+def keep_recovered(folder: Path, problem: Problem, plans: Plans, pruning: Pruning, observer: Observer) -> None:
+    """Find the weights of what the plan leaves, if any are asked for and the run folder has them not yet.
 
-    Raises InputError as ``recovered`` does.
+    Raises InputError as ``recovered`` does, and where there are several plans.
     """
-    path = recovered_file(folder, plan)
-    if pruning.weights == "recovered" and not path.exists():
-        found = recovered(problem.model_fn, plan, problem.example_inputs, problem.seed)
+    if pruning.weights != "recovered":
+        return
+    if plans.names:
+        raise InputError(
+            f"weights='recovered' is for one pretrained network, and other values of {', '.join(plans.names)} make "
+            "networks of other shapes; leave these out of the space, or say Pruning(weights='redraw')"
+        )
+    if not (path := recovered_file(folder, plans.usual)).exists():
+        found = recovered(problem.model_fn, plans.usual, problem.example_inputs, problem.seed)
         write_tensors(found.tensors, path)
         observer(_told(found))
 

@@ -29,7 +29,7 @@ from prunetune.record.schema import CostPart, Result
 from prunetune.record.stored import read_record
 from prunetune.tuning import parts
 from prunetune.tuning.architecture import built_for
-from prunetune.tuning.ascent import Ascent, begun_ascent, quicker_ascent, read_plan, resumed_ascent
+from prunetune.tuning.ascent import Ascent, begun_ascent, quicker_ascent, read_plans, resumed_ascent
 from prunetune.tuning.asked import as_begun, resumed
 from prunetune.tuning.energy import Meter
 from prunetune.tuning.fingerprint import EVALUATE, Resume, continued, publish_given, sentences
@@ -194,7 +194,8 @@ class TuningRun:
 
     def _check_plan(self) -> None:
         """Raise PlanError here and now if it is another network than the run was started with."""
-        fresh_proxy(self.problem.model_fn, read_plan(self.folder.plan, self.record["pruning"]["plan_sha256"]))
+        plans = read_plans(self.folder.plan, self.record["pruning"]["plan_sha256"])
+        fresh_proxy(self.problem.model_fn, plans.usual)
 
     def _search(self) -> None:
         pruning, settings = self.settings.pruning, self.settings.study()

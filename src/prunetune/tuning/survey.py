@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from prunetune import engine
 from prunetune.errors import InputError
+from prunetune.events import Notice
 from prunetune.ladder.costs import Costs
 from prunetune.ladder.named import Situation, networks_of, plan_by_name, plan_for
 from prunetune.ladder.plan import Plan
@@ -18,10 +19,13 @@ from prunetune.ladder.rung import Ladder
 from prunetune.plugins import make_scorer
 from prunetune.pruning.cut import prune
 from prunetune.transfer.norms import norms_for
+from prunetune.tuning.plans import Plans, plans_note, plans_of
+from prunetune.tuning.problem import build_base
 from prunetune.tuning.resolution import check_resolution, step_ratio
 from prunetune.tuning.settings import at_width
 
 if TYPE_CHECKING:
+    from prunetune.engine import PruningPlan
     from prunetune.engine.selection.ranking import Scores
     from prunetune.events import Observer
     from prunetune.plugins.base import Context, Scorer
@@ -43,6 +47,8 @@ class Survey:
     """Networks by their share of the width (None: as small as ``pruning`` says), and what their steps cost."""
 
     networks: Mapping[float | None, PruneResult]
+    plans: Mapping[float | None, Plans]
+    """How they are cut: each network of the space where ``model_fn(params)`` builds several."""
     seconds: Mapping[float | None, float]
     """Of a training step on the example inputs; 1 is the full network."""
     costs: Costs
@@ -54,19 +60,16 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
     asked = settings.ladder
     rungs = asked.rungs if isinstance(asked, Ladder) else ()
     widths = {rung.width for rung in rungs} if rungs else set(networks_of(str(asked)))
-    scorer = _scores_once(settings.pruning.scorer)
-    networks = {
-        width: prune(
-            base,
-            problem.example_inputs,
-            **{**at_width(settings.pruning, width).arguments(), **problem.scoring.arguments(), "scorer": scorer},
-            seed=settings.seed,
-            observer=observer,
-        )
-        for width in sorted(widths - {1.0}, key=lambda width: (width is not None, -(width or 0)))
-    }
-    names = norms_for(settings.pruning.transfer, base, problem.example_inputs)
-    networks = {width: result.with_norms(names) for width, result in networks.items()}
+    wanted = sorted(widths - {1.0}, key=lambda width: (width is not None, -(width or 0)))
+    networks = _cut(problem, settings, base, wanted, observer)
+    plans = plans_of(
+        problem.model_fn,
+        _plans(networks),
+        lambda build: _plans(_cut(problem, settings, build_base(build, settings.seed)[0], wanted, observer)),
+        settings.seed,
+    )
+    if said := plans_note(problem.model_fn, plans):
+        observer(Notice(said))
     models = {1.0: base, **{width: result.model for width, result in networks.items()}}
     named = {str(width): model for width, model in models.items()}
     measured = engine.step_time(named, problem.example_inputs, precision=PRECISION)
@@ -78,7 +81,30 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
             ratio = step_ratio(base, models[rung.width], problem.example_inputs, rung.resolution)
             steps[rung.width, rung.resolution] = ratio
     full_seconds = seconds[1.0] * (problem.steps or math.inf) * settings.epochs
-    return Survey(networks, seconds, Costs(steps, settings.epochs, TRIAL_SECONDS / full_seconds))
+    return Survey(networks, plans, seconds, Costs(steps, settings.epochs, TRIAL_SECONDS / full_seconds))
+
+
+def _cut(
+    problem: Problem, settings: Settings, base: nn.Module, widths: Sequence[float | None], observer: Observer
+) -> dict[float | None, PruneResult]:
+    """``base`` cut to each of the widths."""
+    scorer = _scores_once(settings.pruning.scorer)
+    networks = {
+        width: prune(
+            base,
+            problem.example_inputs,
+            **{**at_width(settings.pruning, width).arguments(), **problem.scoring.arguments(), "scorer": scorer},
+            seed=settings.seed,
+            observer=observer,
+        )
+        for width in widths
+    }
+    names = norms_for(settings.pruning.transfer, base, problem.example_inputs) if networks else frozenset()
+    return {width: result.with_norms(names) for width, result in networks.items()}
+
+
+def _plans(networks: Mapping[float | None, PruneResult]) -> dict[float | None, PruningPlan]:
+    return {width: result.plan for width, result in networks.items()}
 
 
 def _scores_once(name: str) -> Scorer:

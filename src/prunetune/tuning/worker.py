@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Final
 from prunetune._utils.caller import given_back, seed_all
 from prunetune._utils.interrupts import check_interrupted, interruptible
 from prunetune._utils.malloc import freed_memory_kept
-from prunetune.backends.study.attributes import ORDER, PLAN, RUNG_ORDER
-from prunetune.backends.study.chunked_attributes import read_text, write_text
+from prunetune.backends.study.attributes import ORDER, RUNG_ORDER
 from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import join_study
-from prunetune.engine import PruningPlan, fresh_proxy
+from prunetune.engine import fresh_proxy
 from prunetune.events import Notice, Observer
 from prunetune.pruning.checks import check_model_fn, check_train
 from prunetune.tuning.architecture import network_of
 from prunetune.tuning.climbers import expected
 from prunetune.tuning.fingerprint import Fingerprint, Resume, check_given, check_resume
 from prunetune.tuning.order import Order, at_work, folder_of, published_trials, read_order
+from prunetune.tuning.plans import Plans
 from prunetune.tuning.types import GivenModelFunction, ModelFunction, TrainFunction
 from prunetune.tuning.watching import Watching
 
@@ -107,7 +107,7 @@ def work(
     ):
         build = network_of(model_fn, settings.space)
         if order.plan is not None:
-            fresh_proxy(build, PruningPlan.from_json(order.plan))  # raises PlanError for another network
+            fresh_proxy(build, Plans.from_json(order.plan).usual)  # raises PlanError for another network
         seed_all(settings.seed)
         now = Fingerprint.of({"network": build()}, {"model_fn": model_fn, "train": train})
         check_given(first, now, resume=resume, observer=watching)
@@ -156,18 +156,3 @@ def _total(study: optuna.Study) -> Callable[[], int]:
 
 def _phase(order: Order) -> Phase:
     return "confirm" if order.keeps else "climb"
-
-
-def kept_plan(study: optuna.Study, cut: Callable[[], PruningPlan], model_fn: ModelFunction) -> PruningPlan:
-    """The plan that the study's trials were made with, or now ``cut``: a measured budget may give another each time.
-
-    Raises PlanError if ``model_fn`` builds another network than the plan was made for.
-    """
-    kept = read_text(study, PLAN)
-    if kept is None:
-        plan = cut()
-        write_text(study, PLAN, plan.to_json())
-        return plan
-    plan = PruningPlan.from_json(kept)
-    fresh_proxy(model_fn, plan)  # raises PlanError here and now if it is another network
-    return plan

@@ -344,3 +344,34 @@ def test_pytests_own_objects_are_not_looked_at() -> None:
 
     looked_at = {type(each).__module__.partition(".")[0] for each in Surroundings(Asserts())._contents._kept}
     assert not looked_at & {"_pytest", "pluggy", "xdist", "execnet"}
+
+
+class HooksItself(nn.Module):
+    """Collects what its layers return by hooks that it sets at its first call, as transformers' models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 8), nn.Linear(8, 8)])
+        self.read = nn.ModuleList([nn.Linear(8, 4), nn.Linear(8, 4)])
+        self.hooked = False
+        self.collected: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.hooked:
+            for layer in self.layers:
+                layer.register_forward_hook(lambda module, args, output: self.collected.append(output))
+            self.hooked = True
+        self.collected = []
+        for layer in self.layers:
+            x = layer(x).relu()
+        assert len(self.collected) == len(self.layers), "hooked twice"
+        return torch.stack([read(each) for read, each in zip(self.read, self.collected, strict=True)]).sum(0)
+
+
+def test_hooks_that_a_forward_sets_once_are_set_once() -> None:
+    model = HooksItself()
+    result = prune(model, torch.randn(4, 6), ratio=0.5, scorer="uniform")
+    assert not model.hooked
+    assert not any(layer._forward_hooks for layer in model.layers)
+    assert all(layer.out_features == 4 for layer in result.model.layers)
+    result.model(torch.randn(4, 6))

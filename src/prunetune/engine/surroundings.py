@@ -131,6 +131,8 @@ class Surroundings:
         if hooks or not is_foreign(type(module)):
             for held in (state, *(state[key] for key in _HELD)):
                 self._contents.note(held)
+        for key in _HOOKS:
+            self._values.append(_as_it_is(state[key]))
         names = [name for name, value in own_attributes(module) if type(value) not in _ATOMS]
         self._todo += [(state[name], Item(state, name)) for name in names if not _is_atomic(state[name])]
 
@@ -251,6 +253,18 @@ class Surroundings:
         """What a method, a property, a partial function is made of."""
         for name in ("__func__", "__wrapped__", "func", "fget", "__self__", "args", "keywords"):
             self._todo.append((getattr(wrapper, name, None), None))
+
+
+def _as_it_is(hooks: dict[int, Any]) -> Callable[[], None]:
+    """What takes hooks off again that a forward has set at its first call; that it has is forgotten, too."""
+    before = dict(hooks)
+
+    def restore() -> None:
+        if hooks.keys() != before.keys():
+            hooks.clear()
+            hooks.update(before)
+
+    return restore
 
 
 _MANY = 10_000

@@ -41,6 +41,7 @@ def result(rows: Rows) -> dict[str, Any]:
         "trainings": {arm: trainings(rows, arm, clock) for arm in _arms(rows)},
         **_headline(rows, clock),
         "rivals_at_our_cost": _beside(rows, LADDER, clock, rivals=True),
+        "ablations": _beside(rows, LADDER, clock, rivals=False),
         "two_rungs": {
             **comparison(rows, DEFAULT, clock, mine=PAPER),
             "rivals": _beside(rows, PAPER, clock, rivals=True),
@@ -126,7 +127,8 @@ def report(found: Mapping[str, Any], *, markdown: bool) -> str:
     """The table of all arms, and a line for each thing that was to be shown."""
     rows = found["rows"]
     two_rungs = found["two_rungs"]
-    versus = {**found["rivals_at_our_cost"], **two_rungs["rivals"], **two_rungs["ablations"]}
+    ours = {**found["rivals_at_our_cost"], **found["ablations"]}
+    versus = {**ours, **two_rungs["rivals"], **two_rungs["ablations"]}
     versus[DEFAULT] = found if "speedup_total" in found else two_rungs
     body = [_line([row for row in rows if row["arm"] == arm], versus.get(arm), found) for arm in _arms(rows)]
     header = ["arm", "seeds", "full trainings", f"total {found['clock']} s", "trials", "base epochs", "test accuracy"]

@@ -11,7 +11,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 import optuna
@@ -25,7 +25,7 @@ import prunetune
 from benchmarks.common.reports import PlainReport
 from benchmarks.common.reports import train as train_until
 from benchmarks.time_to_quality.cases import Preset, example, part
-from prunetune import Search
+from prunetune import Ladder, Pruning, Rung, Search
 from prunetune.data import ImageData
 
 Params: TypeAlias = dict[str, Any]
@@ -224,7 +224,9 @@ def first_epoch(task: Task) -> Found:
     return PlainSearch(task, TPESampler(seed=task.seed), stop_after=1).run().found()
 
 
-def ladder(task: Task) -> Found:
+def ladder(
+    task: Task, climbed: Ladder | None = None, *, optimizer: str = Search.optimizer, transfer: str = Pruning.transfer
+) -> Found:
     """`prunetune.tune` as it is: a ladder of rungs, whose last training is the winner's."""
     preset = task.preset
     with tempfile.TemporaryDirectory() as folder:
@@ -235,7 +237,9 @@ def ladder(task: Task) -> Found:
             example_inputs=example(task.data, STEP_BATCH),
             epochs=preset.epochs,
             run_dir=f"{folder}/run",
-            search=Search(direction="maximize"),
+            search=Search(direction="maximize", optimizer=optimizer),
+            pruning=Pruning(transfer=transfer),
+            ladder=climbed,
             seed=task.seed,
         )
         winner = task.base()
@@ -326,6 +330,49 @@ def _at_ladders_cost(search: Callable[[Task], Found], *, leaves_winner: bool = F
     return Arm(search, beside=LADDER, at_cost=True, leaves_winner=leaves_winner)
 
 
+def _changed(says: str, climbed: Ladder | None = None, **changes: str) -> Arm:
+    """The ladder with one thing changed, at about the same cost (the counts are for the scale `cpu`)."""
+
+    def search(task: Task) -> Found:
+        return ladder(task, climbed, **changes)
+
+    search.__doc__ = says
+    return Arm(search, beside=LADDER, rival=False, leaves_winner=True)
+
+
+BRIEF: Final = Rung(width=1 / 8, epochs=1 / 9)
+SHORT: Final = Rung(width=1 / 4, epochs=1 / 3)
+NARROW: Final = Rung(width=1 / 4)
+LADDERS: Final[Mapping[str, tuple[str, Ladder]]] = {
+    "ladder-no-first-rung": (
+        "27 on a quarter of the width and a third of the epochs, 4 on a quarter",
+        Ladder(replace(SHORT, trials=27, keep=4), replace(NARROW, keep=1), Rung()),
+    ),
+    "ladder-no-second-rung": (
+        "64 on the first rung, 9 on a quarter of the width",
+        Ladder(replace(BRIEF, trials=64, keep=9), replace(NARROW, keep=1), Rung()),
+    ),
+    "ladder-no-middle-rungs": (
+        "240 on the first rung, and the best in full",
+        Ladder(replace(BRIEF, trials=240, keep=1), Rung()),
+    ),
+    "ladder-two-in-full": (
+        "40, 8 and 2 on the three rungs, and 2 in full",
+        Ladder(replace(BRIEF, trials=40, keep=8), replace(SHORT, keep=2), replace(NARROW, keep=2), Rung()),
+    ),
+    "ladder-full-width": (
+        "20 for one epoch on the full network, and the best in full",
+        Ladder(Rung(epochs=1 / 9, trials=20, keep=1), Rung()),
+    ),
+}
+"""Others at about the same cost."""
+ABLATIONS: Final[Mapping[str, Arm]] = {
+    **{name: _changed(*each) for name, each in LADDERS.items()},
+    "ladder-tpe": _changed("the ladder with TPE on its first rung", optimizer="tpe"),
+    "ladder-random": _changed("the ladder with random configurations", optimizer="random"),
+    "ladder-identity": _changed("the ladder with hyperparameters as they are", transfer="identity"),
+}
+"""What each part of the ladder is worth."""
 ARMS: Final[Mapping[str, Arm]] = {
     "default": Arm(default, rival=False),  # the longest first
     PAPER: Arm(paper, rival=False),
@@ -343,4 +390,5 @@ ARMS: Final[Mapping[str, Arm]] = {
     "one-epoch@ladder": _at_ladders_cost(first_epoch),
     "successive-halving@ladder": _at_ladders_cost(halving, leaves_winner=True),
     "random@ladder": _at_ladders_cost(random, leaves_winner=True),
+    **ABLATIONS,
 }

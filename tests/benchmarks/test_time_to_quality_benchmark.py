@@ -394,3 +394,13 @@ def test_one_at_a_time_goes_seed_by_seed(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert main([*common, "--arms", "default", "paper"]) == 0
     assert main([*common, "--arms", "random", "paper", "default"]) == 0
     assert order == [(0, "default"), (0, "paper"), (1, "default"), (1, "paper"), (0, "random"), (1, "random")]
+
+
+def test_what_is_changed_in_the_ladder_is_no_rival() -> None:
+    costs = {rivals.BRIEF: 0.0092, rivals.SHORT: 0.057, rivals.NARROW: 0.17}  # of the plans on the scale `cpu`
+
+    assert not any(ARMS[name].rival for name in rivals.ABLATIONS)
+    for name, (_, climbed) in rivals.LADDERS.items():
+        rungs = [replace(rung, trials=0, keep=0) for rung in climbed.rungs]
+        price = sum(n * costs.get(rung, rung.epochs) for n, rung in zip(climbed.entrants, rungs, strict=True))
+        assert price == pytest.approx(3.2, abs=0.1), name

@@ -401,6 +401,6 @@ def test_what_is_changed_in_the_ladder_is_no_rival() -> None:
 
     assert not any(ARMS[name].rival for name in rivals.ABLATIONS)
     for name, (_, climbed) in rivals.LADDERS.items():
-        rungs = [replace(rung, trials=0, keep=0) for rung in climbed.rungs]
+        rungs = [replace(rung, trials=0, keep=None) for rung in climbed.rungs]
         price = sum(n * costs.get(rung, rung.epochs) for n, rung in zip(climbed.entrants, rungs, strict=True))
         assert price == pytest.approx(3.2, abs=0.1), name

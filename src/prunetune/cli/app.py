@@ -13,6 +13,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from prunetune._utils.interrupts import answered, end_with_owner, interruptible
+from prunetune._utils.shown import visible
 from prunetune._version import __version__
 from prunetune.errors import PrunetuneError
 from prunetune.events import Event, Notice
@@ -431,7 +432,7 @@ def list_names(
 def _tell(event: Event) -> None:
     """Notices on standard error, for standard output is for the result."""
     if isinstance(event, Notice):
-        typer.echo(event.message, err=True)
+        typer.echo(visible(event.message), err=True)
 
 
 @contextlib.contextmanager
@@ -441,7 +442,7 @@ def _exit_statuses(command: str) -> Iterator[None]:
         with interruptible(signal.SIGINT, signal.SIGTERM):
             yield
     except PrunetuneError as error:
-        typer.echo(f"prunetune: {error}", err=True)
+        typer.echo(f"prunetune: {visible(str(error))}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     except KeyboardInterrupt as interrupt:
         status = answered(interrupt)

@@ -6,13 +6,15 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
+from prunetune._utils.shown import visible
 from prunetune.events import EpochEnded, Event, TrialStarted
 
 STREAMS: Final = ("stdout", "stderr")
@@ -31,7 +33,15 @@ class Progress(Protocol):
 
 
 class Terminal(Console):
-    """Rich's console, but trouble with it (a reader that has gone, ``| head``) ends what is printed, and no more."""
+    """Rich's console, but trouble with it (a reader that has gone, ``| head``) ends what is printed, and no more.
+
+    Control characters in what is printed are written out: names and messages may come from a study of somebody else's.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich's, of visible characters."""
+        for each in super().render(renderable, options):
+            yield each if each.control else Segment(visible(each.text), each.style)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As rich's; from the first failure on nothing is printed."""

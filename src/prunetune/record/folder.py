@@ -29,6 +29,8 @@ FORMAT: Final = 1
 MARKER: Final = "run.json"
 LOCK: Final = "run.lock"
 TEMPORARY: Final = ".writing-"
+PRIVATE: Final = 0o700
+"""Of a new run folder: it holds the study, and whoever writes to that has a say in what is trained."""
 ORPHAN_SECONDS: Final = 10.0  # how long workers that a killed process forked may go on holding its lock
 
 
@@ -52,7 +54,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = whole_path("the run folder", path)
         with _clear_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             self._refuse_foreign()
             self._lock = _Lock(self.path / LOCK)
             try:

@@ -25,7 +25,7 @@ def load_tokenizer(folder: str) -> Any:
     try:
         if not any(any(path.glob(pattern)) for pattern in FILES):  # else it may be an empty one of the model's kind
             raise FileNotFoundError(f"no {' and no '.join(FILES)}")
-        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+        return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # it raises whatever the files make it stumble over
         first = (str(error).strip().splitlines() or [""])[0]
         raise InputError(

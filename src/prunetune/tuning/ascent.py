@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,8 +32,6 @@ from prunetune.tuning.survey import Survey, planned
 from prunetune.tuning.timetable import RESERVE, Timetable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import optuna
 
     from prunetune.backends.study.study import StudySettings
@@ -319,7 +318,7 @@ def begun_ascent(run: TuningRun, made: Plan, found: Survey) -> Ascent:
 def resumed_ascent(run: TuningRun) -> Ascent:
     """The ladder of an earlier start; a larger budget makes a larger plan, judged anew on the way."""
     part = run.record["ladder"]
-    networks = {each["width"]: read_plans(run.folder.path / each["file"], each["sha256"]) for each in part["networks"]}
+    networks = {each["width"]: _kept_plans(run.folder.path, each) for each in part["networks"]}
     (made, costs), asked = stored_plan(part, run.folder.path), run.settings.asked()
     if asked == part["asked"]:
         return Ascent(run, made, costs, networks, part["full_seconds"], begun=True)
@@ -361,6 +360,12 @@ def _gone_on(
     ascent = Ascent(run, made, costs, networks, full_seconds)
     run.record["ladder"].update(asked=run.settings.asked(), **ascent.record())
     return ascent
+
+
+def _kept_plans(folder: Path, kept: Mapping[str, str]) -> Plans:
+    if Path(kept["file"]).name != kept["file"]:
+        raise InputError(f"the record in {folder} names a plan outside of it, {kept['file']!r}; choose another folder")
+    return read_plans(folder / kept["file"], kept["sha256"])
 
 
 def read_plans(path: Path, sha256: str) -> Plans:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CONFIG: Final = "config.json"
 HEADS: Final = {"text-classification": "AutoModelForSequenceClassification", "causal-lm": "AutoModelForCausalLM"}
+_LOCAL: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
+"""A worker may be told of the folder by a study: no code in it runs, and nobody is asked."""
 WEIGHTS: Final = ("*.safetensors", "pytorch_model*.bin")
 """Files with a checkpoint's weights."""
 
@@ -43,7 +45,7 @@ def config_of(name: str, **settings: Any) -> Any:
     from transformers import AutoConfig  # seconds, and only for those who have it
 
     try:
-        return AutoConfig.from_pretrained(Path(name).expanduser(), local_files_only=True, **settings)
+        return AutoConfig.from_pretrained(Path(name).expanduser(), **_LOCAL, **settings)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"transformers cannot read the configuration in {name!r} ({_first_line(error)})") from None
 
@@ -74,9 +76,9 @@ def build(job: str, name: str, **settings: Any) -> nn.Module:
         model: nn.Module
         if has_weights(folder):
             with _silence():
-                model = head.from_pretrained(folder, config=config, local_files_only=True, ignore_mismatched_sizes=True)
+                model = head.from_pretrained(folder, config=config, ignore_mismatched_sizes=True, **_LOCAL)
         else:
-            model = head.from_config(config)
+            model = head.from_config(config, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(f"transformers cannot build a {job} network of {name!r} ({_first_line(error)})") from None
     return model.float()

@@ -1,8 +1,8 @@
 """Whole architectures in float64, cut to half width at random, against an oracle.
 
-The oracle sets what is removed to zero in the original and lets normalisations across channels see only what stays
-(`prunetune.testing.oracle`). What no zeros can express, a softmax or a response normalisation over channels, is marked
-so and not judged; `benchmarks.fuzz` judges these operations.
+The oracle is the original, run on tensors that know what is gone (`prunetune.testing.presence`). Where a model has an
+operation that this gives no meaning, what is removed is set to zero in the original, and normalisations across channels
+see only what stays (`prunetune.testing.oracle`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.common.command import command, provenance, write
 from benchmarks.common.processes import Task, run_all
 from benchmarks.common.tables import table
 from benchmarks.engine.cases import FAMILIES
-from benchmarks.exactness.runs import BEYOND_ZEROS, JUDGED, VERDICTS, judge, row, verdict_of
+from benchmarks.exactness.runs import JUDGED, VERDICTS, judge, row, verdict_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Task((name, model), functools.partial(judge, FAMILIES[name], model), options.timeout)
         for name in options.family
         for model in fnmatch.filter(FAMILIES[name].names(), options.model)
-        if model not in BEYOND_ZEROS
     ]
     counts = {name: [0, 0, 0] for name in options.family}  # exact, wrong or failed, not judged
     worst = dict.fromkeys(options.family, 0.0)
@@ -48,12 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         worst[family] = max(worst[family], error or 0.0)
         said = f"error {error:.1e}" if error is not None else outcome.failure
         print(f"{family:<14} {model:<32} {VERDICTS[verdict]:<10} {said}", flush=True)
-        found.append(row(family, model, verdict, error, outcome.failure))
-    for model, reason in BEYOND_ZEROS.items():
-        if "timm" in counts and fnmatch.fnmatch(model, options.model):
-            counts["timm"][2] += 1
-            print(f"{'timm':<14} {model:<32} not judged {reason}")
-            found.append(row("timm", model, 2, None, reason))
+        found.append(row(family, model, verdict, outcome.values, outcome.failure))
     rows = [[name, *counts[name], f"{worst[name]:.1e}"] for name in options.family]
     print(f"\n{table(['family', 'exact', 'wrong', 'not judged', 'largest error'], rows, markdown=False)}")
     write(options.json, {"benchmark": "exactness", **provenance(), "seeds": [0], "models": found})

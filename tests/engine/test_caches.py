@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from prunetune import prune
+from prunetune.plugins.base import ChannelScores, Context
+from prunetune.plugins.magnitude import Magnitude
 from prunetune.testing.oracle import largest_error, randomise
 
 
@@ -375,3 +377,14 @@ def test_hooks_that_a_forward_sets_once_are_set_once() -> None:
     assert not any(layer._forward_hooks for layer in model.layers)
     assert all(layer.out_features == 4 for layer in result.model.layers)
     result.model(torch.randn(4, 6))
+
+
+def test_hooks_that_a_scorer_leaves_are_taken_off() -> None:
+    class Hooks(Magnitude):
+        def channel_scores(self, context: Context) -> ChannelScores:
+            context.model.register_forward_hook(lambda *_: None)
+            return super().channel_scores(context)
+
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    prune(model, torch.randn(4, 6), ratio=0.5, scorer=Hooks())
+    assert not model._forward_hooks

@@ -55,6 +55,8 @@ def read_config(path: Path) -> Config:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path} is no configuration: values are nested more deeply than any key allows") from None
     try:
         config = parse_config(content)
     except InputError as error:

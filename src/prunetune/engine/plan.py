@@ -210,16 +210,23 @@ class PruningPlan:
                 raise PlanError(f"the plan has format {data['format']!r}; this version reads format {FORMAT}")
             tensors = {
                 str(name): TensorCut(
-                    tuple(int(n) for n in cut["shape"]),
-                    {int(d): tuple(int(i) for i in kept) for d, kept in cut["keep"].items()},
+                    tuple(_whole(n) for n in cut["shape"]),
+                    {int(d): tuple(_whole(i) for i in kept) for d, kept in cut["keep"].items()},
                     bool(cut.get("persistent", True)),
                 )
                 for name, cut in data["tensors"].items()
             }
-            changes = {str(n): AttributeChange(int(b), int(a)) for n, (b, a) in data["attributes"].items()}
+            changes = {str(n): AttributeChange(_whole(b), _whole(a)) for n, (b, a) in data["attributes"].items()}
             bypasses = {str(path): str(tail) for path, tail in data.get("bypasses", {}).items()}
             normed = frozenset(map(str, data.get("normed", ())))
             depth = float(data.get("depth", 1.0))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PlanError(f"this is not a pruning plan: {type(error).__name__}: {error}") from error
         return PruningPlan(tensors, changes, bypasses, normed, depth)
+
+
+def _whole(value: object) -> int:
+    """A number as `to_json` writes it; nothing is rounded."""
+    if type(value) is not int or abs(value) >= 2**63:
+        raise ValueError(f"{str(value)[:40]!r} is no whole number of 64 bits")
+    return value

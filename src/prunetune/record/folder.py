@@ -217,12 +217,13 @@ def whole_path(what: str, path: object) -> Path:
         ...
     prunetune.errors.InputError: the run folder is '', but it must be a path, such as 'runs/mine'
     """
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or isinstance(os.fspath(path), bytes):
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else b""
+    if not isinstance(text, str) or not text or "\0" in text:
         raise InputError(f"{what} is {path!r}, but it must be a path, such as 'runs/mine'")
     try:
-        return Path(os.fsdecode(path)).expanduser().absolute()
+        return Path(text).expanduser().absolute()
     except RuntimeError as error:  # there is no such user
-        raise InputError(f"{what} is {os.fsdecode(path)!r}, whose ~ cannot be found: {error}") from None
+        raise InputError(f"{what} is {text!r}, whose ~ cannot be found: {error}") from None
 
 
 def study_file(folder: Path) -> Path:

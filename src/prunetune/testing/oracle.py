@@ -131,19 +131,36 @@ class _MaskedNorm(nn.Module):
         return torch.zeros_like(x).index_copy(1 if channels_first else x.ndim - self.norm.weight.ndim + dim, kept, part)
 
 
-def _scale_queries(model: nn.Module, plan: PruningPlan) -> None:
+_SCALED: dict[str, str] = {
+    "ShiftedWindowAttention": "qkv",
+    "ShiftedWindowAttention3d": "qkv",
+    "ModernBertAttention": "Wqkv",
+}
+"""Attentions whose own code scales queries by 1 / sqrt(head size), and their projections."""
+
+
+def scale_queries(model: nn.Module, plan: PruningPlan) -> None:
     """Make queries larger where the module's own code scales them by 1 / sqrt(head size): the head has shrunk."""
     for name, module in model.named_modules():
+        if (layer := _SCALED.get(type(module).__name__)) is not None:
+            projection = module.get_submodule(layer)
+            _scale(plan, f"{name}.{layer}.weight", projection.weight, projection.bias)
+
+
+def _scale_all_queries(model: nn.Module, plan: PruningPlan) -> None:
+    """Torch's own attention, too."""
+    scale_queries(model, plan)
+    for name, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention):
-            projection = f"{name}.in_proj_weight", module.in_proj_weight, module.in_proj_bias
-        elif type(module).__name__ in ("ShiftedWindowAttention", "ShiftedWindowAttention3d"):  # of torchvision
-            projection = f"{name}.qkv.weight", module.qkv.weight, module.qkv.bias
-        else:
-            continue
-        cut = plan.tensors.get(projection[0])
-        if cut is not None and 0 in cut.keep:
-            with torch.no_grad():
-                for tensor in projection[1:]:
+            _scale(plan, f"{name}.in_proj_weight", module.in_proj_weight, module.in_proj_bias)
+
+
+def _scale(plan: PruningPlan, name: str, *projection: Any) -> None:
+    cut = plan.tensors.get(name)
+    if cut is not None and 0 in cut.keep:
+        with torch.no_grad():
+            for tensor in projection:
+                if tensor is not None:
                     tensor[: len(tensor) // 3] *= (cut.shape[0] / len(cut.keep[0])) ** 0.5
 
 
@@ -153,7 +170,7 @@ def masked_norms(model: nn.Module, plan: PruningPlan) -> nn.Module:
     The default scale of attention, 1 / sqrt(head size), counts as one.
     """
     original = copy.deepcopy(model)
-    _scale_queries(original, plan)
+    _scale_all_queries(original, plan)
     for name, module in list(original.named_modules()):
         cut = plan.tensors.get(f"{name}.weight")
         if isinstance(module, (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)) and cut is not None:
@@ -176,7 +193,7 @@ def zeroed(model: nn.Module, plan: PruningPlan) -> nn.Module:
                 if name in parameters:
                     gone = sorted(set(range(cut.shape[dim])) - set(kept))
                     parameters[name].index_fill_(dim, torch.tensor(gone), 0.0)
-    _scale_queries(original, plan)
+    _scale_all_queries(original, plan)
     return original
 
 

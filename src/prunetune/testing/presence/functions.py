@@ -115,9 +115,14 @@ def move(func: Any, *args: Any, **kwargs: Any) -> Any:
     return tuple(results) if isinstance(values, (tuple, list)) else results[0]
 
 
-@means("to", "double")
+@means("to", "double", "float")
 def of_type(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return present(func(value_of(x), *args, **kwargs), mask_of(x), func.__name__)
+
+
+@means("type_as")
+def type_as(func: Any, x: Tensor, other: Tensor) -> Tensor:
+    return present(value_of(x).type_as(value_of(other)), mask_of(x), "type_as")
 
 
 @means("view_as", "reshape_as")

@@ -296,12 +296,28 @@ def unpacked(func: Any, rows: Tensor, sizes: Tensor, *args: Any) -> Any:
 
 @means("scaled_dot_product_attention")
 def attention(
-    func: Any, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None, enable_gqa: bool = False
+    func: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
+    assert not dropout_p, "the oracle is for evaluation mode"
     if enable_gqa:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
     scale = 1 / math.sqrt(int(keeps_of(q)[-1].sum())) if scale is None else scale
-    return torch.matmul((torch.matmul(q, k.transpose(-2, -1)) * scale).softmax(-1), v)
+    scores = torch.matmul(q, k.transpose(-2, -1)) * scale
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = torch.zeros(attn_mask.shape, dtype=scores.dtype).masked_fill(~attn_mask, -math.inf)
+    scores = scores if attn_mask is None else scores + attn_mask
+    return torch.matmul(scores.softmax(-1), v)
 
 
 @means(F.multi_head_attention_forward)

@@ -23,6 +23,10 @@ M = TypeVar("M", bound=Meaning)
 MEANINGS: dict[Any, Meaning] = {}
 
 
+MANY = 20
+"""So many indices say what is meant."""
+
+
 def meaning_of(function: Any) -> Meaning:
     """The meaning of a function that was called; custom operators are known by their full name."""
     found = MEANINGS.get(function)
@@ -114,7 +118,8 @@ def agree(where: str, *keeps: Keep) -> None:
     for first, other in itertools.pairwise(keeps):
         if not torch.equal(first, other):
             kept = [torch.nonzero(k).flatten().tolist() for k in (first, other)]
-            raise Mismatch(f"{where}: {kept[0]} of {len(first)} meet {kept[1]} of {len(other)}")
+            shown = [f"{each[:MANY]}{'…' if len(each) > MANY else ''}" for each in kept]
+            raise Mismatch(f"{where}: {shown[0]} of {len(first)} meet {shown[1]} of {len(other)}")
 
 
 def whole(where: str, *keeps: Keep) -> None:

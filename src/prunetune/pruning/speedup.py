@@ -19,11 +19,12 @@ from prunetune.pruning.result import Measurement
 Predict: TypeAlias = Callable[[Mask], float]
 """Seconds of a training step of what a mask leaves, as a share of the full network's."""
 
-SECONDS_A_FLOP: Final = 2.3e-11
-SECONDS_A_BYTE: Final = 1.0e-9
-SECONDS_AN_OPERATION: Final = 1.8e-4
-"""Fitted to twelve networks and their cuts on one thread (`benchmarks.step_time`): FLOPs of a forward pass, bytes of
-activations, operations. Only their ratios matter, and where a device has others the first measurements say so."""
+SECONDS_A_FLOP: Final = 2.5e-11
+SECONDS_A_BYTE: Final = 1.05e-9
+SECONDS_AN_OPERATION: Final = 4e-4
+"""Fitted to networks and cuts of them on one thread (`benchmarks.step_time`): FLOPs of a forward pass, bytes of
+activations, operations that make a tensor. Only their ratios matter; where a device has others, what is measured first
+says so."""
 
 TOLERANCE = 0.03
 """Relative: as near as two measurements of one network come to each other."""
@@ -33,7 +34,7 @@ ATTEMPTS = 12
 
 def predicted_seconds(graph: DependencyGraph, keep: Mask) -> float:
     """Seconds of a training step of what `keep` leaves, on one thread of the CPU that the sizes were weighed on."""
-    cost, operations = cost_of(graph, keep), len(graph.operations)
+    cost, operations = cost_of(graph, keep), len(graph.activations)
     by_size = SECONDS_A_FLOP * cost.flops + SECONDS_A_BYTE * cost.activations
     return by_size + SECONDS_AN_OPERATION * operations
 

@@ -242,7 +242,7 @@ class Pairs(Centred):
     """Wants an even number of examples."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.second(self.first(x).reshape(-1, 2, 4).sum(1))
+        result: torch.Tensor = self.second(self.first(x.reshape(-1, 2, 3)).sum(1))
         return result
 
 

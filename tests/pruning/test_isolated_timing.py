@@ -66,7 +66,7 @@ class Ticking:
         return self.now
 
 
-def test_steps_of_the_full_network_count_for_all_candidates() -> None:
+def test_steps_of_a_large_network_count_for_all_candidates() -> None:
     first = [100.0, 50.0, 8.0, 2.0, 4.0, 3.0]  # two warm-ups; a step of the full network, three of the candidate
     second = [50.0, 1.0, 2.0, 1.0]  # a warm-up, and three steps
     again = [10.0, 1.0, 1.0, 3.0]  # a turn of both
@@ -78,6 +78,20 @@ def test_steps_of_the_full_network_count_for_all_candidates() -> None:
     assert timer(candidate, seconds=0) == (8.0, 1.0)
     assert timer(candidate, again=True, seconds=0) == (9.0, 1.0)  # of 8 and 10; of 1, 2, 1, 1, 1, 3
     assert STEPS == 3 and clock.read == 2 * (6 + 4 + 4)
+
+
+def test_steps_of_a_small_one_are_timed_beside_each_and_the_last_five_count() -> None:
+    base = nn.Linear(3, 3)
+    beside: list[bool] = []
+    steps = iter([0.4, 0.4, 0.4, 0.8, 0.8, 0.8])
+
+    def stepper(candidate: nn.Module | None, *, beside_base: bool, seconds: float) -> tuple[list[float], list[float]]:
+        beside.append(beside_base)
+        return [next(steps)], [0.1, 0.1, 0.1]
+
+    timer = StepTimer(base, X, stepper)
+    found = [timer(nn.Linear(3, 3), seconds=1.0)[0] for _ in range(6)]
+    assert found == pytest.approx([0.4, 0.4, 0.4, 0.4, 0.4, 0.8]) and all(beside)
 
 
 def test_on_one_thread_the_time_of_others_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

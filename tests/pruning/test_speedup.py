@@ -158,7 +158,7 @@ def test_a_proxy_that_is_so_many_times_faster(clock: Clock) -> None:
 
 
 def test_every_measurement_is_told(clock: Clock) -> None:
-    clock.off = 1.2
+    clock.off = 1.07
     told: list[Event] = []
     result = prune(zoo["resnet8"](10, 3), X, scorer="magnitude", speedup=1.3, observer=told.append)
     said = [event.message for event in told if isinstance(event, Notice)]
@@ -171,7 +171,7 @@ def test_every_measurement_is_told(clock: Clock) -> None:
 def test_a_short_measurement_may_be_wrong(clock: Clock, off: float) -> None:
     clock.off = off
     result = prune(zoo["resnet8"](10, 3), X, scorer="magnitude", speedup=1.3)
-    assert right(zoo["resnet8"](10, 3)) / right(result.model) == pytest.approx(1.3, rel=TOLERANCE)
+    assert right(zoo["resnet8"](10, 3)) / right(result.model) == pytest.approx(1.3, rel=0.05)
 
 
 def test_depth_is_chosen_by_what_was_measured(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

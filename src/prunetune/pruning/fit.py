@@ -34,7 +34,8 @@ TURN_SECONDS = 1.0
 """Of a candidate that is timed for the first time."""
 SURE_SECONDS = 2.0
 """Of one that came near: it is timed so much longer, in turns with the full network."""
-NEAR = 0.1
+NEAR = 0.05
+"""Relative."""
 WHOLE_PLAN = PruningPlan({}, {})
 
 

@@ -33,6 +33,8 @@ from prunetune.errors import warn_caller
 
 STEPS = 3
 """Of a candidate in a turn: it takes a fraction of the full network's time."""
+RECENT = 5
+"""Steps of the full network, of which the median counts."""
 MOST_TURNS = 50
 """A median of more is no better."""
 
@@ -150,9 +152,10 @@ class StepTimer:
     def __call__(self, candidate: nn.Module, *, again: bool = False, seconds: float) -> tuple[float, float]:
         """Median seconds of a step of the full network and of `candidate`; `again` adds to what was measured of it.
 
-        The full network is timed beside the first candidate, and beside those that are measured again.
+        The full network is timed beside the first candidate, beside those that are measured again, and beside all
+        where its step takes less than `seconds`. Its last steps count: what else the machine does changes.
         """
-        beside = again or not self._seconds
+        beside = again or not self._seconds or statistics.median(self._seconds) < seconds
         try:
             base, own = self._stepper(None if again else candidate, beside_base=beside, seconds=seconds)
         except _CannotGoError as error:
@@ -163,7 +166,7 @@ class StepTimer:
                 False,
             )
             base, own = self._stepper(candidate, beside_base=True, seconds=seconds)
-        self._seconds += base
+        self._seconds = [*self._seconds, *base][-RECENT:]
         self._own = [*self._own, *own] if again else own
         return statistics.median(self._seconds), statistics.median(self._own)
 

@@ -26,6 +26,9 @@ SECONDS_AN_OPERATION: Final = 4e-4
 activations, operations that make a tensor. Only their ratios matter; where a device has others, what is measured first
 says so."""
 
+POWERS: Final = (0.5, 2.0)
+"""Of what is predicted that the time may be, where smaller networks than all measured ones are asked about."""
+
 TOLERANCE = 0.03
 """Relative: as near as two measurements of one network come to each other."""
 ATTEMPTS = 12
@@ -43,9 +46,9 @@ class Correction:
     """What predicted shares of the full network's time really are, by all that was measured: the full network is 1.
 
     >>> correction = Correction()
-    >>> correction.add(0.1, 0.2)  # twice what was predicted
-    >>> round(correction(0.1), 3), round(correction(0.05), 3), round(correction(10**-0.5), 3)
-    (0.2, 0.1, 0.447)
+    >>> correction.add(0.01, 0.1)  # as if the time were the root of what is predicted
+    >>> round(correction(0.01), 3), round(correction(0.09), 3), round(correction(0.0001), 3)
+    (0.1, 0.3, 0.01)
     """
 
     def __init__(self) -> None:
@@ -56,9 +59,13 @@ class Correction:
         self._known.append((predicted, measured))
 
     def __call__(self, predicted: float) -> float:
-        """Between two known shares on the line that joins them, both in logarithms; outside, by a factor."""
+        """On the line through the two known shares beside it, or through the two smallest, in logarithms."""
         x, y = np.log(sorted(self._known)).T
-        return predicted * float(np.exp(np.interp(np.log(predicted), x, y - x)))
+        at = np.log(predicted)
+        if at >= x[0]:
+            return float(np.exp(at + np.interp(at, x, y - x)))
+        power = (y[1] - y[0]) / (x[1] - x[0]) if len(x) > 1 and x[1] > x[0] else 1.0
+        return float(np.exp(y[0] + np.clip(power, *POWERS) * (at - x[0])))
 
 
 @dataclass
@@ -115,7 +122,7 @@ class Bracket:
     @property
     def is_met(self) -> bool:
         """Whether the speed-up was found; where time has steps, as a GPU's has, the nearest of both sides counts."""
-        near = abs(self.nearest.speedup / self.target - 1) <= TOLERANCE
+        near = bool(self.met) and abs(self.nearest.speedup / self.target - 1) <= TOLERANCE
         return near or (self.is_over and any(found.speedup >= self.target for found in self.met))
 
     @property

@@ -48,7 +48,7 @@ def search(target: float, truth: Callable[[int], float], predict: Callable[[Mask
     while not (bracket.is_met or bracket.is_over):
         below = bracket.next(lambda keep: correction(predict(keep) / whole))
         found = Measurement(below, BASE, truth(int(ranks.mask(below)[1:].sum())))
-        correction.add(predict(ranks.mask(below)) / whole, 1 / found.speedup)
+        correction.learn(predict(ranks.mask(below)) / whole, 1 / found.speedup)
         bracket.add(found)
     return bracket
 

@@ -215,7 +215,7 @@ class _Speedup:
         found = Measurement(below, *self.timer(proxy, seconds=TURN_SECONDS))
         if abs(found.speedup / self.target - 1) <= NEAR:
             found = Measurement(below, *self.timer(proxy, again=True, seconds=SURE_SECONDS))
-        self.correction.add(predicted_seconds(scored.graph, keep) / self.whole, 1 / found.speedup)
+        self.correction.learn(predicted_seconds(scored.graph, keep) / self.whole, 1 / found.speedup)
         steps = f"{found.base_seconds * 1000:.3g} ms, then {found.proxy_seconds * 1000:.3g} ms"
         deep = f" with {bypassed} residual blocks bypassed" if bypassed else ""
         self.say(f"measured{deep}: {steps} a step, {found.speedup:.3g} times faster; {self.target:g} is asked for")

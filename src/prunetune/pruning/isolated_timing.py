@@ -74,8 +74,6 @@ class HereStepper:
             if beside_base and not self._warm:
                 self._step(self._base)
                 self._warm = True
-            if candidate is not None:
-                self._step(self._candidate)
             return self._turns(beside_base, time.perf_counter() + seconds)
 
     def _turns(self, beside_base: bool, deadline: float) -> tuple[list[float], list[float]]:

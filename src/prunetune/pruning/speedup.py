@@ -26,8 +26,8 @@ SECONDS_AN_OPERATION: Final = 4e-4
 activations, operations that make a tensor. Only their ratios matter; where a device has others, what is measured first
 says so."""
 
-POWERS: Final = (0.5, 2.0)
-"""Of what is predicted that the time may be, where smaller networks than all measured ones are asked about."""
+POWERS: Final = (0.25, 4.0)
+"""Beyond these a measurement says more of itself than of the prediction."""
 
 TOLERANCE = 0.03
 """Relative: as near as two measurements of one network come to each other."""
@@ -43,29 +43,27 @@ def predicted_seconds(graph: DependencyGraph, keep: Mask) -> float:
 
 
 class Correction:
-    """What predicted shares of the full network's time really are, by all that was measured: the full network is 1.
+    """What predicted shares of the full network's time really are: a power of them, by what was measured last.
+
+    A power keeps the full network at 1 and the order of all cuts, whatever noise was measured.
 
     >>> correction = Correction()
-    >>> correction.add(0.01, 0.1)  # as if the time were the root of what is predicted
-    >>> round(correction(0.01), 3), round(correction(0.09), 3), round(correction(0.0001), 3)
-    (0.1, 0.3, 0.01)
+    >>> correction.learn(0.1, 0.01)  # a tenth was predicted, and it was a hundredth
+    >>> round(correction(0.1), 3), round(correction(0.5), 3), correction(1.0)
+    (0.01, 0.25, 1.0)
     """
 
     def __init__(self) -> None:
-        self._known = [(1.0, 1.0)]
+        self.power = 1.0
 
-    def add(self, predicted: float, measured: float) -> None:
-        """Learn a share."""
-        self._known.append((predicted, measured))
+    def learn(self, predicted: float, measured: float) -> None:
+        """Make this share right; one that was predicted as the full network's says nothing of others."""
+        if predicted < 1:
+            self.power = float(np.clip(np.log(measured) / np.log(predicted), *POWERS))
 
     def __call__(self, predicted: float) -> float:
-        """On the line through the two known shares beside it, or through the two smallest, in logarithms."""
-        x, y = np.log(sorted(self._known)).T
-        at = np.log(predicted)
-        if at >= x[0]:
-            return float(np.exp(at + np.interp(at, x, y - x)))
-        power = (y[1] - y[0]) / (x[1] - x[0]) if len(x) > 1 and x[1] > x[0] else 1.0
-        return float(np.exp(y[0] + np.clip(power, *POWERS) * (at - x[0])))
+        """The share of the full network's time."""
+        return float(predicted**self.power)
 
 
 @dataclass

@@ -182,12 +182,11 @@ class _Speedup:
     def selection(self, base: Cost) -> Selection:
         """What stays. Raises BudgetError where even the smallest network is too slow."""
         self.say("timing training steps on this device: the full network's, and those of what may become the proxy")
-        least, most = 0, 0 if self.depths is None else len(self.depths.order)
+        bypassed, most = 0, 0 if self.depths is None else len(self.depths.order)
         met: list[Measurement] = []
-        while least <= most:
-            bypassed = least
-            if self.depths is not None:
-                bypassed = max(least, self.depths.fewest(self.budget, self.share, 1 / self.target))
+        while bypassed <= most:
+            if self.depths is not None and not (bypassed in self.brackets and self.brackets[bypassed].has_fast):
+                bypassed = max(bypassed, self.depths.fewest(self.budget, self.share, 1 / self.target))
             scored = self.full if self.depths is None else self.depths[bypassed]
             ranking = self.budget.ranking(scored.graph, scored.scores)
             bracket = self.brackets.setdefault(bypassed, Bracket(ranking, self.target))
@@ -200,7 +199,7 @@ class _Speedup:
                 others = (each for each in met if each is not nearest)
                 return Selection(scored, ranking.mask(nearest.units), base, (*others, nearest))
             if bracket.is_over:
-                least = bypassed + 1
+                bypassed += 1
         raise self.too_slow(scored, max(each.speedup for each in met))
 
     def share(self, graph: DependencyGraph, keep: Mask) -> float:

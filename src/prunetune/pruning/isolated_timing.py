@@ -31,7 +31,7 @@ from prunetune.engine.tracing.copies import copy_with
 from prunetune.engine.tracing.trace import call_arguments, to_device
 from prunetune.errors import warn_caller
 
-STEPS = 3
+STEPS = 2
 """Of a candidate in a turn: it takes a fraction of the full network's time."""
 RECENT = 5
 """Steps of the full network, of which the median counts."""

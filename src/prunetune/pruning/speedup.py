@@ -82,20 +82,17 @@ class Bracket:
         self.fast = len(self.ranking) + 1
 
     def next(self, predict: Predict) -> int:
-        """How many units to try next: where the prediction points, or the middle where it points outside.
+        """How many units to try next: where the prediction points; where that is outside, by what was measured.
 
-        Every second time the middle is taken from the fourth on: no correction is right for ever.
+        From the fourth on, every second time it is the middle: nothing is right for ever.
         """
+        low, high, share = self.slow + 1, self.fast - 1, 1 / self.target
         if len(self.met) > 1 and len(self.met) % 2:
             return (self.slow + self.fast) // 2
-        return self._place(predict)
-
-    def _place(self, predict: Predict) -> int:
-        low, high, share = self.slow + 1, self.fast - 1, 1 / self.target
         if predict(self.ranking.mask(high)) > share:
-            return high if self.fast > len(self.ranking) else (low + high) // 2
+            return self._between() if self.has_fast else high
         if self.slow >= 0 and predict(self.ranking.mask(low)) <= share:
-            return (low + high) // 2
+            return self._between()
         while low < high:
             middle = (low + high) // 2
             if predict(self.ranking.mask(middle)) <= share:
@@ -103,6 +100,15 @@ class Bracket:
             else:
                 low = middle + 1
         return high
+
+    def _between(self) -> int:
+        """Where the line through both ends has the target, in logarithms of how many times faster they are."""
+        known = {-1: 1.0, **{found.units: found.speedup for found in self.met}}
+        if self.fast not in known:
+            return (self.slow + self.fast) // 2
+        slow, fast = np.log(known[self.slow]), np.log(known[self.fast])
+        way = (np.log(self.target) - slow) / (fast - slow) if fast > slow else 0.5
+        return int(np.clip(round(self.slow + way * (self.fast - self.slow)), self.slow + 1, self.fast - 1))
 
     def add(self, found: Measurement) -> None:
         """Learn how fast it is where so many units have gone."""
@@ -121,7 +127,12 @@ class Bracket:
     def is_met(self) -> bool:
         """Whether the speed-up was found; where time has steps, as a GPU's has, the nearest of both sides counts."""
         near = bool(self.met) and abs(self.nearest.speedup / self.target - 1) <= TOLERANCE
-        return near or (self.is_over and any(found.speedup >= self.target for found in self.met))
+        return near or (self.is_over and self.has_fast)
+
+    @property
+    def has_fast(self) -> bool:
+        """Whether something was at least as fast as asked for."""
+        return self.fast <= len(self.ranking)
 
     @property
     def is_over(self) -> bool:

@@ -70,14 +70,16 @@ def test_steps_of_a_large_network_count_for_all_candidates() -> None:
     first = [100.0, 8.0, 2.0, 4.0]  # a warm-up; a step of the full network, two of the candidate
     second = [5.0, 1.0]  # of the next candidate
     again = [10.0, 1.0, 1.0]  # a turn of both
-    clock = Ticking(*first, *second, *again)
+    at_last = [1.0, 1.0]  # the full network has been timed often enough
+    clock = Ticking(*first, *second, *again, *at_last)
     base = nn.Linear(3, 3)
     timer = StepTimer(base, X, HereStepper(base, X, clock))
     candidate = nn.Linear(3, 3)
     assert timer(nn.Linear(3, 3), seconds=0) == (8.0, 3.0)
     assert timer(candidate, seconds=0) == (8.0, 3.0)
     assert timer(candidate, again=True, seconds=0) == (9.0, 1.0)  # of 8 and 10; of 5, 1, 1, 1
-    assert STEPS == 2 and clock.read == 2 * (4 + 2 + 3)
+    assert timer(candidate, again=True, seconds=0) == (9.0, 1.0)
+    assert STEPS == 2 and clock.read == 2 * (4 + 2 + 3 + 2)
 
 
 def test_steps_of_a_small_one_are_timed_beside_each_and_the_last_five_count() -> None:

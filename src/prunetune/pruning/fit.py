@@ -32,8 +32,8 @@ from prunetune.pruning.speedup import Bracket, Correction, predicted_seconds
 
 TURN_SECONDS = 1.0
 """Of a candidate that is timed for the first time."""
-SURE_SECONDS = 2.0
-"""Of one that came near: it is timed so much longer, in turns with the full network."""
+SURE_SECONDS = 1.5
+"""Of one that came near: it is timed so much longer."""
 NEAR = 0.05
 """Relative."""
 WHOLE_PLAN = PruningPlan({}, {})
@@ -182,25 +182,39 @@ class _Speedup:
     def selection(self, base: Cost) -> Selection:
         """What stays. Raises BudgetError where even the smallest network is too slow."""
         self.say("timing training steps on this device: the full network's, and those of what may become the proxy")
-        bypassed, most = 0, 0 if self.depths is None else len(self.depths.order)
+        low, bypassed, high = 0, 0, 0 if self.depths is None else len(self.depths.order)
         met: list[Measurement] = []
-        while bypassed <= most:
-            if self.depths is not None and not (bypassed in self.brackets and self.brackets[bypassed].has_fast):
-                bypassed = max(bypassed, self.depths.fewest(self.budget, self.share, 1 / self.target))
+        while low <= high:
+            bypassed = min(max(low, self.wanted(bypassed)), high)
             scored = self.full if self.depths is None else self.depths[bypassed]
-            ranking = self.budget.ranking(scored.graph, scored.scores)
-            bracket = self.brackets.setdefault(bypassed, Bracket(ranking, self.target))
-            below = bracket.next(partial(self.share, scored.graph))
-            found = self.measured(scored, ranking, below, bypassed)
-            bracket.add(found)
-            met.append(found)
-            if bracket.is_met:
-                nearest = bracket.nearest
-                others = (each for each in met if each is not nearest)
-                return Selection(scored, ranking.mask(nearest.units), base, (*others, nearest))
-            if bracket.is_over:
-                bypassed += 1
-        raise self.too_slow(scored, max(each.speedup for each in met))
+            bracket = self.brackets.setdefault(
+                bypassed, Bracket(self.budget.ranking(scored.graph, scored.scores), self.target)
+            )
+            met.append(
+                self.measured(scored, bracket.ranking, bracket.next(partial(self.share, scored.graph)), bypassed)
+            )
+            bracket.add(met[-1])
+            if bracket.is_too_small and low < bypassed:
+                high = bypassed - 1
+            elif bracket.is_met:
+                break
+            elif bracket.is_over:
+                low = bypassed + 1
+        reached = [count for count, each in self.brackets.items() if each.is_met]
+        if not reached:
+            raise self.too_slow(scored, max(each.speedup for each in met))
+        fewest = min(reached)
+        scored, nearest = self.full if not fewest else self.depths[fewest], self.brackets[fewest].nearest  # type: ignore[index]
+        others = (each for each in met if each is not nearest)
+        keep = self.brackets[fewest].ranking.mask(nearest.units)
+        return Selection(scored, keep, base, (*others, nearest))
+
+    def wanted(self, bypassed: int) -> int:
+        """How many blocks to bypass: as many as before where that was fast enough; else more, by what was measured."""
+        known = self.brackets.get(bypassed)
+        if self.depths is None or (known is not None and known.has_fast):
+            return bypassed
+        return max(bypassed, self.depths.fewest(self.budget, self.share, 1 / self.target))
 
     def share(self, graph: DependencyGraph, keep: Mask) -> float:
         """Of the full network's step, predicted in the light of what was measured."""

@@ -33,6 +33,8 @@ from prunetune.errors import warn_caller
 
 STEPS = 2
 """Of a candidate in a turn: it takes a fraction of the full network's time."""
+ENOUGH = 2
+"""Steps of a full network that takes long."""
 RECENT = 5
 """Steps of the full network, of which the median counts."""
 MOST_TURNS = 50
@@ -150,10 +152,11 @@ class StepTimer:
     def __call__(self, candidate: nn.Module, *, again: bool = False, seconds: float) -> tuple[float, float]:
         """Median seconds of a step of the full network and of `candidate`; `again` adds to what was measured of it.
 
-        The full network is timed beside the first candidate, beside those that are measured again, and beside all
-        where its step takes less than `seconds`. Its last steps count: what else the machine does changes.
+        The full network is timed beside all candidates where its step takes less than `seconds`, for what else the
+        machine does changes; else beside the first, and beside those that are measured again, until it has `ENOUGH`.
         """
-        beside = again or not self._seconds or statistics.median(self._seconds) < seconds
+        slow = bool(self._seconds) and statistics.median(self._seconds) >= seconds
+        beside = len(self._seconds) < (ENOUGH if again else 1) if slow else True
         try:
             base, own = self._stepper(None if again else candidate, beside_base=beside, seconds=seconds)
         except _CannotGoError as error:

@@ -135,6 +135,11 @@ class Bracket:
         return self.fast <= len(self.ranking)
 
     @property
+    def is_too_small(self) -> bool:
+        """Whether the whole network, of which nothing has gone, is faster than asked for."""
+        return self.fast == 0 and self.nearest.speedup > self.target * (1 + TOLERANCE)
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing is left to be tried."""
         return self.fast - self.slow <= 1 or len(self.met) >= ATTEMPTS

@@ -231,7 +231,9 @@ class _Speedup:
         self.correction.learn(predicted_seconds(scored.graph, keep) / self.whole, 1 / found.speedup)
         steps = f"{found.base_seconds * 1000:.3g} ms, then {found.proxy_seconds * 1000:.3g} ms"
         deep = f" with {bypassed} residual blocks bypassed" if bypassed else ""
-        self.say(f"measured{deep}: {steps} a step, {found.speedup:.3g} times faster; {self.target:g} is asked for")
+        self.say(
+            f"measured training steps{deep}: {steps}, {found.speedup:.3g} times faster; {self.target:g} is asked for"
+        )
         return found
 
     def too_slow(self, scored: ScoredNetwork, nearest: float) -> BudgetError:

@@ -15,8 +15,8 @@ from torch import nn
 
 import prunetune
 from prunetune.data import ImageData, datasets
-from prunetune.engine import calibrate, fresh_proxy, step_time
-from prunetune.engine.timing import calibrate as calibration
+from prunetune.engine import fresh_proxy, step_time
+from prunetune.pruning.isolated_timing import step_timer
 from prunetune.training import Hyperparameters, ImageClassification
 from prunetune.training.execution import Execution, deterministic
 from prunetune.training.image_classification import Training
@@ -75,16 +75,14 @@ def test_fresh_proxies_begin_on_the_device_of_the_network_that_they_are_of(devic
     assert {p.device for p in proxy.parameters()} == {device}
 
 
-def test_steps_are_timed_and_predicted_on_the_device(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By every sixth of the networks that a model of the device is fitted to."""
+def test_steps_are_timed_on_the_device(device: torch.device) -> None:
     base = network(device)
     images = torch.zeros(16, 1, 16, 16)
     result = prunetune.prune(base, images, scorer="uniform", ratio=0.5)
     times = step_time({"base": base, "proxy": result.model}, images, seconds=0.1)
     assert all(0 < seconds < 60 for seconds in times.values())
-    every_sixth = list(calibration.micro_networks())[::6]
-    monkeypatch.setattr(calibration, "micro_networks", lambda: iter(every_sixth))
-    assert calibrate(device, seconds=0.05).device == str(device)
+    with step_timer(base, images) as timer:
+        assert all(0 < seconds < 60 for seconds in timer(result.model, seconds=0.1))
 
 
 def test_nothing_in_a_training_step_waits_for_the_device(device: torch.device, digits: ImageData) -> None:

@@ -19,7 +19,7 @@ from benchmarks.headroom.cases import NETWORKS, PAPER, SCALES, Network, Scale
 from benchmarks.pipeline.runs import RECIPES, pictures
 from prunetune import PruneResult, prune
 from prunetune.data import ImageData
-from prunetune.pruning.isolated_timing import fresh_step_time
+from prunetune.engine import step_time
 from prunetune.training import ImageClassification
 from prunetune.training.augment import augment
 from prunetune.training.image_classification import accuracy
@@ -65,7 +65,7 @@ def measure(network: Network, data: ImageData, scale: Scale, clock: str, seed: i
         network.ours: prune(base, images, scorer="uniform", **network.budget),
     }
     everyone = {"base": base, **{name: result.model for name, result in results.items()}}
-    steps = fresh_step_time(everyone, images, seconds=scale.seconds, clock=CLOCKS[clock])
+    steps = step_time(everyone, images, seconds=scale.seconds, clock=CLOCKS[clock])
     trials = trial_seconds(everyone, data, scale, seed)
     rows = {
         name: {

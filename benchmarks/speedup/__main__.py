@@ -12,6 +12,7 @@ import fnmatch
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -28,12 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=128, help="images of 32x32 in a step (128)")
     parser.add_argument("--seconds", type=float, default=40.0, help="for which steps are timed (40)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="of another version, which is run, too")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     rows = []
     for name in fnmatch.filter(NETWORKS, options.model):
-        rows.append(judge(name, options))
-        print(f"{name:<24} {rows[-1]['measured here'] or rows[-1]['failure']}", file=sys.stderr, flush=True)
+        for version in ("before", "now") if options.before else ("now",):
+            rows.append(judge(name, version, options))
+            row = rows[-1]
+            said = f"{row['measured here'] or row['failure']}, {row['processor s'] or 0:.1f} s"
+            print(f"{name:<24} {version:<6} {said}", file=sys.stderr, flush=True)
     where = provenance(threads=options.threads)
     write(options.json, {**where, "seeds": [SEED], "batch": options.batch, "rows": rows})
     print(table(HEADER, [[row[column] for column in HEADER] for row in rows], markdown=options.markdown))

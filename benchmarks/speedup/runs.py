@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -25,13 +32,15 @@ SEED = 0
 MOST_OFF = 10.0
 HEADER = (
     "network",
+    "version",
     "asked for",
     "reported",
     "measured here",
     "off by, %",
     "allocator alone",
     "blocks bypassed",
-    "prune s",
+    "measurements",
+    "processor s",
     "failure",
 )
 
@@ -44,11 +53,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
 }
 
 
-def judge(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """One row: what was asked for, what `prune` measured, and what is measured here."""
-    row: dict[str, Any] = {**dict.fromkeys(HEADER), "network": name, "asked for": options.speedup, "failure": ""}
-    pruned = alone(functools.partial(cut, name, options.speedup, options.batch, options.threads))
-    row["prune s"] = pruned.values.get("seconds")
+def judge(name: str, version: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One row: what was asked for, what `prune` measured, and what is measured here; "before" is another checkout."""
+    row: dict[str, Any] = {**dict.fromkeys(HEADER), "network": name, "version": version, "asked for": options.speedup}
+    what = (name, options.speedup, options.batch, options.threads)
+    pruned = alone(functools.partial(cut if version == "now" else functools.partial(before, options.before), *what))
+    row["processor s"] = pruned.values.get("seconds")
     row["failure"] = pruned.failure or pruned.values.get("refused", "")
     if row["failure"]:
         return row
@@ -58,6 +68,7 @@ def judge(name: str, options: argparse.Namespace) -> dict[str, Any]:
     row.update(
         {
             "reported": pruned.values["speedup"],
+            "measurements": pruned.values["measurements"],
             "measured here": ratio,
             "allocator alone": default,
             "blocks bypassed": pruned.values["bypassed"],
@@ -73,29 +84,47 @@ def alone(function: Callable[[Report], None]) -> Outcome:
     return outcome
 
 
-def cut(name: str, speedup: float, batch: int, threads: int, report: Report) -> None:
+def cut(name: str, speedup: float, batch: int, threads: int, report: Report | SimpleNamespace) -> None:
     """Prune, and report the plan."""
     torch.set_num_threads(threads)
     torch.manual_seed(SEED)
     build, depth = NETWORKS[name]
-    images = torch.randn(batch, 3, 32, 32)
-    start = time.perf_counter()
+    images = torch.zeros(batch, 3, 32, 32)
+    start = processor_seconds()
     try:
         result = prune(build(), images, scorer="synflow-absolute", speedup=speedup, depth=depth)
     except BudgetError as error:
-        report.add(refused=str(error), seconds=time.perf_counter() - start)
+        report.add(refused=str(error), seconds=processor_seconds() - start)
         return
     report.add(
         plan=result.plan.to_json(),
         speedup=result.measurements[-1].speedup,
         bypassed=len(result.bypassed),
-        seconds=time.perf_counter() - start,
+        measurements=len(result.measurements),
+        seconds=processor_seconds() - start,
     )
+
+
+def processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def before(checkout: Path, name: str, speedup: float, batch: int, threads: int, report: Report) -> None:
+    """As `cut`, by the code of another checkout."""
+    from benchmarks.speedup import rivals
+
+    paths = os.pathsep.join([str(checkout / "src"), os.getcwd()])
+    command = [sys.executable, "-m", rivals.__name__, name, str(speedup), str(batch), str(threads)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, check=True)
+    report.add(**json.loads(done.stdout))
 
 
 def timed(name: str, plan: str, batch: int, seconds: float, threads: int, keep: bool, report: Report) -> None:
     """Report how many times faster the proxy's training step is: the median of ratios, measured in turns."""
     torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.monotonic  # the former does not count what else runs
     if keep:
         keep_freed_memory()
     full = NETWORKS[name][0]()
@@ -106,8 +135,8 @@ def timed(name: str, plan: str, batch: int, seconds: float, threads: int, keep: 
     while time.monotonic() < deadline or len(times[0]) < 5:
         for network, own in zip(networks, times, strict=True):
             network.zero_grad()
-            start = time.monotonic()
+            start = clock()
             nn.functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
-            own.append(time.monotonic() - start)
+            own.append(clock() - start)
     base, proxy = (own[1:] for own in times)  # the first warms up
     report.add(ratio=statistics.median(full / small for full, small in zip(base, proxy, strict=True)))

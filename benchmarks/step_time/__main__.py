@@ -1,7 +1,6 @@
 """Predicted beside measured: the time of a training step of networks and of cuts of them.
 
-`prunetune.engine.calibrate` measures small networks; none of those that are judged here is among them. See README.md in
-this folder.
+What `prune(speedup=)` begins with, beside the same formula fitted to the other networks of the run, and FLOPs alone.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from benchmarks.step_time.report import report
 from benchmarks.step_time.rivals import rivals
 from benchmarks.step_time.runs import OURS, Row, measured
 from prunetune import keep_freed_memory
-from prunetune.engine import calibrate
 
 
 def main(arguments: Sequence[str] | None = None, cases: Mapping[str, Case] = CASES) -> int:
@@ -32,7 +30,6 @@ def main(arguments: Sequence[str] | None = None, cases: Mapping[str, Case] = CAS
     parser.add_argument(
         "--seconds", type=float, default=10.0, metavar="S", help="for measuring, a network with its cuts"
     )
-    parser.add_argument("--calibration", type=float, default=10.0, metavar="S", help="for measuring the small networks")
     parser.add_argument("--device", default="cpu")
     lines.add_arguments(parser, resume=False)
     options = parser.parse_args(arguments)
@@ -42,12 +39,9 @@ def main(arguments: Sequence[str] | None = None, cases: Mapping[str, Case] = CAS
     keep_freed_memory()  # as in the processes in which `prune(speedup=)` measures, and proxies are trained
     # On one thread the process's time is what a step takes if nothing else runs; a device does not count in it.
     clock = time.process_time if options.device == "cpu" else time.perf_counter
-    start = time.perf_counter()
-    model = calibrate(options.device, seconds=options.calibration, clock=clock)
-    print(f"calibrated in {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     rows = []
     for name in fnmatch.filter(cases, options.model):
-        for row in measured(name, cases[name], model, options, clock):
+        for row in measured(name, cases[name], options, clock):
             rows.append(row)
             print(_line(row), file=sys.stderr, flush=True)
     if not rows:

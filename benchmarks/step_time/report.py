@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.common.tables import table
 from benchmarks.step_time.rivals import FLOPS, PLAIN
-from benchmarks.step_time.runs import ANCHORED, OURS, Row
+from benchmarks.step_time.runs import OURS, Row
 
 
 def errors(rows: Sequence[Row], method: str) -> tuple[list[float], list[float]]:
@@ -38,7 +38,7 @@ def report(rows: Sequence[Row], *, markdown: bool) -> str:
     header = ["network", "cut", "ms", "predicted", "off, %", "speed-up", "predicted", "off, %"]
     parts = [table(header, body, markdown=markdown)]
     summary: list[Sequence[object]] = []
-    for method in (OURS, ANCHORED, PLAIN, FLOPS):
+    for method in (OURS, PLAIN, FLOPS):
         seconds, speedups = errors(rows, method)
         summary.append([method, *(100 * v for e in (seconds, speedups) for v in _spread(e))])
     apart = [abs(row["again"] / row["measured"] - 1) for row in full.values()]

@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 
 from benchmarks.step_time.runs import Row
 
-FLOPS, PLAIN = "FLOPs", "a·FLOPs + b·activations + c·operations"
+FLOPS, PLAIN = "FLOPs", "a·FLOPs + b·activations + c·operations, fitted to the other networks"
 
 
 def rivals(rows: Sequence[Row]) -> None:

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 
 from benchmarks.step_time.cases import CUTS, Case
-from prunetune.engine import DependencyGraph, PruningPlan, StepTimeModel, apply, by_percentile, by_ratio
+from prunetune.engine import DependencyGraph, PruningPlan, apply, by_percentile, by_ratio
 from prunetune.engine.cost import Clock, cost_of, step_time
 from prunetune.engine.selection.ranking import Mask, Scores
+from prunetune.pruning.speedup import predicted_seconds
 
 Row = dict[str, Any]
 """One cut of one network: what it was predicted to take, by each method, and what it took."""
 
-OURS, ANCHORED = "operations", "operations, anchored"
+OURS = "fixed a·FLOPs + b·activations + c·operations, the full network as measured"
 
 
-def measured(name: str, case: Case, model: StepTimeModel, options: argparse.Namespace, clock: Clock) -> Iterator[Row]:
+def measured(name: str, case: Case, options: argparse.Namespace, clock: Clock) -> Iterator[Row]:
     """Every cut of a network, and the network itself once more: how far two measurements of it are apart."""
     torch.manual_seed(0)
     network = case.build()
@@ -31,7 +32,7 @@ def measured(name: str, case: Case, model: StepTimeModel, options: argparse.Name
     networks = {cut: apply(PruningPlan.of(graph, keep), network).to(options.device) for cut, keep in masks.items()}
     networks["again"] = networks["1"]
     seconds = step_time(networks, inputs, seconds=options.seconds, precision=0, clock=clock)
-    anchored = model.anchored(graph, seconds["1"])
+    anchor = seconds["1"] / predicted_seconds(graph, masks["1"])
     for cut, keep in masks.items():
         cost = cost_of(graph, keep)
         yield {
@@ -41,8 +42,8 @@ def measured(name: str, case: Case, model: StepTimeModel, options: argparse.Name
             "again": seconds["again"] if cut == "1" else None,
             "flops": cost.flops,
             "activations": cost.activations,
-            "operations": len(graph.operations),
-            "predicted": {OURS: model.predict(graph, keep), ANCHORED: anchored.predict(graph, keep)},
+            "operations": len(graph.activations),
+            "predicted": {OURS: anchor * predicted_seconds(graph, keep)},
         }
 
 

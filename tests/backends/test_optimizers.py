@@ -440,3 +440,27 @@ def test_listing_names_loads_no_library() -> None:
     code = "import sys, prunetune.backends as b; b.optimizers.names(); print({'nevergrad', 'skopt'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_cma_es_that_lives_on_asks_what_one_does_that_is_told_anew() -> None:
+    """Also where a better point of no generation comes later, which another first generation follows from."""
+    ranges = {name: FloatDistribution(0, 1) for name in "xyz"}
+    study = _study(sampler("optuna:cmaes", 3))
+    for number in range(60):
+        if number == 40:
+            study.enqueue_trial({"x": 0.3, "y": 0.3, "z": 0.31})
+        anew = _study(sampler("optuna:cmaes", 3))
+        anew.add_trials(study.get_trials(deepcopy=False))
+        asked, again = study.ask(ranges), anew.ask(ranges)
+        assert asked.params == again.params
+        study.tell(asked, sum((value - 0.3) ** 2 for value in asked.params.values()))
+
+
+def test_cma_es_is_told_each_generation_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, tell = [], cmaes.CMA.tell
+    monkeypatch.setattr(cmaes.CMA, "tell", lambda self, solutions: (told.append(len(solutions)), tell(self, solutions)))
+    study, ranges = _study(sampler("optuna:cmaes", 3)), {name: FloatDistribution(0, 1) for name in "xyz"}
+    for _ in range(60):
+        trial = study.ask(ranges)
+        study.tell(trial, sum(trial.params.values()))
+    assert told == [7] * 8  # the best of ten, and of fifty more what makes full sevens

@@ -15,13 +15,13 @@ from benchmarks.common.processes import Report
 from benchmarks.scorers import __main__ as scorers
 from benchmarks.scorers import runs as scorers_runs
 from benchmarks.speedup import __main__ as speedup
+from benchmarks.speedup import rivals as speedup_rivals
 from benchmarks.speedup import runs as speedup_runs
 from benchmarks.step_time import __main__ as step_time
 from benchmarks.step_time.cases import CUTS, Case
 from benchmarks.step_time.report import errors
-from benchmarks.step_time.runs import ANCHORED
-from prunetune import prune
-from prunetune.engine.timing import calibrate as calibration
+from benchmarks.step_time.runs import OURS
+from prunetune import PruningPlan, prune
 
 
 @pytest.fixture(autouse=True)
@@ -72,19 +72,17 @@ def test_what_a_scorer_cannot_do_is_said_in_its_row(tmp_path: Path, monkeypatch:
 
 def test_step_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(step_time, "keep_freed_memory", lambda: True)  # of the tests' own process
-    few = list(calibration.micro_networks())[::6]  # of those that the model of the processor is fitted to
-    monkeypatch.setattr(calibration, "micro_networks", lambda: iter(few))
     file = tmp_path / "rows.jsonl"
     cases = {name: Case(small, 8, size) for name, size in (("a", 8), ("b", 16))}
-    assert step_time.main(["--seconds", "0.1", "--calibration", "0.5", "--json", str(file)], cases) == 0
+    assert step_time.main(["--seconds", "0.1", "--json", str(file)], cases) == 0
     rows = results(file)
     assert [(row["model"], row["cut"]) for row in rows] == [(m, cut) for m in "ab" for cut in CUTS]
     for row in rows:
         assert row["measured"] > 0 and all(seconds > 0 for seconds in row["predicted"].values())
-        assert len(row["predicted"]) == 4
+        assert len(row["predicted"]) == 3
         assert (row["again"] is not None) == (row["cut"] == "1")
     full = rows[0]
-    assert full["predicted"][ANCHORED] == pytest.approx(full["measured"]), "that is what anchored means"
+    assert full["predicted"][OURS] == pytest.approx(full["measured"])
     printed = capsys.readouterr().out
     assert all(method in printed for method in full["predicted"])
 
@@ -105,7 +103,7 @@ def cut(name: str, speedup: float, batch: int, threads: int, report: Report) -> 
         report.add(refused="cannot be reached", seconds=0.1)
         return
     plan = prune(small(), torch.randn(2, 3, 32, 32), scorer="random", ratio=0.25).plan
-    report.add(plan=plan.to_json(), speedup=1.5, bypassed=0, seconds=0.1)
+    report.add(plan=plan.to_json(), speedup=1.5, bypassed=0, measurements=2, seconds=0.1)
 
 
 def test_speedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,3 +122,12 @@ def test_speedup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert refused["failure"] == "cannot be reached" and refused["measured here"] is None
     assert found["machine"]["threads"] == 1 and found["versions"]["torch"]
     assert "cannot be reached" in capsys.readouterr().out
+
+
+def test_an_earlier_version_reports_what_this_one_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speedup_rivals, "cut", cut)
+    speedup_rivals.main("small", "5", "8", "1")
+    found = json.loads(capsys.readouterr().out)
+    assert found["speedup"] == 1.5 and PruningPlan.from_json(found["plan"]).tensors

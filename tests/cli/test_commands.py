@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -122,12 +124,16 @@ def test_what_a_transfer_rule_makes_of_every_parameter_is_shown_on_request() -> 
 
 @pytest.mark.parametrize("machine", [False, True])
 def test_measuring_is_told_on_standard_error_as_it_goes(machine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def step_time(models: dict[str, nn.Module], *_: object, **__: object) -> dict[str, float]:
+    def size(model: nn.Module) -> float:
         """As many seconds as it has parameters."""
-        return {name: float(sum(p.numel() for p in model.parameters())) for name, model in models.items()}
+        return float(sum(p.numel() for p in model.parameters()))
 
-    monkeypatch.setattr(shrinking, "fresh_step_time", step_time)
-    monkeypatch.setattr(shrinking, "predictor", lambda full: lambda graph, keep: cost_of(graph, keep).parameters)
+    @contextlib.contextmanager
+    def timer(base: nn.Module, inputs: object) -> Iterator[Callable[..., tuple[float, float]]]:
+        yield lambda candidate, **_: (size(base), size(candidate))
+
+    monkeypatch.setattr(shrinking, "step_timer", timer)
+    monkeypatch.setattr(shrinking, "predicted_seconds", lambda graph, keep: cost_of(graph, keep).parameters)
     asked = ["mine_for_commands:net", "-i", "1,4", "--scorer", "magnitude", "--speedup", "2"]
     status, out, err = ask("prune", *asked, *["--json"] * machine)
     assert status == 0

@@ -194,6 +194,92 @@ def test_zeros_for_a_shape_say_as_much_to_synflow_as_ones() -> None:
     assert plans[0].tensors
 
 
+def eq_1_of_all(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """w * dR/dw with R over the whole batch, by `torch.func` on a copy that runs all of it."""
+    model = copy.deepcopy(model).eval().double()
+    weights = dict(model.named_parameters())
+    of = torch.func.grad(lambda own: torch.func.functional_call(model, own, (x.double(),)).sum())
+    return {name: weights[name].detach() * slope for name, slope in of(weights).items()}
+
+
+def counted(model: nn.Module) -> list[int]:
+    """How many examples each run of `model` has."""
+    lengths: list[int] = []
+    model.register_forward_pre_hook(lambda module, args: lengths.append(len(args[0])))
+    return lengths
+
+
+@pytest.mark.parametrize("name", ["resnet8", "vgg11-bn", "mobilenetv2"])
+def test_synflow_runs_one_of_equal_examples_and_scores_all(name: str) -> None:
+    torch.manual_seed(0)
+    model = zoo[name](10, 3)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as after a training
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    x = torch.ones(6, 3, 32, 32) * torch.rand(1, 3, 1, 1)
+    ctx = context(model, x)
+    expected, lengths = eq_1_of_all(model, x), counted(ctx.model)
+    for (parameter, _), scores in element_scores(ctx).items():
+        torch.testing.assert_close(scores, expected[parameter], rtol=1e-9, atol=0)
+    assert max(lengths) == 2
+
+
+class Centred(nn.Module):
+    """Mixes its examples: each without the mean of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        result: torch.Tensor = self.second(y + len(y) * y.mean(0))
+        return result
+
+
+class Pairs(Centred):
+    """Wants an even number of examples."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.second(self.first(x.reshape(-1, 2, 3)).sum(1))
+        return result
+
+
+class Steps(Centred):
+    """Reads its first dimension as time."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.second(self.first(x).cumsum(0))
+        return result
+
+
+class Pooled(Centred):
+    """Has one answer for all examples."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.second(self.first(x).mean(0, keepdim=True))
+        return result
+
+
+@pytest.mark.parametrize("build", [Centred, Pairs, Steps, Pooled])
+@pytest.mark.parametrize("equal", [True, False])
+def test_synflow_runs_all_where_one_does_not_stand_for_the_others(build: type[nn.Module], equal: bool) -> None:
+    torch.manual_seed(0)
+    model = build()
+    x = torch.ones(6, 3) if equal else torch.randn(6, 3)
+    expected = eq_1_of_all(model, x)
+    for (parameter, _), scores in element_scores(context(model, x)).items():
+        torch.testing.assert_close(scores, expected[parameter], rtol=1e-9, atol=1e-15)
+
+
+def test_synflow_runs_all_examples_that_differ() -> None:
+    ctx = context(two_layers(), torch.tensor([[1.0, 1.0], [1.0, 2.0]]))
+    lengths = counted(ctx.model)
+    element_scores(ctx)
+    assert lengths == [2]
+
+
 def test_a_scorer_that_cannot_tell_channels_apart_is_no_reason_to_keep_them_all() -> None:
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     nn.init.ones_(net[0].weight)

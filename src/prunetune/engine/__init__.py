@@ -19,8 +19,6 @@ from prunetune.engine.selection.budget import by_cost
 from prunetune.engine.selection.names import groups_of
 from prunetune.engine.selection.ranking import by_hand, by_percentile, by_ratio
 from prunetune.engine.surgery import apply
-from prunetune.engine.timing.calibrate import calibrate
-from prunetune.engine.timing.model import StepTimeModel
 from prunetune.engine.tracing.trace import ExampleInputs, call_arguments, check_runs, to_device, traces
 from prunetune.engine.weights import fresh_proxy
 
@@ -37,7 +35,6 @@ __all__ = [
     "Recovered",
     "RuleContext",
     "Shortcut",
-    "StepTimeModel",
     "TensorCut",
     "apply",
     "by_cost",
@@ -45,7 +42,6 @@ __all__ = [
     "by_percentile",
     "by_ratio",
     "bypass",
-    "calibrate",
     "call_arguments",
     "carry_optimizer",
     "check_runs",

@@ -110,12 +110,9 @@ def _interpret(ctx: RuleContext, node: fx.Node, values: Mapping[fx.Node, Any]) -
         for tensor in tensors_in(args):
             ctx.freeze_all([tensor], "it is the model's output")
         return None
-    counted = len(ctx.flops)
     result = _result(ctx, node, args, kwargs)
     if "shape" in node.meta:  # it is about tensors, not about sizes
-        flops = tuple(ctx.flops[counted:])
-        ctx.called[node] = Operation(node.target, args, kwargs, result, "itemsize" in node.meta, flops)
-        ctx.operations.append(ctx.called[node])
+        ctx.called[node] = Operation(node.target, args, kwargs, result)
         ctx.seen.extend(s for s in seen(ctx.called[node], ctx.where, ctx.space) if s.sizes)
     return result
 

@@ -118,13 +118,15 @@ def step_time(
     *,
     seconds: float = 3.0,
     precision: float = 0.02,
+    least: int = 3,
     clock: Clock = time.perf_counter,
 ) -> dict[str, float]:
     """Median seconds of one training step (forward and backward) of each model on the example inputs.
 
     The models take turns, so that a machine that slows down does so for all of them: the first one's seconds are the
     median of its steps, the others' that times the median of their ratios to it, turn by turn. They do so until the
-    relative standard error of all these medians is `precision`, for about `seconds` at most and `MOST_TURNS` at most.
+    relative standard error of all these medians is `precision`, for about `seconds` at most and `MOST_TURNS` at most,
+    but `least` turns in any case.
     It is copies that run: weights, buffers and gradients stay as they are, and so does the random state.
     `time.process_time` as the clock does not count what other processes do meanwhile, nor what a device does.
     """
@@ -139,7 +141,7 @@ def step_time(
             training_step(model, args, kwargs, device, clock)  # warm-up
         deadline = time.perf_counter() + seconds
         turns = 0
-        while turns < 3 or (
+        while turns < least or (
             turns < MOST_TURNS and time.perf_counter() < deadline and not _are_precise(times, precision)
         ):
             turns += 1

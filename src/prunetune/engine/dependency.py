@@ -19,7 +19,7 @@ from torch import nn
 from prunetune.engine.analysis import NO_RULE, Analysis, Heads, analysed
 from prunetune.engine.labels import Axis, LabelSpace, Vec
 from prunetune.engine.reductions import Reduction, Seen
-from prunetune.engine.rules.context import Operation, Term
+from prunetune.engine.rules.context import Term
 from prunetune.engine.tracing.collector import paused
 from prunetune.engine.tracing.copies import transient_buffers
 from prunetune.engine.tracing.trace import ExampleInputs, traces
@@ -75,8 +75,6 @@ class DependencyGraph:
     """Floating point operations of a forward pass, node by node."""
     activations: tuple[Term, ...]
     """Bytes that the nodes of a forward pass in training mode make, node by node."""
-    operations: tuple[Operation, ...]
-    """What the model calls in training mode, in its order."""
     labels: Vec
     """Unit of every label, which is what the terms count."""
     attributes: Mapping[str, tuple[Fraction, tuple[tuple[Vec, Fraction], ...]]]
@@ -192,7 +190,6 @@ def _graph(
         groups=_groups(axes, tuple(known), len(prunable)),
         flops=tuple(ctx.flops),
         activations=tuple(analysis.training.activations),
-        operations=tuple(analysis.training.operations),
         labels=of_label,
         attributes=_attributes(space, of_label),
         unit_count=len(prunable),

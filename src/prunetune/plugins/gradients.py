@@ -129,6 +129,33 @@ def ones_for_zeros(inputs: ExampleInputs) -> ExampleInputs:
     return pytree.tree_map(filled, inputs)  # type: ignore[no-any-return]
 
 
+def one_of_equals(model: nn.Module, inputs: ExampleInputs) -> tuple[ExampleInputs, int]:
+    """The first of a batch of equal examples, and how many there are; all inputs and 1 where they are no such batch.
+
+    Ones that stand for a shape are such a batch. What the model, in evaluation mode, makes of n of them is n times the
+    same, and so the sum of all outputs and its gradients are n times those of the first. A model that mixes its
+    examples, or whose first dimension is not the batch, shows that by making something else of two than of one.
+    """
+    leaves = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
+    lengths = {len(leaf) if leaf.ndim else 0 for leaf in leaves}
+    if len(lengths) != 1 or min(lengths) < 2 or not all(bool((leaf == leaf[:1]).all()) for leaf in leaves):
+        return inputs, 1
+    one, two = (pytree.tree_map(lambda x, n=n: x[:n] if isinstance(x, Tensor) else x, inputs) for n in (1, 2))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            each, both = (list(tensors_of(run(model, few))) for few in (one, two))
+            alike = len(each) == len(both) and all(map(_is_doubled, each, both))
+    except (RuntimeError, ValueError, IndexError, TypeError):  # it wants so many examples
+        return inputs, 1
+    return (one, lengths.pop()) if alike else (inputs, 1)
+
+
+def _is_doubled(each: Tensor, both: Tensor) -> bool:
+    """Whether a result of two examples is that of one, twice."""
+    shape = tuple(each.shape)
+    return shape[:1] == (1,) and both.shape == (2, *shape[1:]) and torch.allclose(both, each.expand_as(both))
+
+
 def use_batch_statistics(model: nn.Module) -> None:
     """Batch norms normalise by the batch, as in training; all else stays in evaluation mode."""
     for module in model.modules():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prunetune.engine.labels import Axis
 from prunetune.plugins.base import ChannelScores, Context, Scorer, mean_except
-from prunetune.plugins.gradients import gradients_of, in_double, ones_for_zeros, run, sum_of_outputs
+from prunetune.plugins.gradients import gradients_of, in_double, one_of_equals, ones_for_zeros, run, sum_of_outputs
 
 
 class SynFlow(Scorer):
@@ -48,19 +48,21 @@ def synflow_absolute() -> SynFlow:
 def element_scores(context: Context) -> dict[Axis, Tensor]:
     """Eq. 1 in float64 for every weight that has channels to remove; shape of the weight.
 
+    Of a batch of equal examples, as ones are, the first is run: the others' share is the same.
     Where the network calls a kernel that has no float64 (transformers' mixtures of experts), in its own precision.
     """
     model, inputs = context.model, ones_for_zeros(context.example_inputs)
     own = {name: tensor.dtype for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     weights = context.weights()
+    doubled, times = one_of_equals(model.double(), in_double(inputs))
     with torch.enable_grad():
         for weight in weights.values():
             weight.requires_grad_(True)
         try:
-            total = sum_of_outputs(run(model.double(), in_double(inputs)))
+            total = sum_of_outputs(run(model, doubled))
         except RuntimeError:
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):
                 tensor.data = tensor.data.to(own[name])
             total = sum_of_outputs(run(model, inputs))
     gradients = gradients_of(total, list(weights.values()))
-    return {axis: (w * g).detach() for (axis, w), g in zip(weights.items(), gradients, strict=True)}
+    return {axis: (w * g).detach() * times for (axis, w), g in zip(weights.items(), gradients, strict=True)}

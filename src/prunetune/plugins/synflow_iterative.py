@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunetune.errors import InputError
 from prunetune.plugins.base import Context, Scorer, join, of_units, sum_except
-from prunetune.plugins.gradients import gradients_of, run, sum_of_outputs
+from prunetune.plugins.gradients import gradients_of, one_of_equals, run, sum_of_outputs
 from prunetune.plugins.parts import Reduction
 
 
@@ -85,7 +85,7 @@ class _Masked:
     def __init__(self, context: Context, reduce: Reduction) -> None:
         self.context, self.reduce = context, reduce
         self.model = context.model.double()
-        self.inputs = _one_example(self.model, pytree.tree_map(_ones, context.example_inputs))
+        self.inputs, _ = one_of_equals(self.model, pytree.tree_map(_ones, context.example_inputs))
         self.weights = context.weights()
         self.parameters = dict(self.model.named_parameters())
         with torch.no_grad():
@@ -130,20 +130,6 @@ class _Masked:
 
 def _ones(leaf: Any) -> Any:
     return torch.ones_like(leaf).double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
-
-
-def _one_example(model: nn.Module, inputs: Any) -> Any:
-    """The first of equal examples, where there is a batch of them: the flow of all is a multiple of it."""
-    tensors = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
-    if any(t.ndim < 2 or not t.is_floating_point() for t in tensors) or len({len(t) for t in tensors}) != 1:
-        return inputs
-    one = pytree.tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) else leaf, inputs)
-    try:
-        with torch.no_grad():
-            run(model, one)
-    except (RuntimeError, ValueError, IndexError, TypeError):  # its first dimension is no batch, or it wants this one
-        return inputs
-    return one
 
 
 class _Unbounded(TorchFunctionMode):

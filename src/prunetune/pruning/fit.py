@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -16,10 +16,8 @@ from prunetune.engine import (
     DependencyGraph,
     ExampleInputs,
     PruningPlan,
-    StepTimeModel,
     apply,
     bypass,
-    calibrate,
     cost,
     residual_blocks,
 )
@@ -28,16 +26,16 @@ from prunetune.engine.selection.budget import COUNTS, limits, position_within
 from prunetune.engine.selection.ranking import Mask, Ranking, Scores
 from prunetune.errors import BudgetError, InputError
 from prunetune.pruning.budget import PAPER_PERCENTILE, Budget
-from prunetune.pruning.isolated_timing import fresh_step_time
+from prunetune.pruning.isolated_timing import StepTimer, step_timer
 from prunetune.pruning.result import Measurement
-from prunetune.pruning.speedup import TOLERANCE, Found, find_speedup
+from prunetune.pruning.speedup import Bracket, Correction, predicted_seconds
 
-MEASURE_SECONDS = 3.0
-NEAR = 0.25
-"""Relative: what is measured as near to the budget as this is measured again, for longer. Steps of a second, of which
-only three fit into the first measurement, were up to a fifth off on a machine that others use."""
-LONG_SECONDS = 20.0
-CALIBRATION_SECONDS = 5.0
+TURN_SECONDS = 1.0
+"""Of a candidate that is timed for the first time."""
+SURE_SECONDS = 1.5
+"""Of one that came near: it is timed so much longer."""
+NEAR = 0.05
+"""Relative."""
 WHOLE_PLAN = PruningPlan({}, {})
 
 
@@ -86,31 +84,12 @@ def choose(
     """
     full = score_network(model)
     base = cost(full.graph)
-    if budget.speedup is None and not budget.depth:
-        return Selection(full, budget.select(full.graph, full.scores, base), base)
-    if budget.speedup is not None:
-        say("timing single operations on this device, to predict what a training step takes")
-    count = _value(budget, full)
-    whole = count(full.graph, _everything(full))
-
-    def value(graph: DependencyGraph, keep: Mask) -> float:
-        return count(graph, keep) / whole
-
     depths = Depths(model, example_inputs, score_network, full) if budget.depth else None
-    share = 1 / budget.speedup if budget.speedup is not None else budget.share
-    fewest = 0 if depths is None else depths.fewest(budget, value, share)
-    for bypassed in range(fewest, 1 + (0 if depths is None else len(depths.order))):
-        scored = full if depths is None else depths[bypassed]
-        if budget.speedup is None:
-            return Selection(scored, budget.select(scored.graph, scored.scores, base), base)
-        if budget.depth:
-            say(f"with {bypassed} residual blocks bypassed:")
-        found = _measured(model, example_inputs, budget, scored, value, say)
-        if _is_fast_enough(found, budget):
-            return Selection(
-                scored, budget.ranking(scored.graph, scored.scores).mask(found.below), base, found.measurements
-            )
-    raise _too_slow(budget, scored, value, depths, max(measured.speedup for measured in found.measurements))
+    if budget.speedup is not None:
+        with step_timer(model, example_inputs) as timer:
+            return _Speedup(budget, full, depths, timer, say).selection(base)
+    scored = full if depths is None else depths[depths.fewest(budget, _share(budget, full), budget.share)]
+    return Selection(scored, budget.select(scored.graph, scored.scores, base), base)
 
 
 class Depths:
@@ -182,81 +161,98 @@ def _everything(scored: ScoredNetwork) -> Mask:
     return ranking.mask(0)
 
 
-def _value(budget: Budget, full: ScoredNetwork) -> Value:
-    """How the budget counts: FLOPs, parameters, or predicted seconds of a training step."""
-    if budget.kind in COUNTS:
-        count = COUNTS[budget.kind]
-        return lambda graph, keep: float(count(cost_of(graph, keep)))
-    return predictor(full)
+def _share(budget: Budget, full: ScoredNetwork) -> Value:
+    """What a mask leaves of the FLOPs or parameters of the full network."""
+    count = COUNTS[budget.kind]  # type: ignore[index]
+    whole = count(cost_of(full.graph, _everything(full)))
+    return lambda graph, keep: count(cost_of(graph, keep)) / whole
 
 
-def predictor(full: ScoredNetwork) -> Value:
-    """Seconds of a training step of any cut: those of its operations on the device that the network is on."""
-    weights = next(full.model.parameters())
-    return _device_times(str(weights.device), weights.dtype, torch.get_num_threads()).predict
+class _Speedup:
+    """The search for a network that is so many times faster: how many blocks are bypassed, and how many units go."""
 
+    def __init__(self, budget: Budget, full: ScoredNetwork, depths: Depths | None, timer: StepTimer, say: Say) -> None:
+        assert budget.speedup is not None
+        self.budget, self.target, self.full, self.depths = budget, budget.speedup, full, depths
+        self.timer, self.say = timer, say
+        self.whole = predicted_seconds(full.graph, _everything(full))
+        self.correction = Correction()
+        self.brackets: dict[int, Bracket] = {}
 
-@functools.cache
-def _device_times(device: str, dtype: torch.dtype, threads: int) -> StepTimeModel:
-    """How long operations take on a device, found out once in a process; `threads` are those that it was asked with."""
-    return calibrate(device, seconds=CALIBRATION_SECONDS, dtype=dtype)
+    def selection(self, base: Cost) -> Selection:
+        """What stays. Raises BudgetError where even the smallest network is too slow."""
+        self.say("timing training steps on this device: the full network's, and those of what may become the proxy")
+        low, bypassed, high = 0, 0, 0 if self.depths is None else len(self.depths.order)
+        met: list[Measurement] = []
+        while low <= high:
+            bypassed = min(max(low, self.wanted(bypassed)), high)
+            scored = self.full if self.depths is None else self.depths[bypassed]
+            bracket = self.brackets.setdefault(
+                bypassed, Bracket(self.budget.ranking(scored.graph, scored.scores), self.target)
+            )
+            met.append(
+                self.measured(scored, bracket.ranking, bracket.next(partial(self.share, scored.graph)), bypassed)
+            )
+            bracket.add(met[-1])
+            if bracket.is_too_small and low < bypassed:
+                high = bypassed - 1
+            elif bracket.is_met:
+                break
+            elif bracket.is_over:
+                low = bypassed + 1
+        reached = [count for count, each in self.brackets.items() if each.is_met]
+        if not reached:
+            raise self.too_slow(scored, max(each.speedup for each in met))
+        fewest = min(reached)
+        scored, nearest = self.full if not fewest else self.depths[fewest], self.brackets[fewest].nearest  # type: ignore[index]
+        others = (each for each in met if each is not nearest)
+        keep = self.brackets[fewest].ranking.mask(nearest.units)
+        return Selection(scored, keep, base, (*others, nearest))
 
+    def wanted(self, bypassed: int) -> int:
+        """How many blocks to bypass: as many as before where that was fast enough; else more, by what was measured."""
+        known = self.brackets.get(bypassed)
+        if self.depths is None or (known is not None and known.has_fast):
+            return bypassed
+        return max(bypassed, self.depths.fewest(self.budget, self.share, 1 / self.target))
 
-def _measured(
-    model: nn.Module, example_inputs: ExampleInputs, budget: Budget, scored: ScoredNetwork, value: Value, say: Say
-) -> Found:
-    """What of one network is to go for a speed-up, or the nearest to it that was measured."""
-    assert budget.speedup is not None
-    target, ranking = budget.speedup, budget.ranking(scored.graph, scored.scores)
+    def share(self, graph: DependencyGraph, keep: Mask) -> float:
+        """Of the full network's step, predicted in the light of what was measured."""
+        return self.correction(predicted_seconds(graph, keep) / self.whole)
 
-    def measure(below: int) -> Measurement:
-        found = measured(model, example_inputs, scored, ranking, below, target)
+    def measured(self, scored: ScoredNetwork, ranking: Ranking, below: int, bypassed: int) -> Measurement:
+        """Seconds of a step of the user's network, and of what is left of `scored` when so many units have gone."""
+        keep = ranking.mask(below)
+        with torch.inference_mode(False):
+            proxy = apply(PruningPlan.of(scored.graph, keep), scored.model)
+        found = Measurement(below, *self.timer(proxy, seconds=TURN_SECONDS))
+        if abs(found.speedup / self.target - 1) <= NEAR:
+            found = Measurement(below, *self.timer(proxy, again=True, seconds=SURE_SECONDS))
+        self.correction.learn(predicted_seconds(scored.graph, keep) / self.whole, 1 / found.speedup)
         steps = f"{found.base_seconds * 1000:.3g} ms, then {found.proxy_seconds * 1000:.3g} ms"
-        say(f"measured training steps: {steps}, {found.speedup:.3g} times faster; {target:g} is asked for")
+        deep = f" with {bypassed} residual blocks bypassed" if bypassed else ""
+        self.say(
+            f"measured training steps{deep}: {steps}, {found.speedup:.3g} times faster; {self.target:g} is asked for"
+        )
         return found
 
-    return find_speedup(ranking, target, lambda keep: value(scored.graph, keep), measure)
+    def too_slow(self, scored: ScoredNetwork, nearest: float) -> BudgetError:
+        """The error that says what can be had instead, as it was measured, and what is in the way."""
+        budget, ranking = self.budget, self.budget.ranking(scored.graph, scored.scores)
 
-
-def _is_fast_enough(found: Found, budget: Budget) -> bool:
-    """Whether it is within the tolerance; or where time has steps, as a GPU's has, next to one that is faster."""
-    assert budget.speedup is not None
-    near = found.speedup >= budget.speedup * (1 - TOLERANCE)
-    return near or any(m.speedup >= budget.speedup for m in found.measurements)
-
-
-def measured(
-    model: nn.Module, example_inputs: ExampleInputs, scored: ScoredNetwork, ranking: Ranking, below: int, target: float
-) -> Measurement:
-    """Seconds of a step of the user's network, and of what is left of `scored` when so many units have gone."""
-    with torch.inference_mode(False):
-        proxy = apply(PruningPlan.of(scored.graph, ranking.mask(below)), scored.model)
-
-    def timed(seconds: float) -> Measurement:
-        times = fresh_step_time({"base": model, "proxy": proxy}, example_inputs, seconds=seconds)
-        return Measurement(below, times["base"], times["proxy"])
-
-    found = timed(MEASURE_SECONDS)
-    return timed(LONG_SECONDS) if abs(found.speedup / target - 1) <= NEAR else found
-
-
-def _too_slow(
-    budget: Budget, scored: ScoredNetwork, value: Value, depths: Depths | None, nearest: float
-) -> BudgetError:
-    """The error that says what can be had instead, as it was measured, and what is in the way."""
-    ranking = budget.ranking(scored.graph, scored.scores)
-    why = limits(ranking, scored.scores, budget.protect, lambda keep: value(scored.graph, keep))
-    operations = len(scored.graph.activations)
-    bare = Ranking(scored.graph, scored.scores, floor=1e-9, protect=(), multiple_of=1)
-    overhead = value(scored.graph, bare.mask(len(bare)))
-    deeper = (
-        "depth=True lets residual blocks be bypassed, too"
-        if depths is None
-        else f"all {len(depths.order)} residual blocks that can be bypassed are"
-    )
-    return BudgetError(
-        f"speedup={budget.speedup:g} cannot be reached: the fastest proxy is {nearest:.3g} times faster, "
-        f"{1 / nearest:.3g} of the step's time (measured); {why}; with one channel everywhere, the "
-        f"{operations} operations of a run would still take {overhead:.3g} of the time (predicted); {deeper}",
-        nearest,
-    )
+        share = partial(self.share, scored.graph)
+        why = limits(ranking, scored.scores, budget.protect, share)
+        operations = len(scored.graph.activations)
+        bare = Ranking(scored.graph, scored.scores, floor=1e-9, protect=(), multiple_of=1)
+        overhead = share(bare.mask(len(bare)))
+        deeper = (
+            "depth=True lets residual blocks be bypassed, too"
+            if self.depths is None
+            else f"all {len(self.depths.order)} residual blocks that can be bypassed are"
+        )
+        return BudgetError(
+            f"speedup={self.target:g} cannot be reached: the fastest proxy is {nearest:.3g} times faster, "
+            f"{1 / nearest:.3g} of the step's time (measured); {why}; with one channel everywhere, the "
+            f"{operations} operations of a run would still take {overhead:.3g} of the time (predicted); {deeper}",
+            nearest,
+        )

@@ -19,6 +19,8 @@ from prunetune.record.stored import LATER
 from prunetune.tuning.energy import Meter
 
 BEAT_SECONDS: Final = 1.0
+PAUSE: Final = 19.0
+"""Between two updates of the record, at least so many times what one takes."""
 AT_WORK: Final = {"searching": "search", "climbing": "climb", "confirming": "confirm"}
 """The phases whose time goes on while a run has that status."""
 EMPTY: Final = (*LATER, "confirmation")
@@ -50,12 +52,20 @@ class Journal:
             self.seconds[name] += self._unwritten()
 
     def after_trials(self, update: Callable[[], None]) -> Observer:
-        """An observer that hands on, and before that writes down what ``update`` makes of a trial that has ended."""
+        """An observer that hands on, and before that writes down what ``update`` makes of a trial that has ended.
+
+        That takes the longer the more trials there are. So where trials take next to no time it is not done after each:
+        it gets a twentieth of the time at most. Trials are in their study in any case, and who ends the search updates.
+        """
+        due = 0.0
 
         def observe(event: Event) -> None:
-            if isinstance(event, TrialEnded | OthersEnded):
+            nonlocal due
+            if isinstance(event, TrialEnded | OthersEnded) and (started := time.perf_counter()) >= due:
                 update()
                 self.save()
+                ended = time.perf_counter()
+                due = ended + PAUSE * (ended - started)
             self.observer(event)
 
         return observe

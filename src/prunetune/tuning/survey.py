@@ -38,6 +38,8 @@ TRIAL_SECONDS: Final = 0.08
 counts where trainings take seconds."""
 PRECISION: Final = 0.05
 """Of step times: numbers of configurations do not depend on more, and each per cent costs turns."""
+LEAST_TURNS: Final = 2
+"""Of large networks, whose steps take long: two turns tell their ratio as well as the precision asks for."""
 MOST_TRAININGS: Final = 1e6
 """A ladder that needs more is for nobody."""
 
@@ -72,7 +74,7 @@ def survey(problem: Problem, settings: Settings, base: nn.Module, observer: Obse
         observer(Notice(said))
     models = {1.0: base, **{width: result.model for width, result in networks.items()}}
     named = {str(width): model for width, model in models.items()}
-    measured = engine.step_time(named, problem.example_inputs, precision=PRECISION)
+    measured = engine.step_time(named, problem.example_inputs, precision=PRECISION, least=LEAST_TURNS)
     seconds = {width: measured[str(width)] for width in models}
     steps = {(width, 1.0): each / seconds[1.0] for width, each in seconds.items()}
     for rung in rungs:

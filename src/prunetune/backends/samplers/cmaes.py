@@ -1,11 +1,13 @@
-"""CMA-ES by the package cmaes, begun with Sobol points; the whole state is told again for every trial."""
+"""CMA-ES by the package cmaes, begun with Sobol points; its state is what all trials so far tell."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
 
 import numpy as np
 from cmaes import CMA
@@ -31,9 +33,14 @@ class Cmaes(SobolSampler):
     Categorical hyperparameters, and those that not every trial has, stay points of the Sobol sequence.
 
     Optuna's own sampler stores a pickled optimizer in the study and unpickles what it finds there. A study may come
-    from a stranger, so this one stores the number of a trial's generation only, and tells the optimizer all
-    generations again.
+    from a stranger, so this one stores the number of a trial's generation only, and tells an optimizer all generations
+    again; a live process keeps that one as long as the history goes on from what it was told.
     """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._told: _Told | None = None
+        self._lock = threading.Lock()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The numbers that all trials have in common."""
@@ -52,12 +59,24 @@ class Cmaes(SobolSampler):
         if not search_space or len(scored) < STARTUP:
             return {}
         cube = UnitCube(search_space)
-        optimizer = _told_again(cube, [each for each in scored if search_space.keys() <= each.params.keys()])
         random = np.random.RandomState(derive_seed(self.seed, "cmaes", self.draw(study, trial)))
         random.randint(1, 2**31 - 2)  # Optuna's sampler draws this one, too: a seed keeps its trials
-        optimizer.reseed_rng(random.randint(1, 2**16))
-        study._storage.set_trial_system_attr(trial._trial_id, GENERATION, optimizer.generation)
-        return cube.from_unit(optimizer.ask())
+        with self._lock:
+            optimizer = self._told_all(cube, [each for each in scored if search_space.keys() <= each.params.keys()])
+            optimizer.reseed_rng(random.randint(1, 2**16))
+            generation, point = optimizer.generation, optimizer.ask()
+        study._storage.set_trial_system_attr(trial._trial_id, GENERATION, generation)
+        return cube.from_unit(point)
+
+    def _told_all(self, cube: UnitCube, scored: Sequence[_Scored]) -> CMA:
+        """The optimizer after all full generations; told anew where they do not go on from what the last one knew."""
+        if self._told is None or [*self._told.cube.space.items()] != [*cube.space.items()]:
+            self._told = _Told.nothing(cube)
+        generations = _full_generations(scored, self._told.optimizer.population_size)
+        if not self._told.leads_to(generations):
+            self._told = _Told.nothing(cube)
+        self._told.tell(generations)
+        return self._told.optimizer
 
     def note(self, space: Mapping[str, BaseDistribution], n_trials: int) -> str:
         """What it will not learn about."""
@@ -101,20 +120,41 @@ def _generation(trial: FrozenTrial, everything: Mapping[int, FrozenTrial]) -> in
     return next((each.system_attrs[GENERATION] for each in family if GENERATION in each.system_attrs), 0)
 
 
-def _told_again(cube: UnitCube, scored: list[_Scored]) -> CMA:
-    """The optimizer after all full generations.
+@dataclass
+class _Told:
+    """An optimizer, and the generations that it was told."""
+
+    cube: UnitCube
+    optimizer: CMA
+    generations: list[list[_Scored]] = field(default_factory=list)
+
+    @classmethod
+    def nothing(cls, cube: UnitCube) -> Self:
+        return cls(cube, CMA(np.full(cube.size, 0.5), 1 / 6, np.tile([0.0, 1.0], (cube.size, 1)), 10 * cube.size))
+
+    def leads_to(self, generations: Sequence[Sequence[_Scored]]) -> bool:
+        """Whether these are what it was told, and perhaps more."""
+        return self.generations == generations[: len(self.generations)]
+
+    def tell(self, generations: Sequence[list[_Scored]]) -> None:
+        """Tell those that are new."""
+        for members in generations[len(self.generations) :]:
+            self.optimizer.tell([(self.cube.to_unit(each.params), each.loss) for each in members])
+            self.generations.append(members)
+
+
+def _full_generations(scored: Sequence[_Scored], population: int) -> list[list[_Scored]]:
+    """Those with as many members as a population, up to the first that has fewer.
 
     Trials of no generation may be more than a population, for a study may begin with what another was told: the best
     of them are the first.
     """
-    optimizer = CMA(np.full(cube.size, 0.5), 1 / 6, np.tile([0.0, 1.0], (cube.size, 1)), 10 * cube.size)
-    while True:
-        members = [each for each in scored if each.generation == optimizer.generation]
-        if optimizer.generation == 0:
-            members.sort(key=lambda each: each.loss)
-        if len(members) < optimizer.population_size:
-            return optimizer
-        optimizer.tell([(cube.to_unit(each.params), each.loss) for each in members[: optimizer.population_size]])
+    members: dict[int, list[_Scored]] = {}
+    for each in scored:
+        members.setdefault(each.generation, []).append(each)
+    members.get(0, []).sort(key=lambda each: each.loss)
+    full = itertools.takewhile(lambda number: len(members.get(number, ())) >= population, itertools.count())
+    return [members[number][:population] for number in full]
 
 
 def cmaes(seed: int) -> Cmaes:

@@ -47,12 +47,14 @@ def claim_draw(study: Study, trial: FrozenTrial) -> int:
     draw, written = trial.number, False
     while True:
         trials = _all_trials(study)
+        if not written and RETRY_OF not in trial.user_attrs and not any(map(_interrupted, trials)):
+            return draw
         draws = _draws(trials)
         if RETRY_OF in trial.user_attrs:
             return draws[trial.number]
         others = [other for other in trials if other.number != trial.number]
         taken = _taken(others, draws)
-        if draw not in taken if written else not any(_interrupted(other) for other in others):
+        if written and draw not in taken:
             return draw
         rivals = [other.number for other in others if draws[other.number] == draw and not _interrupted(other)]
         ahead = sum(number < trial.number for number in rivals)
@@ -66,6 +68,8 @@ def claim_draw(study: Study, trial: FrozenTrial) -> int:
 
 def unrepeated(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials whose process died and that no other trial was to repeat, nor has taken the place of."""
+    if not any(map(_given_up, trials)):
+        return []
     repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     trials = _begun(trials)
     draws = _draws(trials)
@@ -126,7 +130,7 @@ def _all_trials(study: Study) -> list[FrozenTrial]:
 
 
 def _begun(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in trials if trial.user_attrs.get("outcome") != WITHDRAWN]
+    return [t for t in trials if t.state == TrialState.COMPLETE or t.user_attrs.get("outcome") != WITHDRAWN]
 
 
 def _draws(trials: Sequence[FrozenTrial]) -> dict[int, int]:
@@ -148,7 +152,7 @@ def _interruptions(trials: Sequence[FrozenTrial], draws: Mapping[int, int]) -> C
 
 
 def _interrupted(trial: FrozenTrial) -> bool:
-    return _given_up(trial) or (trial.state == TrialState.FAIL and trial.user_attrs.get("outcome") == "interrupted")
+    return trial.state == TrialState.FAIL and (_given_up(trial) or trial.user_attrs.get("outcome") == "interrupted")
 
 
 def _given_up(trial: FrozenTrial) -> bool:

@@ -68,7 +68,7 @@ class Claims:
             if self._give_up_dead(trials):
                 trials = self.study.get_trials(deepcopy=False)
             self._tell_of_others(trials)
-            finished = sum(is_finished(trial) for trial in trials)
+            finished = len(self.known)
             running = [trial for trial in trials if trial.state == TrialState.RUNNING]
             enough = self.limit(trials, total())
             if finished >= enough:
@@ -96,13 +96,13 @@ class Claims:
         trial, which workers may have queued in the same moment, the first counts.
         """
         trial = self.study.ask(dict(self.space))
-        storage = self.study._storage
-        if OWNER not in storage.get_trial(trial._trial_id).system_attrs:  # one that was waiting
-            storage.set_trial_system_attr(trial._trial_id, OWNER, this_process())
         trials = self.study.get_trials(deepcopy=False)
-        mine = next(each for each in trials if each.number == trial.number)
+        mine = next(each for each in reversed(trials) if each.number == trial.number)
+        if OWNER not in mine.system_attrs:  # one that was waiting
+            self.study._storage.set_trial_system_attr(trial._trial_id, OWNER, this_process())
         before = [each for each in trials if each.number < trial.number]
-        room = sum(is_finished(each) or not each.state.is_finished() for each in before) < self.limit(trials, total())
+        count = sum(each.state != TrialState.FAIL or is_finished(each) for each in before)
+        room = count < self.limit(trials, total())
         if room and not _is_repeated(mine, before):
             other = self.finite and self.finite.another(mine, trials)
             if other is None:
@@ -155,7 +155,7 @@ class Claims:
         self.study.enqueue_trial(params, user_attrs={**known, RETRY_OF: trial.number, RETRY: retry})
 
     def _tell_of_others(self, trials: Sequence[FrozenTrial]) -> None:
-        news = [trial for trial in trials if is_finished(trial) and trial.number not in self.known]
+        news = [trial for trial in trials if trial.number not in self.known and is_finished(trial)]
         if news:
             self.known |= {trial.number for trial in news}
             best = top_trials(self.study, 1)

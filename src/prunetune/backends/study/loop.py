@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from prunetune.backends.study.study import (
     discounted,
     ended_trials,
     finished_trials,
+    note_ending,
     outcome,
     read_once,
     tally,
@@ -50,6 +52,7 @@ from prunetune.events import (
 )
 
 FAILURES_ALLOWED: Final = 5
+LOOK_AGAIN: Final = 1.1  # times as many trials say something new of a direction
 NOTABLE: Final = 0.5  # the share of trials that fail and are worth a warning
 MESSAGE_LENGTH: Final = 2_000
 TRACEBACK_LENGTH: Final = 10_000
@@ -151,6 +154,8 @@ class _Loop:
     warned: bool
     ran: int = 0
     told_direction: bool = False
+    look: int = 0
+    """After so many trials here the direction of the scores is looked at again."""
     kind: str = ""
     alike: list[int] = field(default_factory=list)
     """The last trials here that failed one after the other, with this kind of error."""
@@ -223,8 +228,7 @@ class _Loop:
             notes["traceback"] = ending.traceback[-TRACEBACK_LENGTH:]
         with uninterrupted():
             try:
-                for name, value in notes.items():
-                    trial.set_user_attr(name, value)
+                note_ending(self.study, trial, notes)
                 told = self._tell(trial, ending)
             except UpdateFinishedTrialError:
                 return False
@@ -257,7 +261,10 @@ class _Loop:
             )
 
     def _warn_of_direction(self) -> None:
-        if not self.told_direction and self.phase == "search" and (warning := direction_warning(self.study)):
+        if self.told_direction or self.phase != "search" or self.ran < self.look:
+            return
+        self.look = math.ceil(LOOK_AGAIN * self.ran)
+        if warning := direction_warning(self.study):
             self.told_direction = True
             self.observer(Warned(warning))
 

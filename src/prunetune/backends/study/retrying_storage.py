@@ -8,7 +8,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from optuna.distributions import BaseDistribution
@@ -218,6 +218,14 @@ class PatientStorage(BaseStorage):
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As the storage's."""
         self._write(lambda: self._storage.set_trial_user_attr(trial_id, key, value))
+
+    def note_ending(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """User attributes of a trial whose state is set next: a journal writes them down together with that."""
+        if hasattr(self._storage, "note_ending"):
+            self._storage.note_ending(trial_id, attributes)
+            return
+        for name, value in attributes.items():
+            self.set_trial_user_attr(trial_id, name, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As the storage's."""

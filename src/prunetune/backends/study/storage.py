@@ -10,7 +10,7 @@ import random
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import JournalOperation
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
@@ -239,10 +240,27 @@ def _journal(url: str) -> Iterator[BaseStorage]:
         raise FileNotFoundError(f"there is no folder {path.parent}")
     backend = _File(path)
     try:
-        storage = JournalStorage(backend)
+        storage = _Journal(backend)
     except UNREADABLE:
         raise ValueError(f"line {backend.line} of the journal is damaged") from None
     yield storage
+
+
+class _Journal(JournalStorage):
+    """Optuna's, which can write down attributes together with what is written next: the disk is waited for once."""
+
+    def __init__(self, file: _File) -> None:
+        super().__init__(file)
+        self._file = file
+
+    def note_ending(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """User attributes of a trial whose state is set next.
+
+        Where others have ended it meanwhile they are nothing to anyone who reads them, for they name no worker; the
+        state, which does, is what fails then.
+        """
+        about = {"op_code": JournalOperation.SET_TRIAL_USER_ATTR, "worker_id": "", "trial_id": trial_id}
+        self._file.later += [{**about, "user_attr": {name: value}} for name, value in attributes.items()]
 
 
 class _File(JournalFileBackend):
@@ -254,6 +272,8 @@ class _File(JournalFileBackend):
         super().__init__(str(path))
         self._path = path
         self._held = JournalLock(path).held
+        self.later: list[dict[str, Any]] = []
+        """What is to be written before the next lines, and with them."""
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """What the lines after that many say."""
@@ -264,11 +284,13 @@ class _File(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write a line for each, and wait until they are on the disk."""
-        text = "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs)
+        waiting = len(self.later)
+        text = "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in (*self.later[:waiting], *logs))
         with self._held(), self._path.open("ab") as file:
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
+        del self.later[:waiting]
 
 
 def _journal_path(url: str) -> Path:

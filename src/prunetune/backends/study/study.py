@@ -283,6 +283,16 @@ def read_once(study: optuna.Study) -> contextlib.AbstractContextManager[None]:
     return storage.read_once() if isinstance(storage, PatientStorage) else contextlib.nullcontext()
 
 
+def note_ending(study: optuna.Study, trial: optuna.Trial, attributes: Mapping[str, Any]) -> None:
+    """User attributes of a trial that is told next how it ended."""
+    storage = study._storage
+    if isinstance(storage, PatientStorage):
+        storage.note_ending(trial._trial_id, attributes)
+        return
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+
+
 def copy_study(
     study: optuna.Study, storage: str, name: str, settings: StudySettings, *, observer: Observer = silent
 ) -> None:
@@ -295,8 +305,10 @@ def copy_study(
 
 def outcome(trial: FrozenTrial) -> Outcome | None:
     """How a trial ended; None for one that waits or runs, or that was not needed any more."""
+    if not trial.state.is_finished():
+        return None
     said = trial.user_attrs.get("outcome")
-    if trial.state not in _BY_STATE or said == WITHDRAWN:
+    if said == WITHDRAWN:
         return None
     if trial.state == TrialState.FAIL and trial.user_attrs.get(GIVEN_UP):
         return "interrupted"  # whatever its worker, if it was alive after all, had noted by then
@@ -316,7 +328,8 @@ def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 def discounted(study: optuna.Study) -> set[int]:
     """Numbers of failed trials that are not counted: a search was stopped, for something was wrong with all of them."""
-    return set(study.user_attrs.get(DISCOUNTED, ()))
+    notes = study._storage.get_study_user_attrs(study._study_id)  # the study's own property copies all of them
+    return set(notes.get(DISCOUNTED, ()))
 
 
 def discount(study: optuna.Study, numbers: Iterable[int]) -> None:
@@ -343,8 +356,10 @@ def top_trials(study: optuna.Study, k: int) -> list[FrozenTrial]:
     complete = [trial for trial in study.get_trials(deepcopy=False) if outcome(trial) == "complete"]
     best: dict[str, FrozenTrial] = {}
     for trial in sorted(complete, key=lambda each: (sign * _score(each), each.number)):
+        if len(best) == k:
+            break
         best.setdefault(json.dumps(trial.params, sort_keys=True), trial)
-    return list(best.values())[:k]
+    return list(best.values())
 
 
 def worst_score(study: optuna.Study) -> float:

@@ -38,9 +38,6 @@ class Operation:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     result: Any
-    makes_memory: bool
-    """Whether the result lies in memory of its own: it is no view, and not changed in place."""
-    flops: tuple[Term, ...]
 
 
 @dataclass
@@ -57,7 +54,6 @@ class RuleContext:
     flops: list[Term] = field(default_factory=list)
     activations: list[Term] = field(default_factory=list)
     """Bytes of the tensors that nodes make."""
-    operations: list[Operation] = field(default_factory=list)
     called: dict[fx.Node | None, Operation] = field(default_factory=dict)
     """The operations by their nodes."""
     seen: list[Any] = field(default_factory=list)

@@ -1,1 +1,0 @@
-"""Times of training steps, measured and predicted."""

@@ -220,10 +220,17 @@ def test_what_does_not_go_together_is_one_sentence(old: str, new: str, sentence:
         parse_config(tables(CONFIG, (old, new)))
 
 
+def test_steps_of_an_epoch_reach_the_planner(tmp_path: Path) -> None:
+    config = parse_config(tables(CONFIG, ("evaluate =", "steps_per_epoch = 9\nevaluate =")))
+    assert prepare(config).steps_per_epoch == 9
+    assert prepare(parse_config(tables(CONFIG))).steps_per_epoch is None
+
+
 @pytest.mark.parametrize(
     ("extra", "sentence"),
     [
         ('[train]\nevaluate = "a:b"', "train.evaluate goes with train.function, which is missing"),
+        ("[train]\nsteps_per_epoch = 9", "train.steps_per_epoch goes with train.function, which is missing"),
         ('[search]\ndirection = "minimize"', "search.direction is 'minimize', but the built-in training returns an"),
     ],
 )

@@ -105,11 +105,11 @@ def test_the_middle_by_hand() -> None:
     space = SearchSpace(
         {
             "a": Float(0.01, 1, log=True), "b": Int(1, 5), "c": Float(0, 1, step=0.4 / 2), "d": Categorical(["x", "y"]),
-            "e": Int(2, 32, log=True),
+            "e": Int(2, 32, log=True), "f": Categorical([64, 16, 256]), "g": Categorical([True, False]),
         }
     )  # fmt: skip
     found = middle(space)
-    assert found == {"a": pytest.approx(0.1), "b": 3, "c": pytest.approx(0.4), "d": "x", "e": 8}
+    assert found == {"a": pytest.approx(0.1), "b": 3, "c": pytest.approx(0.4), "d": "x", "e": 8, "f": 64, "g": True}
     assert space.complaint(found) == ""
     assert isinstance(network_of(build, SPACE), Architecture)
     assert network_of(nn.Identity, SPACE) is nn.Identity

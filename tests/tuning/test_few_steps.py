@@ -37,7 +37,7 @@ class Train:
             7,
             1 / 3,
             None,
-            "has 14 optimizer steps, which may be too few to rank hyperparameters; give tune steps_per_epoch=7",
+            "has 14 optimizer steps, which may be too few to rank hyperparameters; give steps_per_epoch=7",
         ),
         (14, 1 / 3, None, "has 28 optimizer steps, which may be too few"),
         (15, 1 / 3, None, ""),  # 30 are enough

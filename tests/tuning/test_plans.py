@@ -263,3 +263,9 @@ def test_a_network_in_the_middle_is_the_usual_one() -> None:
     assert isinstance(problem.model_fn, Architecture)
     plans = problem.plans(prunetune.Pruning(ratio=0.5))
     assert plans.usual == plans.of({"width": 16, "norm": True})
+
+
+def test_a_winner_is_not_looked_for_where_there_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no run in .*nowhere: there is no such folder"):
+        prunetune.retrain(tmp_path / "nowhere", build, Train())
+    assert not (tmp_path / "nowhere").exists()

@@ -28,7 +28,7 @@ from prunetune.zoo.of_transformers import check_source
 if TYPE_CHECKING:
     from prunetune.backends import Distribution
 
-OWN_TRAIN: Final = {"function", "evaluate"}
+OWN_TRAIN: Final = {"function", "evaluate", "steps_per_epoch"}
 """Keys of ``[train]`` for a train function of one's own; the others are the built-in training's."""
 NOT_OF_TEXTS: Final = (
     "train.schedule", "train.momentum", "train.lr_decay", "train.flip", "train.rotation", "train.padding",
@@ -150,7 +150,11 @@ def _check_built_in(config: Config) -> None:
     """Raise InputError where the built-in training lacks something, or has what only a function of one's own reads."""
     if config.data is None:
         raise InputError("data is missing: the table [data] must be given, or train.function")
-    for key, given in (("model.inputs", config.model.inputs), ("train.evaluate", config.train.evaluate)):
+    for key, given in (
+        ("model.inputs", config.model.inputs),
+        ("train.evaluate", config.train.evaluate),
+        ("train.steps_per_epoch", config.train.steps_per_epoch),
+    ):
         if given is not None:
             raise InputError(f"{key} goes with train.function, which is missing; give that, or drop {key}")
     assert config.job is not None

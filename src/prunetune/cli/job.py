@@ -89,6 +89,7 @@ def _own(config: Config) -> Job:
         None if evaluate is None else own_code.imported(evaluate, "train.evaluate", "my_project:evaluate"),
         None,
         partial(_builder, device=device, space=search_space(config)),
+        config.train.steps_per_epoch,
     )
 
 

@@ -256,6 +256,7 @@ class Train(Section):
     compile: bool = False
     function: str | None = None
     evaluate: str | None = None
+    steps_per_epoch: Count | None = None
 
     def fixed(self) -> dict[str, Any]:
         """The hyperparameters that were given a value."""

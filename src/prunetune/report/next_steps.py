@@ -52,8 +52,9 @@ def place_in_range(dimension: Any, value: Any) -> float | None:
 
 
 def _weights(run: Run) -> str:
+    folder = f"path/to/{run.name}"
     return (
-        f"The trained network is in weights.safetensors; prunetune.retrain({run.name!r}, model_fn, train) trains it "
+        f"The trained network is in weights.safetensors; prunetune.retrain({folder!r}, model_fn, train) trains it "
         "again, with another seed, say, to see how much of the score is luck."
     )
 

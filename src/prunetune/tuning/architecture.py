@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from torch import nn
 
@@ -59,17 +59,22 @@ def built_for(build: ModelFunction, params: dict[str, Any]) -> ModelFunction:
 
 
 def middle(space: SearchSpace) -> dict[str, Any]:
-    """The middle of every range, and the first of all choices."""
+    """The middle of every range and of choices that are numbers, and the first of other choices."""
     return {name: distribution.plain(_middle(distribution)) for name, distribution in space.items()}
 
 
 def _middle(distribution: Distribution) -> Any:
     if isinstance(distribution, Categorical):
-        return distribution.choices[0]
+        numbers = sorted(each for each in distribution.choices if _is_number(each))
+        return numbers[len(numbers) // 2] if len(numbers) == len(distribution.choices) else distribution.choices[0]
     low, high = distribution.low, distribution.high
     value = math.sqrt(low * high) if distribution.log else (low + high) / 2
     step = distribution.step
     return value if step is None else low + step * round((value - low) / step)
+
+
+def _is_number(choice: Any) -> TypeGuard[int | float]:
+    return isinstance(choice, int | float) and not isinstance(choice, bool)
 
 
 def _extremes(distribution: Distribution) -> tuple[Any, ...]:

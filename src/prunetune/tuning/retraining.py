@@ -15,7 +15,7 @@ from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
 from prunetune.events import Observer, silent
 from prunetune.pruning.checks import check_train
-from prunetune.record.folder import RunFolder
+from prunetune.record.folder import RunFolder, whole_path
 from prunetune.record.stored import read_record
 from prunetune.tuning.architecture import network_of
 from prunetune.tuning.fingerprint import Fingerprint, Resume, continued
@@ -76,7 +76,9 @@ def retrain(
     """
     check_full_builder(model_fn)
     check_train(train)
-    with RunFolder(run_dir) as folder:
+    if not (path := whole_path("the run folder", run_dir)).is_dir():
+        raise InputError(f"there is no run in {path}: there is no such folder; give the folder of a run that has ended")
+    with RunFolder(path) as folder:
         record = read_record(folder.result)
         winner = record and record["winner"]
         if record is None or not winner:

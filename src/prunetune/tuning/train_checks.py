@@ -100,10 +100,10 @@ def counted_steps() -> Iterator[StepCount]:
 
 def few_steps_note(steps: int, epochs: int) -> str:
     """What a person should know of a rung on which a training has so few optimizer steps."""
-    count = f"{steps} optimizer {'step' if steps == 1 else 'steps'}"
+    count, known = f"{steps} optimizer {'step' if steps == 1 else 'steps'}", max(1, round(steps / epochs))
     return (
         f"warning: a training on this rung has {count}, which may be too few to rank hyperparameters; "
-        f"give tune steps_per_epoch={max(1, round(steps / epochs))}, and the default ladder leaves such rungs out"
+        f"give steps_per_epoch={known} (to tune, or in the table [train]), and the default ladder leaves such rungs out"
     )
 
 

@@ -63,6 +63,6 @@ def element_scores(context: Context) -> dict[Axis, Tensor]:
         except RuntimeError:
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):
                 tensor.data = tensor.data.to(own[name])
-            total = sum_of_outputs(run(model, inputs))
+            total, times = sum_of_outputs(run(model, inputs)), 1
     gradients = gradients_of(total, list(weights.values()))
     return {axis: (w * g).detach() * times for (axis, w), g in zip(weights.items(), gradients, strict=True)}

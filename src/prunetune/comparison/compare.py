@@ -42,6 +42,7 @@ from prunetune.record.provenance import Record
 from prunetune.report.comparison import write_comparison
 from prunetune.tuning.configurations import draw_configurations
 from prunetune.tuning.fingerprint import Resume, check_resume, continued, sentences
+from prunetune.tuning.plans import architectures
 from prunetune.tuning.problem import Problem
 from prunetune.tuning.ranks import Ranks
 from prunetune.tuning.types import EvaluateFunction, GivenModelFunction, ModelFunction, TrainFunction
@@ -153,6 +154,8 @@ def compare(
     comparison.check_cost()
     settings = StudySettings(problem.space, problem.epochs, problem.direction, RANDOM, "none", problem.seed)
     base, pretrained = problem.full_network()
+    if comparison.proxy_ways():
+        architectures(problem.model_fn, problem.seed)  # raises InputError for what no plans can cut
     fingerprint = problem.fingerprint(base)  # raises InputError for what does not build networks
     points = draw_configurations(problem.space, comparison.configurations, seed)
     if len(points) < FEWEST:

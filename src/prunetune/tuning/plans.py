@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import torch
 from torch import nn
 
-from prunetune.backends import Categorical, Distribution, Float
+from prunetune.backends import Categorical, Distribution
 from prunetune.backends.study.attributes import PLAN
 from prunetune.backends.study.chunked_attributes import read_text, write_text
 from prunetune.engine import PruningPlan, fresh_proxy
@@ -86,18 +87,31 @@ def plans_of(
 ) -> dict[Width, Plans]:
     """For each width the ``usual`` plan alone where it fits all that ``build`` builds, or that and what ``cut`` makes.
 
-    Raises InputError for a hyperparameter of endlessly many values that changes shapes, and for too many networks.
+    Raises InputError as ``architectures`` does, before anything is cut.
     """
     if not (usual and isinstance(build, Architecture)):
         return {width: Plans.one(plan) for width, plan in usual.items()}
-    names = _shaping(build, seed)
+    names, every = architectures(build, seed)
     plans = {_key(names, middle(build.space)): usual}
-    for params in _architectures(build, names):
-        key = _key(names, params)
-        if key not in plans:
+    for params in every:
+        if (key := _key(names, params)) not in plans:
             plans[key] = cut(partial(build.function, params))
-        _check_alone(build, params, names, seed)
     return {width: Plans(names, {key: each[width] for key, each in plans.items()}) for width in usual}
+
+
+def architectures(build: ModelFunction, seed: int) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+    """The hyperparameters that change shapes, and all of them for each network that there is: the others in the middle.
+
+    Raises InputError for a hyperparameter of endlessly many values that changes shapes, for too many networks, and for
+    shapes that depend on several hyperparameters at once.
+    """
+    if not isinstance(build, Architecture):
+        return (), []
+    names = _shaping(build, seed)
+    every = _combined(build, names)
+    for params in every:
+        _check_alone(build, params, names, seed)
+    return names, every
 
 
 def plans_note(build: ModelFunction, plans: Mapping[Width, Plans]) -> str:
@@ -115,7 +129,8 @@ def plans_note(build: ModelFunction, plans: Mapping[Width, Plans]) -> str:
 
 def check_one(build: ModelFunction, seed: int) -> None:
     """Raise InputError where networks need plans of their own, and there is one."""
-    if isinstance(build, Architecture) and (names := _shaping(build, seed)):
+    names, _ = architectures(build, seed)
+    if names:
         raise InputError(
             f"model_fn builds networks of other shapes for other values of {listed(names)}, and here all proxies are "
             "cut by one plan; tune, check and compare make one for each"
@@ -151,25 +166,27 @@ def _shaping(build: Architecture, seed: int) -> tuple[str, ...]:
         found = []
         for name, params in build.variants():
             model = _built(build, params, seed)
-            if _shapes(model) != shapes or (_numbers(model) != numbers and _is_short(build.space[name])):
+            if _shapes(model) != shapes or (_numbers(model) != numbers and _count(build.space[name]) <= MOST):
                 found.append(name)
     return tuple(dict.fromkeys(found))
 
 
-def _architectures(build: Architecture, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Hyperparameters for each network that there is: all values of ``names``, the others in the middle.
-
-    Raises InputError if these are not to be counted, or too many.
-    """
-    usual, values = middle(build.space), [_values(name, build.space[name]) for name in names]
-    combinations = list(itertools.product(*values))
-    if len(combinations) > MOST:
+def _combined(build: Architecture, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """All values of ``names``, the others in the middle. Raises InputError if these are endlessly or too many."""
+    counts = [_count(build.space[name]) for name in names]
+    for name, count in zip(names, counts, strict=True):
+        if count == math.inf:
+            raise InputError(
+                f"{name} changes the network's shapes, and {build.space[name]!r} has endlessly many values, each of "
+                "which needs a plan of its own; make it whole numbers or choices, for example Int(32, 128, step=32)"
+            )
+    if math.prod(counts) > MOST:
         raise InputError(
-            f"{listed(names)}: {len(combinations)} networks of different shapes, each cut by a plan of its own, are "
+            f"{listed(names)}: {math.prod(counts):,} networks of different shapes, each cut by a plan of its own, are "
             f"too many; at most {MOST}: give fewer choices, for example Int(32, 128, step=32)"
         )
-    for each in combinations:
-        yield {**usual, **dict(zip(names, each, strict=True))}
+    usual, values = middle(build.space), [_values(build.space[name]) for name in names]
+    return [{**usual, **dict(zip(names, each, strict=True))} for each in itertools.product(*values)]
 
 
 def _check_alone(build: Architecture, params: dict[str, Any], names: Sequence[str], seed: int) -> None:
@@ -186,16 +203,16 @@ def _check_alone(build: Architecture, params: dict[str, Any], names: Sequence[st
                 )
 
 
-def _values(name: str, distribution: Distribution) -> list[Any]:
+def _count(distribution: Distribution) -> float:
     if isinstance(distribution, Categorical):
-        return list(distribution.choices)
-    if isinstance(distribution, Float) and distribution.step is None:
-        raise InputError(
-            f"{name} changes the network's shapes, and {distribution!r} has endlessly many values, each of which needs "
-            f"a plan of its own; make it whole numbers or choices, for example Categorical([{distribution.low:g}, "
-            f"{distribution.high:g}])"
-        )
-    return list(distribution.values())
+        return len(distribution.choices)
+    return (
+        math.inf if distribution.step is None else round((distribution.high - distribution.low) / distribution.step) + 1
+    )
+
+
+def _values(distribution: Distribution) -> Sequence[Any]:
+    return distribution.choices if isinstance(distribution, Categorical) else distribution.values()
 
 
 def _built(build: Architecture, params: dict[str, Any], seed: int) -> nn.Module:
@@ -218,13 +235,6 @@ def _numbers(model: nn.Module) -> dict[str, Any]:
         for name, value in vars(module).items()
         if type(value) is int or (isinstance(value, tuple) and all(type(each) is int for each in value))
     }
-
-
-def _is_short(distribution: Distribution) -> bool:
-    try:
-        return len(_values("", distribution)) <= MOST
-    except InputError:
-        return False
 
 
 def _key(names: tuple[str, ...], params: Mapping[str, Any]) -> str:

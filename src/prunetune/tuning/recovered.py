@@ -29,8 +29,8 @@ POOR: Final = 0.5
 """A share of the variance; proxies that rank well in `benchmarks.finetuning` explain more."""
 PRETRAINED: Final = "model_fn returns the same weights at each call, as of a pretrained network"
 KEPT: Final = (
-    f"{PRETRAINED}: proxies keep them, adapted to what is cut (weights='recovered'). If it is not pretrained but sets "
-    "a seed, leave the seed to prunetune"
+    f"{PRETRAINED}: proxies keep them, adapted to what is cut (weights='recovered'); check tells how well they rank. "
+    "If it is not pretrained but sets a seed, leave the seed to prunetune"
 )
 LOST: Final = (
     f"warning: {PRETRAINED}, and proxies begin with others, so that they find what is right for training from scratch; "

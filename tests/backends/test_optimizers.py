@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cmaes
 import nevergrad
 import numpy as np
-import optuna
 import pytest
 import skopt
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -28,26 +24,9 @@ from prunetune.backends.study.loop import run_trials
 from prunetune.backends.study.study import StudySettings, open_study, outcome
 from prunetune.backends.study.trial import Report
 from prunetune.errors import InputError
+from tiny_study import RANGES, bowl, study_of
 
-RANGES = {"x": FloatDistribution(0, 1), "y": FloatDistribution(1e-3, 1, log=True), "n": IntDistribution(1, 9)}
 OURS = ["nevergrad:cma", "nevergrad:DE", "skopt:gp"]
-
-
-def _bowl(params: dict[str, Any]) -> float:
-    return (params["x"] - 0.7) ** 2 + (math.log10(params["y"]) + 1) ** 2 / 9 + (params["n"] - 3) ** 2 / 64
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    yield
-    optuna.logging.set_verbosity(before)
-
-
-def _study(optimizer: Any, direction: str = "minimize") -> optuna.Study:
-    storage = optuna.storages.InMemoryStorage()
-    return optuna.create_study(sampler=optimizer, study_name="s", storage=storage, direction=direction)
 
 
 # Nevergrad
@@ -58,7 +37,7 @@ def _study(optimizer: Any, direction: str = "minimize") -> optuna.Study:
 def test_replay_is_what_nevergrad_alone_would_do(name: str) -> None:
     """A loop of Nevergrad's own, which is given the Sobol points of the beginning in place of its first answers."""
     wrapped = NevergradSampler(name, 5, startup=3)
-    study = _study(wrapped)
+    study = study_of(wrapped)
     cube = UnitCube(dict(sorted(RANGES.items())))
     native = make_optimizer(name, cube.size, 5, BUDGET, WORKERS)
     for number in range(45):
@@ -66,13 +45,13 @@ def test_replay_is_what_nevergrad_alone_would_do(name: str) -> None:
         candidate = native.ask()
         if number >= 3:
             assert cube.from_unit(np.clip(candidate.value, 0, 1)) == dict(sorted(trial.params.items()))
-            native.tell(candidate, _bowl(trial.params))
+            native.tell(candidate, bowl(trial.params))
         else:
             stands = candidate.spawn_child(new_value=cube.to_unit(trial.params))
             stands.uid = candidate.uid
             stands._meta.update(candidate._meta)
-            native.tell(stands, _bowl(trial.params))
-        study.tell(trial, _bowl(trial.params))
+            native.tell(stands, bowl(trial.params))
+        study.tell(trial, bowl(trial.params))
 
 
 @pytest.mark.parametrize("name", ["DE", "TwoPointsDE", "LhsDE", "PSO"])
@@ -89,26 +68,26 @@ def test_populations_begin_all_over_the_cube(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nevergrad:cma", "nevergrad:TwoPointsDE", "nevergrad:PSO"])
 def test_a_live_optimizer_and_one_that_is_replayed_every_time_agree(name: str) -> None:
-    study, points = _study(sampler(name, 1)), []
+    study, points = study_of(sampler(name, 1)), []
     for number in range(40):
         trial = study.ask(RANGES)
         points.append(trial.params)
-        study.tell(trial, _bowl(trial.params)) if number % 7 else study.tell(trial, state=TrialState.FAIL)
-    study = _study(None)
+        study.tell(trial, bowl(trial.params)) if number % 7 else study.tell(trial, state=TrialState.FAIL)
+    study = study_of(None)
     for number in range(40):
         study.sampler = sampler(name, 1)
         trial = study.ask(RANGES)
         assert trial.params == points[number]
-        study.tell(trial, _bowl(trial.params)) if number % 7 else study.tell(trial, state=TrialState.FAIL)
+        study.tell(trial, bowl(trial.params)) if number % 7 else study.tell(trial, state=TrialState.FAIL)
 
 
 def _generations(size: int) -> int:
     """How often CMA has renewed its distribution after 80 trials in batches of so many."""
     cma = NevergradSampler("CMA", 0, startup=10)
-    study = _study(cma)
+    study = study_of(cma)
     for _ in range(80 // size):
         for trial in reversed([study.ask(RANGES) for _ in range(size)]):
-            study.tell(trial, _bowl(trial.params))
+            study.tell(trial, bowl(trial.params))
     study.ask(RANGES)
     assert cma._live is not None
     method = cma._live._optimizer.optim
@@ -128,10 +107,10 @@ def test_cma_learns() -> None:
     for name in ("nevergrad:cma", "random"):
         found = []
         for seed in range(3):
-            study = _study(sampler(name, seed))
+            study = study_of(sampler(name, seed))
             for _ in range(20):
                 for trial in reversed([study.ask(RANGES) for _ in range(4)]):
-                    study.tell(trial, _bowl(trial.params))
+                    study.tell(trial, bowl(trial.params))
             found.append(study.best_value)
         best[name] = float(np.mean(found))
     assert best["nevergrad:cma"] < 0.5 * best["random"]
@@ -149,7 +128,7 @@ def test_what_a_version_of_nevergrad_breaks_is_one_sentence(name: str) -> None:
 
 
 def test_ngopt_says_where_it_is_broken_before_the_second_trial_is_trained() -> None:
-    study = _study(sampler("nevergrad:NGOpt", 0))
+    study = study_of(sampler("nevergrad:NGOpt", 0))
     study.tell(study.ask({"x": RANGES["x"]}), 1.0)
     with pytest.raises(InputError, match="'nevergrad:NGOpt' is broken in nevergrad .*: with 1 dimensions"):
         study.ask({"x": RANGES["x"]})
@@ -178,10 +157,12 @@ def test_neither_nan_nor_infinity_gets_to_the_library(name: str, monkeypatch: py
         assert np.max(points) <= 1.0
         return tell_skopt(self, points, told, *more)
 
-    check_optimizer(name)  # which tries it, with losses of its own
+    first = study_of(sampler(name, 0))
+    for _ in range(15):
+        first.tell(first.ask(RANGES), 1.0)  # in these dimensions it is tried once, with losses of its own
     monkeypatch.setattr(nevergrad.optimizers.base.Optimizer, "tell", spy_nevergrad)
     monkeypatch.setattr(skopt.Optimizer, "tell", spy_skopt)
-    study = _study(sampler(name, 0))
+    study = study_of(sampler(name, 0))
     for number in range(15):
         trial = study.ask(RANGES)
         if number % 3 == 0:
@@ -199,7 +180,7 @@ def test_neither_nan_nor_infinity_gets_to_the_library(name: str, monkeypatch: py
 def test_points_at_the_very_ends_are_no_trouble(name: str) -> None:
     """exp(log(high)) is above high, by 1e-16 of it: which scikit-optimize refuses."""
     ends = {"a": FloatDistribution(0.1, 0.3, log=True), "n": IntDistribution(1, 3), "c": CategoricalDistribution("ab")}
-    study = _study(sampler(name, 0))
+    study = study_of(sampler(name, 0))
     for a in (0.1, 0.3):
         for n in (1, 3):
             study.enqueue_trial({"a": a, "n": n, "c": "a"})
@@ -211,10 +192,10 @@ def test_points_at_the_very_ends_are_no_trouble(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["skopt:gp", "skopt:forest", "skopt:et"])
 def test_who_asks_before_the_answer_gets_another_point(name: str) -> None:
-    study = _study(sampler(name, 0))
+    study = study_of(sampler(name, 0))
     for _ in range(10):
         trial = study.ask(RANGES)
-        study.tell(trial, _bowl(trial.params))
+        study.tell(trial, bowl(trial.params))
     asked = [study.ask(RANGES).params for _ in range(3)]
     assert len({str(point) for point in asked}) == 3
     assert abs(asked[0]["x"] - asked[1]["x"]) + abs(asked[0]["n"] - asked[1]["n"]) > 1e-3
@@ -237,13 +218,13 @@ def test_an_optimizer_keeps_away_from_where_trials_diverge(name: str, tmp_path: 
 @pytest.mark.parametrize(("name", "learns"), [("skopt:gp", True), ("nevergrad:cma", True), ("optuna:gp", False)])
 def test_who_learns_from_trials_that_were_stopped(name: str, learns: bool) -> None:
     """All trials are stopped, with a score that says where to go."""
-    study = _study(sampler(name, 0))
+    study = study_of(sampler(name, 0))
     for _ in range(60 if name == "nevergrad:cma" else 25):
         trial = study.ask(RANGES)
-        trial.report(_bowl(trial.params), 1)
+        trial.report(bowl(trial.params), 1)
         study.tell(trial, state=TrialState.PRUNED)
-    late = float(np.mean([_bowl(trial.params) for trial in study.trials[-10:]]))
-    early = float(np.mean([_bowl(trial.params) for trial in study.trials[:10]]))
+    late = float(np.mean([bowl(trial.params) for trial in study.trials[-10:]]))
+    early = float(np.mean([bowl(trial.params) for trial in study.trials[:10]]))
     assert (late < 0.4 * early) is learns
     assert getattr(study.sampler, "learns_from_stopped", True) is learns
 
@@ -251,113 +232,11 @@ def test_who_learns_from_trials_that_were_stopped(name: str, learns: bool) -> No
 # Optuna's
 
 
-def test_optunas_cma_learns_from_stopped_trials_and_pickles_nothing() -> None:
-    study = _study(sampler("optuna:cmaes", 0))
-    for number in range(60):
-        trial = study.ask(RANGES)
-        trial.report(_bowl(trial.params), 1)
-        study.tell(trial, state=TrialState.PRUNED) if number % 2 else study.tell(trial, _bowl(trial.params))
-    assert {key for trial in study.trials for key in trial.system_attrs} == {"cma:generation"}
-    assert max(trial.system_attrs.get("cma:generation", 0) for trial in study.trials) == 59 // 7
-    late = float(np.mean([_bowl(trial.params) for trial in study.trials[-10:]]))
-    assert late < 0.4 * float(np.mean([_bowl(trial.params) for trial in study.trials[:10]]))
-
-
-def test_optunas_cma_begins_with_the_best_that_another_study_was_told() -> None:
-    """Whoever adds the trials of another study tells 30 of no generation, the best of them the last."""
-    study, ranges = _study(sampler("optuna:cmaes", 3), "maximize"), {name: FloatDistribution(0, 1) for name in "xy"}
-    for place in np.linspace(0.9, 0.3, 30):
-        params = {"x": float(place), "y": 0.5}
-        study.add_trial(optuna.create_trial(params=params, distributions=ranges, value=-float(place)))
-    alone = cmaes.CMA(np.full(2, 0.5), 1 / 6, bounds=np.array([[0.0, 1.0]] * 2))
-    best = study.trials[-alone.population_size :]
-    alone.tell([(np.array([t.params["x"], t.params["y"]]), t.params["x"]) for t in best])
-    asked = [study.ask(ranges).params for _ in range(300)]
-    points = np.array([[params["x"], params["y"]] for params in asked])
-    assert points.mean(axis=0) == pytest.approx(alone.mean, abs=0.04)
-    assert alone.mean[0] < 0.4 and np.mean([t.params["x"] for t in study.trials[:6]]) > 0.8
-
-
-def test_optunas_cma_begins_with_the_generation_of_the_sobol_points() -> None:
-    """The first ten are the Sobol points of all; where it asks next is where the package cmaes is after these."""
-    study, others = _study(sampler("optuna:cmaes", 3)), _study(sampler("nevergrad:cma", 3))
-    ranges = {name: FloatDistribution(0, 1) for name in "xyz"}
-
-    def loss(params: dict[str, Any]) -> float:
-        return sum((params[name] - optimum) ** 2 for name, optimum in zip("xyz", (0.35, 0.6, 0.5), strict=True))
-
-    for each in (study, others):
-        for _ in range(10):
-            trial = each.ask(ranges)
-            each.tell(trial, loss(trial.params))
-    assert [trial.params for trial in study.trials] == [trial.params for trial in others.trials]
-
-    alone = cmaes.CMA(np.full(3, 0.5), 1 / 6, bounds=np.array([[0.0, 1.0]] * 3))
-    assert alone.population_size == 7
-    best = sorted(study.trials, key=lambda trial: loss(trial.params))[:7]
-    alone.tell([(np.array([t.params[name] for name in "xyz"]), loss(t.params)) for t in best])
-    asked = [study.ask(ranges).params for _ in range(300)]  # none of them is told
-    points = np.array([[params[name] for name in "xyz"] for params in asked])
-    assert points.mean(axis=0) == pytest.approx(alone.mean, abs=0.04)
-    assert np.abs(alone.mean - 0.5).max() > 0.08, "or it might as well be the centre"
-
-
-def test_with_one_hyperparameter_and_with_choices_only() -> None:
-    for ranges in ({"x": FloatDistribution(0, 1)}, {"c": CategoricalDistribution(["a", "b", "c"])}):
-        study = _study(sampler("optuna:cmaes", 0))
-        for _ in range(40):
-            trial = study.ask(ranges)
-            study.tell(trial, abs(trial.params.get("x", 0.0) - 0.2))
-        if "x" in ranges:
-            assert study.best_value < 0.005
-        else:
-            counts = Counter(trial.params["c"] for trial in study.trials)
-            assert min(counts.values()) >= 11 and max(counts.values()) <= 16, "evenly, as Sobol points are"
-
-
-def test_cma_goes_on_from_generation_to_generation() -> None:
-    """After 31 trials it asks where the package cmaes is that was told the best of ten, and three times seven."""
-    study, ranges = _study(sampler("optuna:cmaes", 3)), {name: FloatDistribution(0, 1) for name in "xyz"}
-
-    def loss(params: dict[str, Any]) -> float:
-        return sum((params[name] - optimum) ** 2 for name, optimum in zip("xyz", (0.35, 0.8, 0.1), strict=True))
-
-    for _ in range(31):
-        trial = study.ask(ranges)
-        study.tell(trial, loss(trial.params))
-    alone = cmaes.CMA(np.full(3, 0.5), 1 / 6, bounds=np.array([[0.0, 1.0]] * 3))
-    first = sorted(study.trials[:10], key=lambda trial: loss(trial.params))[:7]
-    for generation in (first, study.trials[10:17], study.trials[17:24], study.trials[24:31]):
-        alone.tell([(np.array([t.params[name] for name in "xyz"]), loss(t.params)) for t in generation])
-    for _ in range(300):
-        study.ask(ranges)  # none of them is told
-    asked = study.trials[31:]
-    assert {trial.system_attrs["cma:generation"] for trial in asked} == {4}
-    points = np.array([[trial.params[name] for name in "xyz"] for trial in asked])
-    assert points.mean(axis=0) == pytest.approx(alone.mean, abs=0.04)
-    assert np.abs(alone.mean - np.mean([[t.params[name] for name in "xyz"] for t in first], axis=0)).max() > 0.08
-
-
-def test_cma_takes_a_diverged_trial_for_the_worst() -> None:
-    """Whichever way scores go: an infinite one, and NaN of a trial that was stopped."""
-    for direction, bad in (("minimize", -math.inf), ("maximize", math.inf)):
-        study = _study(sampler("optuna:cmaes", 0), direction)
-        sign = 1 if direction == "minimize" else -1
-        for number in range(60):
-            trial = study.ask(RANGES)
-            if trial.params["x"] > 0.5 and number % 2:
-                trial.report(math.nan, 1)
-                study.tell(trial, state=TrialState.PRUNED)
-            else:
-                study.tell(trial, bad if trial.params["x"] > 0.5 else sign * _bowl(trial.params))
-        assert np.mean([trial.params["x"] > 0.5 for trial in study.trials[-20:]]) < 0.3
-
-
 def test_qmc_is_more_even_than_random() -> None:
     from scipy.stats import qmc
 
     def unevenness(name: str) -> float:
-        study = _study(sampler(name, 0))
+        study = study_of(sampler(name, 0))
         ranges = {"a": FloatDistribution(0, 1), "b": FloatDistribution(0, 1)}
         points = []
         for _ in range(64):
@@ -390,7 +269,7 @@ def test_the_values_of_a_grid_by_hand(distribution: Any, values: list[object]) -
 
 def test_every_point_of_a_grid_comes_once_then_all_again() -> None:
     ranges = {"a": IntDistribution(0, 2), "b": CategoricalDistribution(["x", "y"])}
-    study = _study(sampler("optuna:grid", 0))
+    study = study_of(sampler("optuna:grid", 0))
     study.enqueue_trial({"a": 1, "b": "y"})
     for _ in range(3):
         study.tell(study.ask(ranges), 0.0)
@@ -404,7 +283,7 @@ def test_every_point_of_a_grid_comes_once_then_all_again() -> None:
 
 def test_a_grid_beyond_all_bounds_is_refused() -> None:
     ranges = {f"x{k}": FloatDistribution(0, 1) for k in range(9)}
-    study = _study(sampler("optuna:grid", 0))
+    study = study_of(sampler("optuna:grid", 0))
     study.tell(study.ask(ranges), 0.0)
     with pytest.raises(InputError, match="the grid has 1,953,125 points; take 'optuna:qmc', or search fewer"):
         study.ask(ranges)
@@ -440,27 +319,3 @@ def test_listing_names_loads_no_library() -> None:
     code = "import sys, prunetune.backends as b; b.optimizers.names(); print({'nevergrad', 'skopt'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
-
-
-def test_cma_es_that_lives_on_asks_what_one_does_that_is_told_anew() -> None:
-    """Also where a better point of no generation comes later, which another first generation follows from."""
-    ranges = {name: FloatDistribution(0, 1) for name in "xyz"}
-    study = _study(sampler("optuna:cmaes", 3))
-    for number in range(60):
-        if number == 40:
-            study.enqueue_trial({"x": 0.3, "y": 0.3, "z": 0.31})
-        anew = _study(sampler("optuna:cmaes", 3))
-        anew.add_trials(study.get_trials(deepcopy=False))
-        asked, again = study.ask(ranges), anew.ask(ranges)
-        assert asked.params == again.params
-        study.tell(asked, sum((value - 0.3) ** 2 for value in asked.params.values()))
-
-
-def test_cma_es_is_told_each_generation_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    told, tell = [], cmaes.CMA.tell
-    monkeypatch.setattr(cmaes.CMA, "tell", lambda self, solutions: (told.append(len(solutions)), tell(self, solutions)))
-    study, ranges = _study(sampler("optuna:cmaes", 3)), {name: FloatDistribution(0, 1) for name in "xyz"}
-    for _ in range(60):
-        trial = study.ask(ranges)
-        study.tell(trial, sum(trial.params.values()))
-    assert told == [7] * 8  # the best of ten, and of fifty more what makes full sevens
